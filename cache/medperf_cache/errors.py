@@ -1,0 +1,29 @@
+"""What the cache refuses."""
+
+
+class CacheError(Exception):
+    """The cache could not do what was asked; nothing half-done is visible."""
+
+
+class NotCached(CacheError):
+    """The content is not here."""
+
+
+class CorruptContent(CacheError):
+    """Content does not have the digest it should have.
+
+    `expected` and `found` are SHA-256 digests, 64 hexadecimal digits each; `kind` is "blob" or
+    "tree" for what is stored, else empty.
+    """
+
+    def __init__(self, what: str, expected: str, found: str, kind: str = "") -> None:
+        super().__init__(f"{what}: expected sha256 {expected}, found {found}")
+        self.expected, self.found, self.kind = expected, found, kind
+
+
+class UnsafeArchive(CacheError):
+    """An archive is damaged, too large, or would write outside its folder."""
+
+
+class InUse(CacheError):
+    """Another process is working with the cache."""

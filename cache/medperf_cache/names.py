@@ -1,0 +1,19 @@
+"""Digests by name: what a URL held, what an archive was unpacked to."""
+
+from diskcache import Cache
+
+
+class Names:
+    """A mapping from names to digests. Processes may share it; the last write stands."""
+
+    def __init__(self, store: Cache) -> None:
+        self._store = store
+
+    def get(self, name: str) -> str | None:
+        """The digest stored under a name, or None."""
+        digest: str | None = self._store.get(f"name:{name}")
+        return digest
+
+    def put(self, name: str, digest: str) -> None:
+        """Store a digest under a name."""
+        self._store[f"name:{name}"] = digest

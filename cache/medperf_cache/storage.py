@@ -1,0 +1,134 @@
+"""A site's cache as a whole: its parts under one folder, checked and cleaned together."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from diskcache import Cache
+
+from medperf_cache.blobs import BlobStore
+from medperf_cache.digests import Fingerprints
+from medperf_cache.disk import open_store
+from medperf_cache.errors import CorruptContent, InUse
+from medperf_cache.memo import Memo
+from medperf_cache.names import Names
+from medperf_cache.scratch import scratch, sweep
+from medperf_cache.trees import TreeStore
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing the cache holds: `kind` is blob or tree, `used` the time of last use (Unix)."""
+
+    kind: str
+    digest: str
+    size_bytes: int
+    used: float
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(
+        os.lstat(os.path.join(folder, name)).st_size
+        for folder, _, files in os.walk(path)
+        for name in files
+    )
+
+
+class Storage:
+    """Blobs, trees, memo and fingerprints of one site. All of it can be rebuilt."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root = root.resolve()
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._incoming = root / "incoming"
+        self.blobs = BlobStore(root / "blobs", self._incoming)
+
+    @cached_property
+    def _index(self) -> Cache:
+        return open_store(self.root / "memo")
+
+    @cached_property
+    def trees(self) -> TreeStore:
+        """Folders by content."""
+        return TreeStore(self.root / "trees", self._incoming, self.names)
+
+    @cached_property
+    def memo(self) -> Memo:
+        """Results of steps."""
+        return Memo(self._index)
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        """Remembered digests of local files."""
+        return Fingerprints(self._index)
+
+    @cached_property
+    def names(self) -> Names:
+        """Digests by name, such as what a URL held."""
+        return Names(self._index)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty private folder on this file system, gone after the block."""
+        with scratch(self._incoming) as folder:
+            yield folder
+
+    @contextmanager
+    def in_use(self, alone: bool = False) -> Iterator[None]:
+        """Hold the cache: any number of users at once, or one `alone` who may delete.
+
+        Raises `InUse` where `alone` and another process holds it; users wait for who is alone.
+        """
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            yield
+        except BlockingIOError:
+            raise InUse("another medperf process is working with the cache") from None
+        finally:
+            os.close(descriptor)
+
+    def items(self) -> Iterator[Item]:
+        """What is stored, with sizes and times of last use."""
+        for kind in ("blob", "tree"):
+            for path in sorted((self.root / f"{kind}s").glob("??/*")):
+                yield Item(kind, path.name, _size(path), path.stat().st_mtime)
+
+    def verify(self) -> Iterator[CorruptContent]:
+        """Read everything again; yields what is damaged."""
+        with self.in_use():
+            yield from self.blobs.verify()
+            yield from self.trees.verify()
+
+    def remove(self, kind: str, digest: str) -> None:
+        """Delete a blob or a tree; steps that need it run again."""
+        (self.blobs if kind == "blob" else self.trees).remove(digest)
+
+    def gc(self, unused_for_seconds: float) -> list[Item]:
+        """Delete what was not used for that long, and what dead processes left; returns it.
+
+        Raises `InUse` if another process is working with the cache.
+        """
+        with self.in_use(alone=True):
+            sweep(self._incoming)
+            limit = time.time() - unused_for_seconds
+            removed = [item for item in self.items() if item.used < limit]
+            for item in removed:
+                self.remove(item.kind, item.digest)
+            self.memo.drop_unless(self._complete)
+            self.fingerprints.forget_missing()
+            return removed
+
+    def _complete(self, record: dict[str, Any]) -> bool:
+        return all(
+            digest in (self.blobs if kind == "file" else self.trees)
+            for kind, digest in record["outputs"].values()
+        )
