@@ -1,0 +1,1 @@
+"""Tests of the tutorial benchmark that stands in examples/."""
