@@ -1,0 +1,19 @@
+"""Start the `medperf` command, with little time lost before it."""
+
+import gc
+
+
+def main() -> None:
+    """Entry point of `medperf` and of `python -m medperf_client`."""
+    # Importing makes many objects and no garbage: looking for some, in between and once more at
+    # exit, is a tenth of the whole run time of a short command.
+    gc.disable()
+    from medperf_client.cli import run
+
+    gc.freeze()
+    gc.enable()
+    run()
+
+
+if __name__ == "__main__":
+    main()

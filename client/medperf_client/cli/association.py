@@ -1,0 +1,104 @@
+"""`medperf association`: follow requests of models to join benchmarks, and decide them."""
+
+from typing import Any
+
+import click
+
+from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
+from medperf_client.cli.text import print_json, print_table
+
+STATUSES = ("PENDING", "APPROVED", "REJECTED")
+
+benchmark_option = click.option(
+    "-b", "--benchmark", type=click.IntRange(1), required=True, help="Benchmark UID."
+)
+model_option = click.option(
+    "-m", "--model_uid", "--model", type=click.IntRange(1), required=True, help="Container UID."
+)
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """Follow and decide association requests."""
+
+
+@group.command()
+@click.option(
+    "-bm", "--benchmark-model", is_flag=True, help="Benchmarks and models: the only kind so far."
+)
+@click.option(
+    "-s", "--status", "--approval-status", type=click.Choice(STATUSES, case_sensitive=False)
+)
+@json_option
+@example("medperf association ls -bm", "medperf association ls -bm --status PENDING")
+def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
+    """List the associations of your models and of your benchmarks."""
+    here = site()
+    here.freshen()
+    associations = [
+        association
+        for association in here.catalog.all("association")
+        if status is None or association["approval_status"] == status.upper()
+    ]
+    if as_json:
+        print_json(associations)
+        return
+    print_table(
+        ("MODEL", "BENCHMARK", "STATUS", "PRIORITY", "REQUESTED", "DECIDED"),
+        [
+            (
+                a["model_mlcube"],
+                a["benchmark"],
+                a["approval_status"],
+                a.get("priority"),
+                (a.get("created_at") or "")[:16],
+                (a.get("approved_at") or "")[:16],
+            )
+            for a in associations
+        ],
+    )
+
+
+@group.command()
+@benchmark_option
+@model_option
+@yes_option
+@json_option
+@example("medperf association approve --benchmark 1 --model_uid 4")
+def approve(benchmark: int, model_uid: int, yes: bool, as_json: bool) -> None:
+    """Approve a model's pending request."""
+    _decide("Approve", model_uid, benchmark, yes, as_json, approval_status="APPROVED")
+
+
+@group.command()
+@benchmark_option
+@model_option
+@yes_option
+@json_option
+@example("medperf association reject --benchmark 1 --model_uid 4")
+def reject(benchmark: int, model_uid: int, yes: bool, as_json: bool) -> None:
+    """Reject a model's pending request, or withdraw your own."""
+    _decide("Reject", model_uid, benchmark, yes, as_json, approval_status="REJECTED")
+
+
+@group.command()
+@benchmark_option
+@model_option
+@click.option("-p", "--priority", type=int, required=True, help="Higher runs earlier.")
+@json_option
+@example("medperf association set_priority --benchmark 1 --model_uid 4 --priority 10")
+def set_priority(benchmark: int, model_uid: int, priority: int, as_json: bool) -> None:
+    """Set how early a model runs in your benchmark."""
+    _decide("Change", model_uid, benchmark, True, as_json, priority=priority)
+
+
+def _decide(verb: str, model: int, benchmark: int, yes: bool, as_json: bool, **values: Any) -> None:
+    from medperf_client.submissions import association_change
+
+    confirm(f"{verb} the association of container {model} with benchmark {benchmark}?", yes)
+    association = site().send(association_change(model, benchmark, **values))
+    if as_json:
+        print_json(association)
+    else:
+        shown = ", ".join(f"{name} is {value}" for name, value in values.items())
+        click.echo(f"Container {model} in benchmark {benchmark}: {shown}.")

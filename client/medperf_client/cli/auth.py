@@ -1,0 +1,83 @@
+"""`medperf auth`: the member's token."""
+
+import sys
+
+import click
+
+from medperf_client.cli.base import Group, example, json_option, site
+from medperf_client.cli.text import print_json
+from medperf_client.errors import MedPerfError, Refused
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """Log in to a registry, and out."""
+
+
+@group.command()
+@click.option("--token", help="The token; asked for if missing, or read from a pipe.")
+@example("medperf auth login", "medperf auth login < token.txt")
+def login(token: str | None) -> None:
+    """Check a token with the registry and keep it.
+
+    The registry's administrator gives it to you. Without a network it is kept unchecked.
+    """
+    from medperf_client.errors import Offline
+    from medperf_client.registry import Registry
+
+    here = site()
+    profile = here.profile
+    if token is None:
+        token = click.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else ""
+        token = token or sys.stdin.readline()
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise MedPerfError("that is not a token", hint="It looks like mpf_… and is one line.")
+    registry = Registry(
+        profile.server_url, token, profile.connect_timeout, profile.read_timeout, here.offline
+    )
+    try:
+        member = registry.get("/me/")
+    except Offline as error:
+        where = here.credentials.store(profile.server_url, token)
+        click.echo(f"{error}. The token is kept unchecked in {where}.", err=True)
+        return
+    except Refused as error:
+        raise MedPerfError(
+            f"{profile.server_url} does not accept this token: {error}",
+            hint="Ask the registry's administrator for a new one.",
+        ) from error
+    known = here.catalog.me
+    if known is not None and known["id"] != member["id"]:
+        # What another member may see is not this member's.
+        here.catalog.clear()
+    here.catalog.me = member
+    where = here.credentials.store(profile.server_url, token)
+    click.echo(f"Logged in to {profile.server_url} as {member['email']}; token in {where}.")
+
+
+@group.command()
+@example("medperf auth logout")
+def logout() -> None:
+    """Forget the token of the active profile's registry."""
+    url = site().profile.server_url
+    known = site().credentials.forget(url)
+    click.echo(f"Logged out of {url}." if known else f"You were not logged in to {url}.")
+
+
+@group.command()
+@json_option
+@example("medperf auth status")
+def status(as_json: bool) -> None:
+    """Show who is logged in, and where."""
+    here = site()
+    url = here.profile.server_url
+    logged_in = here.credentials.token(url) is not None
+    member = here.catalog.me if logged_in else None
+    if as_json:
+        print_json({"server_url": url, "logged_in": logged_in, "member": member})
+    elif logged_in:
+        who = member["email"] if member else "a member not seen yet"
+        click.echo(f"Logged in to {url} as {who}.")
+    else:
+        click.echo(f"Not logged in to {url}. Log in with: medperf auth login")

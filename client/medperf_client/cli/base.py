@@ -1,0 +1,136 @@
+"""What every command shares: lazy groups, the site, options and questions."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from medperf_client.cli.display import Display
+
+if TYPE_CHECKING:  # A command that only shows its help needs none of it.
+    from medperf_client.site import Site
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command that may be told to work offline."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--offline"],
+                is_flag=True,
+                expose_value=False,
+                callback=_note_offline,
+                help="Open no connection; work from the cache.",
+            )
+        )
+
+
+def _note_offline(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().meta["offline"] = True
+
+
+class Group(click.Group):
+    """A group whose sub-groups are imported when called, and named in its help without that.
+
+    `modules` maps names to one-line descriptions; `medperf_client.cli.<name>` defines `group`.
+    Options and commands may be spelt with dashes or with underscores.
+    """
+
+    command_class = Command
+
+    def __init__(self, *args: Any, modules: dict[str, str] | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("context_settings", {}).update(
+            help_option_names=["-h", "--help"],
+            token_normalize_func=lambda token: token.replace("_", "-"),
+        )
+        super().__init__(*args, **kwargs)
+        self._modules = modules or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order they were declared."""
+        return [*self._modules, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported if it is not yet."""
+        if cmd_name in self._modules:
+            module = importlib.import_module(f"medperf_client.cli.{cmd_name}")
+            found: click.Command = module.group
+            return found
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; those of `modules` without importing them."""
+        if not self._modules:
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._modules.items()))
+
+
+def site() -> "Site":
+    """The site of the running command; notices and progress go to stderr."""
+    from medperf_client.site import Site
+
+    context = click.get_current_context().find_root()
+    if "site" not in context.meta:
+        context.meta["site"] = Site(
+            offline=context.meta.get("offline", False),
+            tell=lambda line: click.echo(line, err=True),
+            progress=display().progress,
+        )
+    found: Site = context.meta["site"]
+    return found
+
+
+def display() -> Display:
+    """The progress display of the running command, closed with it."""
+    context = click.get_current_context().find_root()
+    if "display" not in context.meta:
+        context.meta["display"] = Display()
+        context.call_on_close(context.meta["display"].close)
+    found: Display = context.meta["display"]
+    return found
+
+
+def foreseen(error: Exception) -> str | None:
+    """The message for an error of a lower layer that needs no traceback; None for a bug."""
+    from medperf_cache import CacheError
+
+    if isinstance(error, CacheError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+yes_option = click.option("-y", "--yes", "--approval", "yes", is_flag=True, help="Do not ask.")
+mine_option = click.option("--mine", is_flag=True, help="Only what you own.")
+
+
+def example(*lines: str) -> Callable[[Function], Function]:
+    """Put an example below a command's description."""
+
+    def add(function: Function) -> Function:
+        shown = "\n".join(f"  {line}" for line in lines)
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n\b\nExample:\n{shown}"
+        return function
+
+    return add
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on if the user agrees; else leave with exit code 1, nothing done."""
+    if yes:
+        return
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was sent.", err=True)
+        sys.exit(1)

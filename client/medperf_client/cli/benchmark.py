@@ -1,0 +1,153 @@
+"""`medperf benchmark`: see benchmarks, and submit one."""
+
+from typing import Any
+
+import click
+
+from medperf_client.cli.base import (
+    Group,
+    confirm,
+    display,
+    example,
+    json_option,
+    mine_option,
+    site,
+    yes_option,
+)
+from medperf_client.cli.text import print_entity, print_json, print_table
+
+CONTAINERS = (
+    "data_preparation_container",
+    "reference_model_container",
+    "evaluator_container",
+)
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """See benchmarks, and submit one."""
+
+
+@group.command()
+@mine_option
+@json_option
+@example("medperf benchmark ls", "medperf benchmark ls --mine --json")
+def ls(mine: bool, as_json: bool) -> None:
+    """List the benchmarks of the registry."""
+    here = site()
+    here.freshen()
+    benchmarks = here.catalog.all("benchmark")
+    if mine:
+        benchmarks = here.mine(benchmarks)
+    if as_json:
+        print_json(benchmarks)
+        return
+    print_table(
+        ("UID", "NAME", "STATE", "APPROVAL", "DESCRIPTION"),
+        [
+            (b["id"], b["name"], b["state"], b["approval_status"], b["description"])
+            for b in benchmarks
+        ],
+    )
+
+
+@group.command()
+@click.argument("uid", type=click.IntRange(1))
+@json_option
+@example("medperf benchmark view 1")
+def view(uid: int, as_json: bool) -> None:
+    """Show a benchmark."""
+    here = site()
+    here.freshen()
+    benchmark = here.entity("benchmark", uid)
+    (print_json if as_json else print_entity)(benchmark)
+
+
+@group.command()
+@click.option("-n", "--name", required=True, help="Name, unique in the registry.")
+@click.option("-d", "--description", default="", help="What it evaluates.")
+@click.option("--docs-url", default="", help="Where its documentation is.")
+@click.option("--demo-url", required=True, help="URL of the demo dataset's archive.")
+@click.option("--demo-hash", default="", help="SHA-256 of that archive, checked.")
+@click.option(
+    "-p", "--data-preparation-container", type=click.IntRange(1), required=True, help="UID."
+)
+@click.option(
+    "-m", "--reference-model-container", type=click.IntRange(1), required=True, help="UID."
+)
+@click.option("-e", "--evaluator-container", type=click.IntRange(1), required=True, help="UID.")
+@click.option("--operational", is_flag=True, help="Submit as OPERATION: ready for use, fixed.")
+@yes_option
+@json_option
+@example(
+    "medperf benchmark submit --name breast-cancer --demo-url https://example.org/demo.tar.gz \\",
+    "    --data-preparation-container 1 --reference-model-container 2 \\",
+    "    --evaluator-container 3 --operational",
+)
+def submit(yes: bool, as_json: bool, demo_url: str, demo_hash: str, **options: Any) -> None:
+    """Submit a benchmark; first its whole workflow is tested, and the result goes with it."""
+    from medperf_client.compatibility import Scenario
+    from medperf_client.submissions import benchmark_submission
+
+    here = site()
+    demo_hash = here.checker.archive_hash(demo_url, demo_hash)
+    preparator, model, evaluator = (options.pop(name) for name in CONTAINERS)
+    scenario = Scenario(
+        data_preparator=str(preparator),
+        model=str(model),
+        evaluator=str(evaluator),
+        demo_url=demo_url,
+        demo_hash=demo_hash,
+    )
+    report = here.compatibility_test().run(scenario, display().watch)
+    containers = {
+        "data_preparation_mlcube": preparator,
+        "reference_model_mlcube": model,
+        "data_evaluator_mlcube": evaluator,
+    }
+    submission = benchmark_submission(
+        **options, demo_url=demo_url, demo_hash=demo_hash, containers=containers, report=report
+    )
+    if not yes:
+        click.echo("This will be sent to the registry:", err=True)
+        print_entity(submission.body, err=True)
+    confirm("Submit this benchmark?", yes)
+    benchmark = here.send(submission)
+    if as_json:
+        print_json(benchmark)
+    else:
+        click.echo(
+            f"Submitted benchmark {benchmark['id']} ({benchmark['name']}); "
+            "an administrator of the registry approves it."
+        )
+
+
+@group.command()
+@click.argument("uid", type=click.IntRange(1))
+@yes_option
+@json_option
+@example("medperf benchmark approve 1")
+def approve(uid: int, yes: bool, as_json: bool) -> None:
+    """Approve a pending benchmark; administrators of the registry only."""
+    _decide("Approve", "APPROVED", uid, yes, as_json)
+
+
+@group.command()
+@click.argument("uid", type=click.IntRange(1))
+@yes_option
+@json_option
+@example("medperf benchmark reject 1")
+def reject(uid: int, yes: bool, as_json: bool) -> None:
+    """Reject a benchmark, for good; administrators of the registry only."""
+    _decide("Reject", "REJECTED", uid, yes, as_json)
+
+
+def _decide(verb: str, status: str, uid: int, yes: bool, as_json: bool) -> None:
+    from medperf_client.submissions import benchmark_decision
+
+    confirm(f"{verb} benchmark {uid}?", yes)
+    benchmark = site().send(benchmark_decision(uid, status))
+    if as_json:
+        print_json(benchmark)
+    else:
+        click.echo(f"Benchmark {uid} ({benchmark['name']}) is {benchmark['approval_status']}.")

@@ -1,0 +1,144 @@
+"""`medperf container`: see, write, submit and associate containers."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medperf_client.cli.base import (
+    Group,
+    confirm,
+    example,
+    json_option,
+    mine_option,
+    site,
+    yes_option,
+)
+from medperf_client.cli.test import run_test
+from medperf_client.cli.text import print_entity, print_json, print_table
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """See, write, submit and associate containers."""
+
+
+@group.command()
+@mine_option
+@json_option
+@example("medperf container ls --mine")
+def ls(mine: bool, as_json: bool) -> None:
+    """List the containers of the registry."""
+    here = site()
+    here.freshen()
+    containers = here.catalog.all("mlcube")
+    if mine:
+        containers = here.mine(containers)
+    if as_json:
+        print_json(containers)
+        return
+    print_table(
+        ("UID", "NAME", "STATE", "VALID", "CONFIGURATION"),
+        [
+            (c["id"], c["name"], c["state"], "yes" if c["is_valid"] else "no", c["git_mlcube_url"])
+            for c in containers
+        ],
+    )
+
+
+@group.command()
+@click.argument("uid", type=click.IntRange(1))
+@json_option
+@example("medperf container view 4")
+def view(uid: int, as_json: bool) -> None:
+    """Show a container."""
+    here = site()
+    here.freshen()
+    container = here.entity("mlcube", uid)
+    (print_json if as_json else print_entity)(container)
+
+
+@group.command()
+@click.option("-n", "--name", required=True, help="Name, unique in the registry.")
+@click.option("-c", "--container-config-file", "config_url", required=True, help="URL.")
+@click.option("-p", "--parameters-file", "parameters_url", default="", help="URL.")
+@click.option("-a", "--additional-file", "additional_url", default="", help="URL of a tar archive.")
+@click.option("--parameters-hash", default="", help="SHA-256 of the parameters file, checked.")
+@click.option("--additional-hash", default="", help="SHA-256 of the archive, checked.")
+@click.option(
+    "-i", "--image-hash", default="", help="Image ID, or an image file's SHA-256, checked."
+)
+@click.option("--operational", is_flag=True, help="Submit as OPERATION: ready for use, fixed.")
+@yes_option
+@json_option
+@example(
+    "medperf container submit --name my-model \\",
+    '    --container-config-file "https://example.org/container_config.yaml" \\',
+    '    --parameters-file "https://example.org/parameters.yaml" \\',
+    '    --additional-file "https://example.org/weights.tar.gz" --operational',
+)
+def submit(name: str, operational: bool, yes: bool, as_json: bool, **files: Any) -> None:
+    """Submit a container by the URLs of its files.
+
+    Every file is fetched once, hashed and checked, the image too; then you see what will be sent.
+    """
+    from medperf_client.submissions import HostedFiles
+
+    here = site()
+    submission = here.checker.submission(name, HostedFiles(**files), operational)
+    if not yes:
+        click.echo("This will be sent to the registry:", err=True)
+        print_entity(submission.body, err=True)
+    confirm("Submit this container?", yes)
+    container = here.send(submission)
+    if as_json:
+        print_json(container)
+    else:
+        click.echo(f"Submitted container {container['id']} ({container['name']}).")
+
+
+@group.command()
+@click.option("-b", "--benchmark", type=click.IntRange(1), required=True, help="Benchmark UID.")
+@click.option("-m", "--model_uid", type=click.IntRange(1), required=True, help="Container UID.")
+@click.option("--no-cache", is_flag=True, help="Run every step of the test, even unchanged ones.")
+@yes_option
+@json_option
+@example("medperf container associate --benchmark 1 --model_uid 4")
+def associate(benchmark: int, model_uid: int, no_cache: bool, yes: bool, as_json: bool) -> None:
+    """Request that a model joins a benchmark; the compatibility test runs first."""
+    from medperf_client.cli.test import show_report
+    from medperf_client.compatibility import Scenario
+    from medperf_client.submissions import association_submission
+
+    scenario = Scenario(benchmark=benchmark, model=str(model_uid), use_memo=not no_cache)
+    report = run_test(scenario)
+    if not as_json:
+        show_report(report)
+    confirm(
+        f"Send this result and request association of container {model_uid} "
+        f"with benchmark {benchmark}?",
+        yes,
+    )
+    association = site().send(association_submission(model_uid, benchmark, report))
+    if as_json:
+        print_json(association)
+    else:
+        click.echo("Requested. Follow it with: medperf association ls -bm")
+
+
+@group.command()
+@click.argument("kind", type=click.Choice(["data_preparator", "model", "metrics"]))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder to make; named after the kind by default.",
+)
+@example("medperf container create model --output my_model")
+def create(kind: str, output: Path | None) -> None:
+    """Write a commented template of a container, to fill in."""
+    from medperf_client.containers.template import write_template
+
+    folder = output or Path(kind)
+    write_template(kind, folder)
+    click.echo(f"Wrote {folder}/. Start with {folder}/container_config.yaml")

@@ -1,0 +1,101 @@
+"""Progress on stderr: bars and a live line on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medperf_client.cli.text import human_size
+
+if TYPE_CHECKING:  # A command that shows no progress does not pay for them.
+    from rich.progress import Progress
+
+    from medperf_client.workflow import Moment
+
+WORDS = {"start": "running", "ran": "done", "cached": "from cache", "failed": "failed"}
+
+
+class Display:
+    """Shows transfers (`progress`) and the steps of a test (`watch`) until closed.
+
+    rich is imported only on a terminal, and only when something takes time.
+    """
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._bars: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+        self._started: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Clear what is live on the terminal."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """A transfer of `done` bytes out of `total` (None: unknown)."""
+        begun = self._started.setdefault(what, time.monotonic())
+        if self._live:
+            bars = self._rich()
+            if what not in self._tasks:
+                self._tasks[what] = bars.add_task(_short(what), total=total)
+            bars.update(self._tasks[what], completed=done, total=total)
+        elif done == total:
+            speed = human_size(done / max(time.monotonic() - begun, 1e-3))
+            click.echo(f"fetched {what}: {human_size(done)}, {speed}/s", err=True)
+
+    def watch(self, step: str, moment: "Moment") -> None:
+        """A step of the workflow begins, or has ended."""
+        begun = self._started.setdefault(step, time.monotonic())
+        took = "" if moment in ("start", "cached") else f" ({time.monotonic() - begun:.1f} s)"
+        line = f"{step}: {WORDS[moment]}{took}"
+        if not self._live or moment == "cached":
+            click.echo(line, err=True)
+            return
+        bars = self._rich()
+        if moment == "start":
+            self._tasks[step] = bars.add_task(line, total=None, running=True)
+        else:
+            bars.remove_task(self._tasks.pop(step))
+            bars.console.print(line, highlight=False, markup=False)
+
+    def _rich(self) -> "Progress":
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TransferSpeedColumn,
+            )
+
+            class Transfer(DownloadColumn):
+                """Bytes, for transfers only."""
+
+                def render(self, task: Any) -> Any:
+                    return "" if task.fields.get("running") else super().render(task)
+
+            class Speed(TransferSpeedColumn):
+                """Bytes a second, for transfers only."""
+
+                def render(self, task: Any) -> Any:
+                    return "" if task.fields.get("running") else super().render(task)
+
+            self._bars = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                Transfer(),
+                Speed(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bars.start()
+        return self._bars
+
+
+def _short(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2] or url

@@ -1,0 +1,113 @@
+"""`medperf test`: compatibility tests and their reports."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medperf_client.cli.base import Group, display, example, json_option, site
+from medperf_client.cli.text import print_entity, print_json, print_table
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """Test a container's compatibility with a benchmark."""
+
+
+def run_test(scenario: Any) -> dict[str, Any]:
+    """Run a test with its steps shown, and return the report."""
+    with_network = not scenario.use_memo
+    return site().compatibility_test(refetch=with_network).run(scenario, display().watch)
+
+
+@group.command()
+@click.option("-b", "--benchmark", type=click.IntRange(1), help="UID of the benchmark.")
+@click.option("-m", "--model", help="Model: UID, or path of a container_config.yaml.")
+@click.option("-p", "--data_preparator", help="Data preparator: UID or path.")
+@click.option("-e", "--evaluator", help="Metrics container: UID or path.")
+@click.option("--demo-url", help="URL of a demo dataset's archive.")
+@click.option("--demo-hash", help="SHA-256 of that archive.")
+@click.option("--data_path", type=click.Path(path_type=Path), help="Folder of raw data to use.")
+@click.option("--labels_path", type=click.Path(path_type=Path), help="Folder of their labels.")
+@click.option("--no-cache", is_flag=True, help="Run every step, even unchanged ones.")
+@json_option
+@example(
+    'medperf test run --benchmark 1 --model "my_model/container_config.yaml"',
+    "medperf test run --benchmark 1 --model 4 --json",
+)
+def run(no_cache: bool, as_json: bool, **options: Any) -> None:
+    """Run a benchmark's whole workflow on demo data.
+
+    A container is a UID, or the path of a container_config.yaml with workspace/parameters.yaml and
+    workspace/additional_files/ beside it; the benchmark provides those not given. Steps whose
+    image, parameters, files and data are unchanged are answered from the cache.
+    """
+    from medperf_client.compatibility import Scenario
+
+    report = run_test(Scenario(**options, use_memo=not no_cache))
+    if as_json:
+        print_json(report)
+    else:
+        show_report(report)
+
+
+@group.command()
+@json_option
+@example("medperf test ls")
+def ls(as_json: bool) -> None:
+    """List the tests that were run here, oldest first."""
+    reports = site().reports.all()
+    if as_json:
+        print_json(reports)
+        return
+    print_table(
+        ("UID", "BENCHMARK", "MODEL", "RESULT"),
+        [
+            (
+                report["uid"],
+                report["benchmark"],
+                report["model"]["name"],
+                "passed" if report["passed"] else "failed",
+            )
+            for report in reports
+        ],
+    )
+
+
+@group.command()
+@click.argument("uid")
+@json_option
+@example("medperf test view latest")
+def view(uid: str, as_json: bool) -> None:
+    """Show the report of a test; `latest` is the newest."""
+    report = site().reports.get(uid)
+    if as_json:
+        print_json(report)
+    else:
+        show_report(report)
+
+
+def show_report(report: dict[str, Any]) -> None:
+    """A report for people: what was tested, each step, the results."""
+    tested = {role: report[role]["name"] for role in ("data_preparator", "model", "evaluator")}
+    print_entity({"test": report["uid"], "benchmark": report["benchmark"], **tested})
+    click.echo()
+    print_table(
+        ("STEP", "FROM", "SECONDS", "IMAGE", "OUTPUT"),
+        [
+            (
+                step["step"],
+                step["source"],
+                f"{step['seconds']:.1f}",
+                step["image_id"][:12],
+                ", ".join(f"{name} {digest[:12]}" for name, digest in step["outputs"].items()),
+            )
+            for step in report["steps"]
+        ],
+    )
+    click.echo()
+    if report["passed"]:
+        print_entity({"results": report["results"]})
+        click.echo("\nThe test passed.")
+    else:
+        click.echo(f"The test failed: {report.get('error', 'it was interrupted')}")

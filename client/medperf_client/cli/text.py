@@ -1,0 +1,58 @@
+"""Results on stdout: JSON for scripts, tables and fields for people."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    # Imported late: help does not pay for it.
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Columns for people, as wide as their widest cell; None is a dash."""
+    cells = [list(headers), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    for row in cells:
+        line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    # Text comes from other members: nothing in it may steer the terminal.
+    return "".join(char if char.isprintable() else " " for char in str(value))
+
+
+def print_entity(entity: dict[str, Any], err: bool = False) -> None:
+    """An entity for people: a line a field, empty ones left out, nested ones indented."""
+    for line in _lines(entity):
+        click.echo(line, err=err)
+
+
+def _lines(value: Any, indent: str = "") -> Iterable[str]:
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            yield f"{indent}{key}:"
+            yield from _lines(item, indent + "  ")
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            for entry in item:
+                yield f"{indent}{key}:"
+                yield from _lines(entry, indent + "  ")
+        elif item not in (None, "", {}, []):
+            yield f"{indent}{key}: {_cell(item)}"
+
+
+def human_size(size_bytes: float) -> str:
+    """A number of bytes in decimal units, as 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.4g} TB"

@@ -1,0 +1,176 @@
+"""Where a site's state lives, and its profiles: one registry and its settings each."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from medperf_client.errors import UsageError
+from medperf_client.files import write_atomically
+
+DEFAULT_SERVER_URL = "http://127.0.0.1:8000"
+DEFAULT_PROFILE = "default"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A registry and how this site works with it.
+
+    Times are in seconds, `memory` in bytes; None means no bound. The README explains each.
+    """
+
+    server_url: str = DEFAULT_SERVER_URL
+    allow_process: bool = False
+    connect_timeout: float = 2.0
+    read_timeout: float = 60.0
+    task_timeout: float | None = None
+    pids_limit: int = 1024
+    memory: int | None = None
+
+    def with_text(self, key: str, text: str) -> "Profile":
+        """A copy with one setting read from text, as `profile set` takes it.
+
+        Raises `UsageError` naming the settings there are, or the value that was expected.
+        """
+        import yaml
+
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"{key}: {text!r} is not a value") from error
+        return _profile({**asdict(self), key: value}, "this profile")
+
+
+_EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "server_url": ((str,), "a URL such as https://registry.example.org"),
+    "allow_process": ((bool,), "true or false"),
+    "connect_timeout": ((int, float), "seconds"),
+    "read_timeout": ((int, float), "seconds"),
+    "task_timeout": ((int, float, type(None)), "seconds, or null for no bound"),
+    "pids_limit": ((int,), "a number of processes"),
+    "memory": ((int, type(None)), "bytes, or null for no bound"),
+}
+
+
+def _profile(values: object, where: str) -> Profile:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: expected settings, found {values!r}")
+    for key, value in values.items():
+        if key not in _EXPECTED:
+            raise UsageError(
+                f"{where}: there is no setting {key!r}",
+                hint=f"The settings are {', '.join(_EXPECTED)}.",
+            )
+        kinds, expected = _EXPECTED[key]
+        # A bool is an int to isinstance, but not to who writes a configuration.
+        wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+        if wrong or (isinstance(value, (int, float)) and value <= 0 and bool not in kinds):
+            raise UsageError(f"{where}: {key} expects {expected}, found {value!r}")
+    profile = replace(Profile(), **values)
+    return replace(profile, server_url=_server_url(profile.server_url, where))
+
+
+def _server_url(url: str, where: str) -> str:
+    if not re.match(r"https?://[^/\s]+", url):
+        raise UsageError(
+            f"{where}: server_url {url!r} is not a URL",
+            hint="It starts with http:// or https://, such as https://registry.example.org",
+        )
+    return url.rstrip("/")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of a site: `data` is never cleaned by a cache command, `cache` can be rebuilt."""
+
+    data: Path
+    cache: Path
+
+    @classmethod
+    def from_environment(cls) -> "Home":
+        """Below `MEDPERF_HOME`, else in the platform's own data and cache folders."""
+        home = os.environ.get("MEDPERF_HOME")
+        if home:
+            return cls(Path(home).absolute(), Path(home).absolute() / "cache")
+        # Imported late: it is slow, and not needed where MEDPERF_HOME is set.
+        from platformdirs import user_cache_path, user_data_path
+
+        return cls(user_data_path("medperf"), user_cache_path("medperf"))
+
+    @property
+    def config_file(self) -> Path:
+        """The profiles."""
+        return self.data / "config.yaml"
+
+    def registry(self, server_url: str) -> Path:
+        """The folder of what belongs to one registry: catalog, reports, outbox."""
+        return self.data / "registries" / re.sub(r"[^A-Za-z0-9.-]+", "_", server_url)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The profiles of a site and which one is active."""
+
+    active: str = DEFAULT_PROFILE
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: {DEFAULT_PROFILE: Profile()})
+
+    @property
+    def profile(self) -> Profile:
+        """The active profile, `MEDPERF_SERVER_URL` in place of its registry if that is set."""
+        chosen = self.profiles[self.active]
+        url = os.environ.get("MEDPERF_SERVER_URL")
+        return replace(chosen, server_url=_server_url(url, "MEDPERF_SERVER_URL")) if url else chosen
+
+    def get(self, name: str) -> Profile:
+        """The profile called `name`. Raises `UsageError` naming those there are."""
+        if name not in self.profiles:
+            raise UsageError(
+                f"there is no profile {name!r}", hint=f"There are: {', '.join(self.profiles)}."
+            )
+        return self.profiles[name]
+
+    def with_profile(self, name: str, profile: Profile) -> "Config":
+        """A copy with one profile added or replaced."""
+        return replace(self, profiles={**self.profiles, name: profile})
+
+
+def load_config(file: Path) -> Config:
+    """Read the profiles. A missing file is the default profile.
+
+    Raises `UsageError` naming the file, the profile and the setting that is wrong.
+    """
+    if not file.exists():
+        return Config()
+    import yaml
+
+    try:
+        content = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, OSError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("profiles"), dict):
+        raise UsageError(f"{file}: expected the keys 'active' and 'profiles'")
+    profiles = {
+        str(name): _profile(values or {}, f"{file}, profile {name}")
+        for name, values in content["profiles"].items()
+    }
+    active = content.get("active", DEFAULT_PROFILE)
+    if active not in profiles:
+        raise UsageError(f"{file}: active is {active!r}, which is not among the profiles")
+    return Config(active, profiles)
+
+
+def save_config(config: Config, file: Path) -> None:
+    """Write the profiles, whole or not at all; settings at their defaults are left out."""
+    import yaml
+
+    defaults = asdict(Profile())
+    profiles = {
+        name: {k: v for k, v in asdict(profile).items() if v != defaults[k]}
+        for name, profile in config.profiles.items()
+    }
+    text = yaml.safe_dump({"active": config.active, "profiles": profiles}, sort_keys=False)
+    write_atomically(file, text)
+
+
+SETTINGS = tuple(setting.name for setting in fields(Profile))

@@ -1,0 +1,1 @@
+"""Containers: what their configuration says, and the platforms that run them."""

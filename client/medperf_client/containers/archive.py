@@ -1,0 +1,40 @@
+"""Images as files: what `docker save` writes."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import IO
+
+from medperf_client.errors import InvalidContainer
+
+# Real ones are a few kilobytes.
+MAX_DOCUMENT_BYTES = 16 << 20
+
+
+def archive_image_id(path: Path) -> str:
+    """The ID of the one image in a `docker save` archive, compressed or not.
+
+    It is the SHA-256 of the image's configuration (OCI image specification, "ImageID"), computed
+    here rather than believed. Raises `InvalidContainer` for any other file.
+    """
+    # Imported late: images in a registry do not need it.
+    import tarfile
+    import zlib
+
+    def read(member: IO[bytes] | None) -> bytes:
+        if member is None:
+            raise ValueError("its manifest names something that is not a file")
+        return member.read(MAX_DOCUMENT_BYTES)
+
+    try:
+        with tarfile.open(path) as archive:
+            images = json.loads(read(archive.extractfile("manifest.json")))
+            if len(images) != 1:
+                raise ValueError(f"it holds {len(images)} images, one was expected")
+            config = read(archive.extractfile(images[0]["Config"]))
+    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, LookupError) as error:
+        raise InvalidContainer(
+            f"{path} is not an archive of one image: {error}",
+            hint="Make it with: docker save --output FILE IMAGE",
+        ) from error
+    return hashlib.sha256(config).hexdigest()

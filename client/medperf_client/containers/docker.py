@@ -1,0 +1,341 @@
+"""Containers on a Docker engine, or on Podman through its Docker-compatible socket."""
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from medperf_client.containers import engine, owner
+from medperf_client.containers.archive import archive_image_id
+from medperf_client.containers.runner import Job, Runner
+from medperf_client.containers.spec import DOCKER_ARCHIVE, DOCKER_IMAGE, ContainerSpec, Volume
+from medperf_client.containers.supervise import deadline, failure, too_slow
+from medperf_client.errors import (
+    ContainerFailed,
+    InvalidContainer,
+    MedPerfError,
+    Offline,
+    Unsupported,
+    WrongHash,
+)
+
+# docker takes 0.2 s to import, so only what needs an engine's full service does.
+if TYPE_CHECKING:
+    from docker import APIClient
+
+# Between two bytes of an answer. Loading or unpacking a large image is silent for minutes.
+ENGINE_TIMEOUT_SECONDS = 900
+CHUNK_BYTES = 1 << 20
+# How registries and engines say that the network is fine and the image is not to be had.
+_NO_SUCH_IMAGE = ("not found", "manifest unknown", "name unknown", "denied", "unauthorized")
+
+Progress = Callable[[str, int, int | None], None]
+
+
+class DockerRunner(Runner):
+    """Runs `DockerImage` and `DockerArchive` containers.
+
+    The engine is the one the Docker SDK finds: DOCKER_HOST, the current context, or the default
+    socket. `progress` is told of downloads: what, bytes so far, bytes in all if known. With
+    `offline` nothing is pulled.
+    """
+
+    name = "docker"
+    kinds = (DOCKER_IMAGE, DOCKER_ARCHIVE)
+
+    def __init__(self, progress: Progress | None = None, offline: bool = False) -> None:
+        self._progress, self._offline = progress, offline
+
+    def image_id(self, spec: ContainerSpec, archive: Path | None = None) -> str | None:
+        """See `Runner`. An image the engine has lost counts as here if `archive` holds it."""
+        self.check(spec)
+        found = self._id(spec.image) if spec.kind == DOCKER_IMAGE else None
+        return found or (archive_image_id(archive) if archive else None)
+
+    def provide(
+        self, spec: ContainerSpec, archive: Path | None = None, expected: str | None = None
+    ) -> str:
+        """See `Runner`. `archive` may also be a copy that `save` made of a `DockerImage`."""
+        self.check(spec)
+        if spec.kind == DOCKER_IMAGE:
+            found = self._provide_image(spec, archive, expected)
+        elif archive is not None:
+            found = self.load(archive)
+        else:
+            raise InvalidContainer(f"{spec.source}: the archive {spec.image} is not at hand")
+        if expected and found != expected:
+            raise WrongHash(
+                f"{spec.image} is image {found}, but {expected} is registered",
+                hint="The name was given to another image. Ask the container's owner which counts.",
+            )
+        return found
+
+    def _provide_image(
+        self, spec: ContainerSpec, archive: Path | None, expected: str | None
+    ) -> str:
+        present = self._id(f"sha256:{expected}" if expected else spec.image)
+        if present:
+            return present
+        if archive is None:
+            return self._pull(spec)
+        loaded = self.load(archive)
+        # A copy saved by ID has no name, and the next image_id() asks by name.
+        if "@" not in spec.image and self._id(spec.image) is None:
+            self._api.tag(f"sha256:{loaded}", spec.image)
+        return loaded
+
+    def save(self, image_id: str) -> Iterator[bytes]:
+        """An image that is here, as `docker save` writes it; `load` takes it back."""
+        with _engine_trouble(f"image {image_id} cannot be saved"):
+            yield from self._api.get_image(f"sha256:{image_id}", chunk_size=CHUNK_BYTES)
+
+    def load(self, path: Path) -> str:
+        """Give the engine the image in a `docker save` archive, unless it has it; returns the ID.
+
+        Raises `InvalidContainer` if the file is none, `WrongHash` if the engine makes another
+        image of it.
+        """
+        image_id = archive_image_id(path)
+        if self._id(f"sha256:{image_id}") is None:
+            with _engine_trouble(f"{path} cannot be loaded"), open(path, "rb") as content:
+                for event in self._api.load_image(content):
+                    if "error" in event:
+                        raise InvalidContainer(f"{path} cannot be loaded: {event['error']}")
+            if self._id(f"sha256:{image_id}") is None:
+                raise WrongHash(f"the engine loaded {path}, but not as image {image_id}")
+        return image_id
+
+    def run(self, job: Job) -> None:
+        """See `Runner`. The container gets no more than the job names; see `_isolation`."""
+        name = f"medperf-{job.task.name}-{uuid4().hex[:12]}"
+        with _engine_trouble(f"task {job.task.name} cannot be run", ContainerFailed):
+            api = self._api
+            try:
+                self._create(name, job)
+                code, expired = self._follow(name, job)
+                if expired:
+                    raise too_slow(job)
+                if code:
+                    raise failure(job, self._why(name, code))
+            finally:
+                _remove(api, name)
+
+    def sweep(self) -> list[str]:
+        """Remove the containers that clients killed with SIGKILL left; returns their names."""
+        return _sweep(self._api)
+
+    @cached_property
+    def _api(self) -> "APIClient":
+        """The engine's client, which also sweeps once. Raises `Unsupported` without an engine."""
+        import docker
+        import requests
+
+        try:
+            api = docker.from_env(timeout=ENGINE_TIMEOUT_SECONDS).api
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise Unsupported(
+                f"no container engine answers: {error}",
+                hint="Start Docker or Podman's socket, or set DOCKER_HOST to where one listens.",
+            ) from error
+        _sweep(api)
+        return api
+
+    def _id(self, reference: str) -> str | None:
+        socket = engine.socket_path()
+        if socket is not None:
+            return engine.image_id(socket, reference)
+        api = self._api
+        import docker
+
+        try:
+            return engine.plain_id(api.inspect_image(reference)["Id"])
+        except docker.errors.ImageNotFound:
+            return None
+
+    def _pull(self, spec: ContainerSpec) -> str:
+        """Fetch an image by name; returns its ID."""
+        if self._offline:
+            raise Offline(f"image {spec.image} is not here, and this works offline, as asked")
+        import docker
+
+        with _engine_trouble(f"image {spec.image} cannot be pulled", Offline):
+            try:
+                for event in self._api.pull(spec.image, stream=True, decode=True):
+                    if "error" in event:
+                        raise _no_pull(spec, event["error"])
+                    self._show(spec.image, event)
+            except docker.errors.APIError as error:
+                raise _no_pull(spec, error.explanation or str(error)) from error
+        found = self._id(spec.image)
+        if found is None:
+            raise Offline(f"image {spec.image} is not here after it was pulled")
+        return found
+
+    def _create(self, name: str, job: Job) -> None:
+        task, api = job.task, self._api
+        api.create_container(
+            f"sha256:{job.image_id}",
+            name=name,
+            command=list(task.command) or None,
+            # The engine's way to say that the image's own is to be forgotten.
+            entrypoint=None if task.entrypoint is None else list(task.entrypoint) or [""],
+            environment={"HOME": "/tmp", **task.environment},
+            user=self._user,
+            labels={owner.LABEL: owner.this_process()},
+            host_config=api.create_host_config(**_isolation(job)),
+            # Proxies in the client's configuration are its own affair, with their passwords.
+            use_config_proxy=False,
+        )
+
+    def _follow(self, name: str, job: Job) -> tuple[int, bool]:
+        """Start a container and write its log until it ends; exit code, and whether it had to."""
+        api = self._api
+        output = api.attach(name, stream=True)
+        with (
+            open(job.log, "wb", buffering=0) as log,
+            deadline(job.limits.seconds, lambda: _kill(api, name)) as expired,
+        ):
+            api.start(name)
+            for chunk in output:
+                log.write(chunk)
+            code = api.wait(name, timeout=None)["StatusCode"]
+        return code, expired.is_set()
+
+    def _why(self, name: str, code: int) -> str:
+        if self._api.inspect_container(name)["State"].get("OOMKilled"):
+            return "ran out of memory"
+        return f"failed with exit code {code}"
+
+    @cached_property
+    def _user(self) -> str:
+        """The caller, as the engine counts users.
+
+        Under a rootless engine the caller is the container's root, and other users in it own
+        files that the caller cannot read.
+        """
+        if os.getuid() != 0 and any(
+            "rootless" in option for option in self._api.info().get("SecurityOptions") or []
+        ):
+            return "0:0"
+        return f"{os.getuid()}:{os.getgid()}"
+
+    def _show(self, image: str, event: dict[str, Any]) -> None:
+        if self._progress and event.get("status") == "Downloading":
+            detail = event["progressDetail"]
+            what = f"{image} {event['id']}"
+            self._progress(what, detail.get("current", 0), detail.get("total"))
+
+
+def _isolation(job: Job) -> dict[str, Any]:
+    """What a container is kept from, and the little it is given (for `create_host_config`)."""
+    from docker.types import DeviceRequest, LogConfig, Ulimit
+
+    task, limits = job.task, job.limits
+    which = (
+        {"device_ids": list(task.gpus)} if isinstance(task.gpus, tuple) else {"count": task.gpus}
+    )
+    gpus = None if task.gpus is None else [DeviceRequest(capabilities=[["gpu"]], **which)]
+    return {
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "read_only": True,
+        # MedPerf's containers may count on a /tmp to write to, and to run programs from.
+        "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
+        "mounts": [
+            *(_mount(volume, job.inputs[volume.name], read_only=True) for volume in task.inputs),
+            *(_mount(volume, job.outputs[volume.name], read_only=False) for volume in task.outputs),
+        ],
+        "pids_limit": limits.pids,
+        "mem_limit": limits.memory_bytes,
+        # Memory and swap together: no swap beside the memory.
+        "memswap_limit": limits.memory_bytes,
+        "shm_size": task.shm_size,
+        "device_requests": gpus,
+        # The caller's own, since Podman's defaults can be more than the machine allows.
+        "ulimits": [
+            Ulimit(name=name, soft=soft, hard=hard)
+            for name, (soft, hard) in (
+                ("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)),
+                ("nproc", resource.getrlimit(resource.RLIMIT_NPROC)),
+            )
+        ],
+        # A process 1 that reaps, so that programs that rely on it leave no zombies.
+        "init": True,
+        # The log is ours; the engine needs no second copy.
+        "log_config": LogConfig(type="none"),
+    }
+
+
+def _mount(volume: Volume, path: Path, read_only: bool) -> Any:
+    from docker.types import Mount
+
+    return Mount(volume.mount_path, str(path.resolve()), type="bind", read_only=read_only)
+
+
+@contextmanager
+def _engine_trouble(what: str, kind: type[MedPerfError] = MedPerfError) -> Iterator[None]:
+    """Turn what the SDK raises into an error of ours that says what cannot be done, and why."""
+    import docker
+    import requests
+    import urllib3
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise kind(f"{what}: {error.explanation or error}") from error
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
+        raise kind(f"{what}: {error}") from error
+
+
+def _no_pull(spec: ContainerSpec, words: str) -> MedPerfError:
+    message = f"image {spec.image} cannot be pulled: {words}"
+    if any(reason in words for reason in _NO_SUCH_IMAGE):
+        return InvalidContainer(
+            message,
+            hint=f"Check 'image' in {spec.source}; a private registry needs `docker login` first.",
+        )
+    return Offline(message, hint="Try again when the image registry can be reached.")
+
+
+def _sweep(api: "APIClient") -> list[str]:
+    left = [
+        container
+        for container in api.containers(all=True, filters={"label": owner.LABEL})
+        if owner.is_gone(container["Labels"][owner.LABEL])
+    ]
+    for container in left:
+        _remove(api, container["Id"])
+    return [container["Names"][0].lstrip("/") for container in left]
+
+
+def _remove(api: "APIClient", container: str) -> None:
+    """Stop and delete a container with its anonymous volumes, if it (still) is there."""
+    with _whatever():
+        api.remove_container(container, v=True, force=True)
+
+
+def _kill(api: "APIClient", container: str) -> None:
+    with _whatever():
+        api.kill(container)
+
+
+@contextmanager
+def _whatever() -> Iterator[None]:
+    """For what is done last: it may be done already, or the engine be gone; a sweep mends that."""
+    import docker
+    import requests
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException):
+        return

@@ -1,0 +1,146 @@
+"""From a UID or a path to a container whose files are all here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medperf_cache import Storage
+from medperf_client.assets import Fetcher
+from medperf_client.containers.spec import (
+    DOCKER_ARCHIVE,
+    DOCKER_IMAGE,
+    PROCESS,
+    ContainerSpec,
+    load,
+    parse,
+)
+from medperf_client.errors import InvalidContainer
+
+Entity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file or folder that steps read, with its digest (see `medperf_cache.digests`)."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container with its files.
+
+    `expected_image` is the image ID it was registered with; `archive` the local copy of an image
+    that is a file (an unpacked folder for a process).
+    """
+
+    name: str
+    uid: int | None
+    spec: ContainerSpec
+    parameters: Input | None = None
+    additional_files: Input | None = None
+    expected_image: str | None = None
+    archive: Path | None = None
+
+    def provides(self) -> dict[str, Input]:
+        """The inputs that come with the container, by MedPerf's volume names."""
+        own = {"parameters_file": self.parameters, "additional_files": self.additional_files}
+        return {name: given for name, given in own.items() if given is not None}
+
+
+class Library:
+    """Containers of one site: registered ones, and those on this disk.
+
+    `refetch` asks again for images at URLs whose hash nobody registered.
+    """
+
+    def __init__(self, storage: Storage, fetcher: Fetcher, refetch: bool = False) -> None:
+        self._storage, self._fetcher, self._refetch = storage, fetcher, refetch
+
+    def registered(self, entity: Entity) -> Container:
+        """A container of the registry; what is not in the cache is fetched.
+
+        Raises `Offline`, `WrongHash`, and `InvalidContainer` if its configuration is wrong.
+        """
+        blobs, trees = self._storage.blobs, self._storage.trees
+        config = self._fetcher.fetch(entity["git_mlcube_url"], entity["mlcube_hash"])
+        spec = parse(blobs.path(config).read_bytes(), entity["git_mlcube_url"])
+        parameters = additional = None
+        if entity["git_parameters_url"]:
+            digest = self._fetcher.fetch(entity["git_parameters_url"], entity["parameters_hash"])
+            parameters = Input(blobs.path(digest), digest)
+        if entity["additional_files_tarball_url"]:
+            digest = self.unpacked(
+                entity["additional_files_tarball_url"], entity["additional_files_tarball_hash"]
+            )
+            additional = Input(trees.path(digest), digest)
+        pinned = entity["image_tarball_hash"] or entity["image_hash"]
+        return Container(
+            name=f"container {entity['id']} ({entity['name']})",
+            uid=entity["id"],
+            spec=spec,
+            parameters=parameters,
+            additional_files=additional,
+            expected_image=pinned if spec.kind == DOCKER_IMAGE else None,
+            archive=self._archive(spec, entity["image_tarball_url"] or spec.image, pinned),
+        )
+
+    def local(self, config: Path) -> Container:
+        """A container on this disk: its configuration, and `workspace/` beside it."""
+        if config.is_dir():
+            config = config / "container_config.yaml"
+        spec = load(config)
+        workspace = config.parent / "workspace"
+        return Container(
+            name=str(config),
+            uid=None,
+            spec=spec,
+            parameters=self.input(workspace / "parameters.yaml"),
+            additional_files=self.input(workspace / "additional_files"),
+            archive=self._local_archive(spec, config.parent),
+        )
+
+    def input(self, path: Path) -> Input | None:
+        """A local file or folder, read again only if its status changed; None if there is none."""
+        path = path.resolve()
+        return Input(path, self._storage.fingerprints.digest(path)) if path.exists() else None
+
+    def unpacked(self, url: str, expected: str | None = None) -> str:
+        """The digest of the folder that the archive at `url` holds."""
+        known = self._storage.trees.unpacked(expected) if expected else None
+        if known is not None:
+            return known
+        digest = self._fetcher.fetch(url, expected)
+        return self._storage.trees.unpack(self._storage.blobs.path(digest), digest)
+
+    def _archive(self, spec: ContainerSpec, url: str, expected: str | None) -> Path | None:
+        if spec.kind == PROCESS:
+            return self._storage.trees.path(self.unpacked(url, expected))
+        if spec.kind == DOCKER_ARCHIVE:
+            return self._storage.blobs.path(self._fetcher.fetch(url, expected))
+        return None
+
+    def _local_archive(self, spec: ContainerSpec, folder: Path) -> Path | None:
+        if spec.kind not in (PROCESS, DOCKER_ARCHIVE):
+            return None
+        if "://" in spec.image:
+            return self._archive(spec, spec.image, self._remembered(spec.image))
+        path = (folder / spec.image).resolve()
+        given = self.input(path)
+        if given is None:
+            raise InvalidContainer(f"{spec.source}: image: there is no {path}")
+        if spec.kind == PROCESS and path.is_dir():
+            trees = self._storage.trees
+            return trees.path(given.digest if given.digest in trees else trees.copy(path))
+        if spec.kind == PROCESS:
+            return self._storage.trees.path(self._storage.trees.unpack(path, given.digest))
+        return path
+
+    def _remembered(self, url: str) -> str:
+        """The SHA-256 of what `url` held when it was first asked for."""
+        known = None if self._refetch else self._storage.names.get(url)
+        if known is None:
+            known = self._fetcher.fetch(url)
+            self._storage.names.put(url, known)
+        return known

@@ -1,0 +1,50 @@
+"""What can go wrong, each with what to do next and the exit code a script sees."""
+
+OK, FAILED, USAGE, QUEUED = 0, 1, 2, 3
+
+
+class MedPerfError(Exception):
+    """A failure with a message for people: what happened and, in `hint`, how to mend it."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(MedPerfError):
+    """The request itself makes no sense; nothing was tried."""
+
+    exit_code = USAGE
+
+
+class Offline(MedPerfError):
+    """The registry, a file host or an image registry cannot be reached."""
+
+
+class Refused(MedPerfError):
+    """The registry answered, and said no.
+
+    `status` is the HTTP status code.
+    """
+
+    def __init__(self, message: str, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class InvalidContainer(MedPerfError):
+    """A container's files break the contract; the message names file, key and expectation."""
+
+
+class Unsupported(MedPerfError):
+    """A valid container of a kind that this machine cannot run."""
+
+
+class WrongHash(MedPerfError):
+    """Content is not what its hash promises."""
+
+
+class ContainerFailed(MedPerfError):
+    """A container ended with an error; the message names its log and the log's last lines."""

@@ -1,0 +1,164 @@
+"""One site: its profile, its cache, its copy of the registry, and the registry if it answers."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medperf_cache import Catalog, Storage
+from medperf_client.assets import Fetcher, Progress, silent
+from medperf_client.compatibility import CompatibilityTest, Reports
+from medperf_client.config import Home, load_config
+from medperf_client.containers.library import Library
+from medperf_client.containers.platforms import Platforms
+from medperf_client.containers.runner import Limits
+from medperf_client.credentials import Credentials
+from medperf_client.errors import MedPerfError, Offline, UsageError
+from medperf_client.registry import LOGIN_HINT, Registry
+from medperf_client.submissions import OPERATION, ContainerChecker, Submission, send
+from medperf_client.sync import pull
+
+Entity = dict[str, Any]
+KINDS = {"benchmark": "benchmark", "mlcube": "container"}
+
+
+class Site:
+    """Everything a command works with; each part is opened when it is first asked for.
+
+    `tell` gets one-line notices for the user, such as that the registry is away; `progress` is told
+    of transfers.
+    """
+
+    def __init__(
+        self,
+        home: Home | None = None,
+        offline: bool = False,
+        tell: Callable[[str], None] = lambda line: None,
+        progress: Progress = silent,
+    ) -> None:
+        self.home = home or Home.from_environment()
+        self.config = load_config(self.home.config_file)
+        self.profile = self.config.profile
+        self.offline = offline or os.environ.get("MEDPERF_OFFLINE", "") not in ("", "0")
+        self.tell, self.progress = tell, progress
+
+    @property
+    def folder(self) -> Path:
+        """Where what belongs to this registry is kept."""
+        return self.home.registry(self.profile.server_url)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """The tokens of this member."""
+        return Credentials(self.home.data)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of the active profile."""
+        profile = self.profile
+        return Registry(
+            profile.server_url,
+            None if self.offline else self.credentials.token(profile.server_url),
+            profile.connect_timeout,
+            profile.read_timeout,
+            self.offline,
+        )
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The last known copy of the registry's entities."""
+        return Catalog(self.folder / "catalog")
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The cache of files and results."""
+        return Storage(self.home.cache)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Brings files into the cache."""
+        timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
+        return Fetcher(self.storage, timeouts, self.offline, self.progress)
+
+    @cached_property
+    def platforms(self) -> Platforms:
+        """What runs containers."""
+        return Platforms(self.profile.allow_process, self.offline, self.progress)
+
+    @cached_property
+    def reports(self) -> Reports:
+        """The compatibility tests that were run."""
+        return Reports(self.folder / "reports")
+
+    @cached_property
+    def checker(self) -> ContainerChecker:
+        """Checks containers before they are submitted."""
+        return ContainerChecker(self.storage, self.fetcher, self.platforms.runner_for, self.tell)
+
+    def compatibility_test(self, refetch: bool = False) -> CompatibilityTest:
+        """Runs compatibility tests; with `refetch`, images at URLs are asked for again."""
+        limits = Limits(self.profile.task_timeout, self.profile.pids_limit, self.profile.memory)
+        return CompatibilityTest(
+            self.storage,
+            Library(self.storage, self.fetcher, refetch),
+            self.entity,
+            self.platforms.runner_for,
+            limits,
+            self.reports,
+        )
+
+    def send(self, submission: Submission) -> Entity:
+        """Send a submission to the registry. Raises `Refused` and `Offline`."""
+        return send(submission, self.registry, self.catalog)
+
+    def freshen(self) -> bool:
+        """Bring the catalog up to date; if the registry is away say so, and work with the copy.
+
+        Returns whether the copy is current. Raises `Refused`, and `Offline` if there is no copy.
+        """
+        if not self.offline and self.credentials.token(self.profile.server_url) is None:
+            raise MedPerfError(f"not logged in to {self.profile.server_url}", hint=LOGIN_HINT)
+        try:
+            pull(self.registry, self.catalog)
+        except Offline as error:
+            moment = self.catalog.fetched_at
+            if moment is None:
+                raise Offline(
+                    f"{error}, and there is no copy of it here yet",
+                    hint="Run the command once while the registry can be reached.",
+                ) from error
+            shown = datetime.fromisoformat(moment).astimezone()
+            self.tell(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}")
+            return False
+        return True
+
+    @cached_property
+    def me(self) -> Entity:
+        """The member who is logged in. Raises `Offline` if that was never asked."""
+        if self.catalog.me is None:
+            self.freshen()
+        if self.catalog.me is None:
+            raise Offline("the registry never said who you are", hint=LOGIN_HINT)
+        return self.catalog.me
+
+    def mine(self, entities: list[Entity]) -> list[Entity]:
+        """Those of the entities that this member owns."""
+        return [entity for entity in entities if entity["owner"] == self.me["id"]]
+
+    def entity(self, kind: str, uid: int) -> Entity:
+        """A benchmark ("benchmark") or container ("mlcube") by UID.
+
+        What is in OPERATION can no longer change in what a test reads, so the copy decides; for
+        all else the registry is asked first. Raises `UsageError` if there is none.
+        """
+        known = self.catalog.get(kind, uid)
+        if known is not None and known["state"] == OPERATION:
+            return known
+        self.freshen()
+        known = self.catalog.get(kind, uid)
+        if known is None:
+            word = KINDS[kind]
+            raise UsageError(f"there is no {word} with UID {uid}", hint=f"See: medperf {word} ls")
+        return known
