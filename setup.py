@@ -7,7 +7,7 @@ ROOTS = ("cache", "client", "server")
 setup(
     name="medperf-offline",
     version="0.1.0",
-    description="Offline-first MedPerf: a Flask registry and a client that works from its own cache",
+    description="Offline-first MedPerf: a registry, and a client that works from its own cache",
     python_requires=">=3.10",
     package_dir={
         "medperf_cache": "cache/medperf_cache",
@@ -19,9 +19,9 @@ setup(
     install_requires=[
         'backports.tarfile>=1.2; python_version < "3.12"',
         # 8.4 and later import uuid and platform first: a sixth of the whole start-up time.
-        "click>=8.1,<8.4",
+        "click>=8.2,<8.4",
         "diskcache>=5.6",
-        "docker>=7.1",
+        "docker>=7.2",
         "flask>=3.0",
         "flask-migrate>=4.0",
         "flask-smorest>=0.45",
@@ -33,6 +33,7 @@ setup(
         "rich>=13",
         "sqlalchemy>=2.0",
         "waitress>=3.0",
+        "webargs>=8",
     ],
     extras_require={
         "postgres": ["psycopg[binary]>=3.1"],

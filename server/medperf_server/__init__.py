@@ -1,0 +1,1 @@
+"""The registry: what a consortium shares, behind MedPerf's REST API."""

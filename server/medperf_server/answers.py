@@ -1,0 +1,60 @@
+"""GETs that cost little: `ETag`, `If-None-Match`, and answers kept while nothing changes.
+
+Every change of an entity moves the change counter in its own transaction (see `changes`), and each
+request reads the counter with its token. An answer that was built when the counter stood where it
+stands now is therefore still right, and a worker gives it again without building it anew.
+Whatever else comes to decide what a caller sees must move the counter too.
+"""
+
+from dataclasses import dataclass
+
+from flask import Flask, Response, g, request
+
+MAX_ANSWERS = 1024
+MAX_BYTES = 64 * 1024
+# What of a request an answer depends on, besides its caller: links in it name the host.
+ADDRESS = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A body that was right when the change counter stood at `cursor`."""
+
+    cursor: int
+    body: bytes
+    etag: str
+
+
+def init_app(app: Flask) -> None:
+    """Answer from memory before the view; tag and keep the answer after it."""
+    # Per process, and shared by its threads: single operations on a dict are atomic.
+    kept: dict[tuple[object, ...], Answer] = {}
+
+    def key() -> tuple[object, ...]:
+        return (g.caller, *map(request.environ.get, ADDRESS))
+
+    @app.before_request
+    def recall() -> Response | None:
+        if request.method != "GET" or "caller" not in g:
+            return None
+        answer = kept.get(key())
+        if answer is None or answer.cursor != g.cursor:
+            return None
+        response = Response(answer.body, mimetype="application/json")
+        response.headers["ETag"] = answer.etag
+        return response
+
+    @app.after_request
+    def tag(response: Response) -> Response:
+        if request.method not in ("GET", "HEAD") or response.status_code != 200:
+            return response
+        if "ETag" not in response.headers:
+            response.add_etag()
+            body = response.get_data()
+            if "caller" in g and request.method == "GET" and len(body) <= MAX_BYTES:
+                if len(kept) >= MAX_ANSWERS:
+                    kept.clear()
+                kept[key()] = Answer(g.cursor, body, response.headers["ETag"])
+        if "If-None-Match" in request.headers:
+            response.make_conditional(request)
+        return response

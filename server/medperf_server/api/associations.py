@@ -1,0 +1,69 @@
+"""Requests to take a model into a benchmark, and the decisions on them."""
+
+from typing import Any
+
+from flask import abort, g
+from flask.views import MethodView
+from sqlalchemy import Select, select
+
+from medperf_server.api.common import UID, Blueprint, find, update
+from medperf_server.models import Association, Benchmark, Container, db
+from medperf_server.policy import (
+    check_association_request,
+    check_association_update,
+    newest_association,
+    require_admin,
+    require_side,
+)
+from medperf_server.schemas import AssociationSchema, AssociationUpdateSchema
+
+blueprint = Blueprint("associations", __name__, description="Associations of models")
+
+
+@blueprint.route("/mlcubes/benchmarks/", methods=["POST"])
+@blueprint.arguments(AssociationSchema)
+@blueprint.response(201, AssociationSchema)
+def request_association(values: dict[str, Any]) -> Association:
+    """Request that a model joins a benchmark; the owner of either side or an admin."""
+    check_association_request(g.caller, values)
+    association = Association(**values, initiated_by=g.caller.id)
+    db.session.add(association)
+    db.session.flush()
+    return association
+
+
+@blueprint.route(f"/mlcubes/<{UID}:model>/benchmarks/<{UID}:benchmark>/")
+class PairView(MethodView):
+    """The associations of one model with one benchmark."""
+
+    @blueprint.response(200, AssociationSchema(many=True))
+    def get(self, model: int, benchmark: int) -> list[Association]:
+        """The pair's associations, oldest first; the owner of either side or an admin."""
+        require_side(g.caller, find(Container, model), find(Benchmark, benchmark))
+        return list(db.session.scalars(self._pair(model, benchmark)))
+
+    @blueprint.arguments(AssociationUpdateSchema)
+    @blueprint.response(200, AssociationSchema)
+    def put(self, values: dict[str, Any], model: int, benchmark: int) -> Association:
+        """Decide the newest association, or set its priority."""
+        association = newest_association(model, benchmark)
+        if association is None:
+            abort(404, "Not found.")
+        check_association_update(g.caller, association, values)
+        update(association, values)
+        return association
+
+    @blueprint.response(204)
+    def delete(self, model: int, benchmark: int) -> None:
+        """Remove the pair's associations; admins only."""
+        require_admin(g.caller)
+        associations = list(db.session.scalars(self._pair(model, benchmark)))
+        if not associations:
+            abort(404, "Not found.")
+        for association in associations:
+            db.session.delete(association)
+
+    @staticmethod
+    def _pair(model: int, benchmark: int) -> Select[tuple[Association]]:
+        pair = select(Association).filter_by(model_mlcube=model, benchmark=benchmark)
+        return pair.order_by(Association.id)

@@ -1,0 +1,78 @@
+"""Benchmarks and the models in them."""
+
+from typing import Any
+
+from flask import g
+from flask.views import MethodView
+from sqlalchemy import select
+
+from medperf_server.api.common import UID, Blueprint, find, listed, page, page_of, update
+from medperf_server.models import Association, Benchmark, db
+from medperf_server.policy import check_benchmark, require_admin, require_owner
+from medperf_server.schemas import (
+    BenchmarkModelSchema,
+    BenchmarkQuery,
+    BenchmarkSchema,
+    PageQuery,
+)
+
+blueprint = Blueprint("benchmarks", __name__, description="Benchmarks")
+
+
+@blueprint.route("/benchmarks/")
+class BenchmarksView(MethodView):
+    """All benchmarks."""
+
+    @blueprint.arguments(BenchmarkQuery, location="query")
+    @blueprint.response(200, page_of(BenchmarkSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """All benchmarks."""
+        return listed(Benchmark, query)
+
+    @blueprint.arguments(BenchmarkSchema)
+    @blueprint.response(201, BenchmarkSchema)
+    def post(self, values: dict[str, Any]) -> Benchmark:
+        """Create a benchmark that the caller owns; it starts as PENDING."""
+        check_benchmark(g.caller, values)
+        benchmark = Benchmark(**values, owner=g.caller.id)
+        db.session.add(benchmark)
+        db.session.flush()
+        return benchmark
+
+
+@blueprint.route(f"/benchmarks/<{UID}:uid>/")
+class BenchmarkView(MethodView):
+    """One benchmark."""
+
+    @blueprint.response(200, BenchmarkSchema)
+    def get(self, uid: int) -> Benchmark:
+        """One benchmark."""
+        return find(Benchmark, uid)
+
+    @blueprint.arguments(BenchmarkSchema(partial=True))
+    @blueprint.response(200, BenchmarkSchema)
+    def put(self, values: dict[str, Any], uid: int) -> Benchmark:
+        """Change a benchmark; its owner or an admin. Only an admin approves or rejects."""
+        benchmark = find(Benchmark, uid, lock=True)
+        require_owner(g.caller, benchmark)
+        check_benchmark(g.caller, values, benchmark)
+        update(benchmark, values)
+        return benchmark
+
+    @blueprint.response(204)
+    def delete(self, uid: int) -> None:
+        """Remove a benchmark and its associations; admins only."""
+        require_admin(g.caller)
+        benchmark = find(Benchmark, uid)
+        for row in db.session.scalars(select(Association).filter_by(benchmark=uid)):
+            db.session.delete(row)
+        db.session.delete(benchmark)
+
+
+@blueprint.route(f"/benchmarks/<{UID}:uid>/models/")
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(BenchmarkModelSchema))
+def models(query: dict[str, Any], uid: int) -> dict[str, Any]:
+    """The benchmark's associations with models; its owner or an admin."""
+    require_owner(g.caller, find(Benchmark, uid))
+    return page(select(Association).filter_by(benchmark=uid).order_by(Association.id), query)

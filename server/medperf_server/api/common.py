@@ -1,0 +1,116 @@
+"""What the resources share: parsing, finding, paging."""
+
+import json
+import math
+import re
+from functools import cache
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlencode
+
+import flask_smorest
+from flask import abort, request
+from marshmallow import Schema, fields
+from sqlalchemy import Select, func, select
+from webargs.flaskparser import FlaskParser
+
+from medperf_server.models import Base, db
+from medperf_server.schemas import MAX_UID
+
+Entity = TypeVar("Entity", bound=Base)
+UID = f"int(max={MAX_UID})"
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _storable(value: Any) -> bool:
+    """Whether any engine can store it: no NUL, no lone surrogate, no infinite number."""
+    if isinstance(value, dict):
+        return all(_storable(k) and _storable(v) for k, v in value.items())
+    if isinstance(value, list):
+        return all(map(_storable, value))
+    if isinstance(value, str):
+        return not UNSTORABLE.search(value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+class StrictParser(FlaskParser):
+    """Webargs' parser: wrong input is 400, and JSON is RFC 8259's, without Python's extras."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def load_json(self, req: Any, schema: Schema) -> Any:
+        """The request's body, parsed.
+
+        Raises `BadRequest` (400) if it is not, or holds what cannot be stored: NaN, infinity,
+        NUL, lone surrogates.
+        """
+        try:
+            value = json.loads(req.get_data(cache=True), parse_constant=_no_constant)
+            if _storable(value):
+                return value
+            reason = "NUL, a lone surrogate or an infinite number"
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+        abort(400, f"The body is not valid JSON: {reason}")
+
+
+class Blueprint(flask_smorest.Blueprint):
+    """flask-smorest's blueprint with our parser."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+
+def find(model: type[Entity], uid: int, lock: bool = False) -> Entity:
+    """The entity with this UID, or 404; locked until the transaction ends, to be changed."""
+    entity = db.session.get(model, uid, with_for_update=lock)
+    if entity is None:
+        abort(404, "Not found.")
+    return entity
+
+
+@cache
+def page_of(schema: type[Schema]) -> type[Schema]:
+    """The schema of a page of `schema`."""
+    return Schema.from_dict(
+        {
+            "count": fields.Integer(),
+            "next": fields.String(allow_none=True),
+            "previous": fields.String(allow_none=True),
+            "results": fields.List(fields.Nested(schema)),
+        },
+        name=schema.__name__.removesuffix("Schema") + "Page",
+    )
+
+
+def _link(offset: int, limit: int) -> str:
+    query = {**request.args.to_dict(), "limit": limit, "offset": offset}
+    return f"{request.base_url}?{urlencode(query)}"
+
+
+def page(statement: Select[Any], query: dict[str, Any]) -> dict[str, Any]:
+    """One page of a select, in the form that lists have on the wire."""
+    limit, offset = query["limit"], query["offset"]
+    counted = select(func.count()).select_from(statement.order_by(None).subquery())
+    count = db.session.scalar(counted) or 0
+    return {
+        "count": count,
+        "next": _link(offset + limit, limit) if offset + limit < count else None,
+        "previous": _link(max(offset - limit, 0), limit) if offset > 0 else None,
+        "results": db.session.scalars(statement.limit(limit).offset(offset)).all(),
+    }
+
+
+def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
+    """A page of a model's rows by UID; what else the query holds are filters on its columns."""
+    filters = {k: v for k, v in query.items() if k not in ("limit", "offset")}
+    return page(select(model).filter_by(**filters).order_by(model.id), query)  # type: ignore[attr-defined]
+
+
+def update(entity: Base, values: dict[str, Any]) -> None:
+    """Set the values and flush, so that the response shows what will be committed."""
+    for field, value in values.items():
+        setattr(entity, field, value)
+    db.session.flush()

@@ -1,0 +1,109 @@
+"""What the registry says of itself: version, documentation, changes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Response, current_app, g
+from sqlalchemy import select
+
+from medperf_server.api.common import Blueprint
+from medperf_server.changes import ENTITY_TYPES
+from medperf_server.models import Change, ChangeCounter, db
+from medperf_server.policy import visible_changes
+from medperf_server.schemas import (
+    AssociationSchema,
+    BenchmarkSchema,
+    ChangesQuery,
+    ChangesSchema,
+    ContainerSchema,
+    UserSchema,
+    VersionSchema,
+)
+
+blueprint = Blueprint("service", __name__, description="The registry itself")
+
+SCHEMAS = {
+    "benchmark": BenchmarkSchema(),
+    "mlcube": ContainerSchema(),
+    "association": AssociationSchema(),
+    "user": UserSchema(),
+}
+MODELS: dict[str, type[Any]] = {name: model for model, name in ENTITY_TYPES.items()}
+
+DOCS_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>MedPerf registry API</title>
+<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}
+td{padding:.2rem 1rem .2rem 0;vertical-align:top}</style>
+<h1>MedPerf registry API, v0</h1>
+<p>The machine-readable description is <a href="openapi.json">openapi.json</a> (OpenAPI 3).
+Send <code>Authorization: Bearer &lt;token&gt;</code>.</p><table>%s</table></html>"""
+
+
+@blueprint.route("/version")
+@blueprint.response(200, VersionSchema)
+def version() -> dict[str, str]:
+    """The API's version; needs no token."""
+    return {"version": "v0"}
+
+
+@blueprint.route("/docs")
+@blueprint.response(200, content_type="text/html")
+def docs() -> Response:
+    """A page that lists every path and method."""
+    rows = sorted(
+        f"<tr><td><code>{method}</code><td><code>{rule.rule.replace('<', '&lt;')}</code>"
+        f"<td>{(current_app.view_functions[rule.endpoint].__doc__ or '').strip()}"
+        for rule in current_app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        if rule.rule.startswith("/api/")
+    )
+    return Response(DOCS_PAGE % "\n".join(rows), mimetype="text/html")
+
+
+@blueprint.route("/changes/")
+@blueprint.arguments(ChangesQuery, location="query")
+@blueprint.response(200, ChangesSchema)
+def changes(query: dict[str, Any]) -> dict[str, Any]:
+    """What changed after the cursor `since` and the caller may see, oldest first.
+
+    Each row carries the entity as it is now (null once deleted). Ask again with `next`: at once
+    if there is `more`.
+    """
+    since, limit = query["since"], query["limit"]
+    # The counter is read first: rows up to it have been committed, so `next` can go past what the
+    # caller may not see without going past a row that is yet to come.
+    end = db.session.scalar(select(ChangeCounter.value)) or 0
+    rows = db.session.scalars(
+        select(Change)
+        .where(Change.cursor > since, Change.cursor <= end, visible_changes(g.caller))
+        .order_by(Change.cursor)
+        .limit(limit + 1)
+    ).all()
+    shown, more = rows[:limit], len(rows) > limit
+    entities = _entities(shown)
+    return {
+        "changes": [
+            {
+                "cursor": row.cursor,
+                "type": row.entity_type,
+                "id": row.entity_id,
+                "action": row.action,
+                "entity": entities.get((row.entity_type, row.entity_id)),
+            }
+            for row in shown
+        ],
+        "next": shown[-1].cursor if more else max(since, end),
+        "more": more,
+    }
+
+
+def _entities(rows: Sequence[Change]) -> dict[tuple[str, int], dict[str, Any]]:
+    """The present state of every entity that the rows name, one query a type."""
+    found = {}
+    for kind, model in MODELS.items():
+        uids = {row.entity_id for row in rows if row.entity_type == kind}
+        if not uids:
+            continue
+        for entity in db.session.scalars(select(model).where(model.id.in_(uids))):
+            found[kind, entity.id] = SCHEMAS[kind].dump(entity)
+    return found

@@ -1,0 +1,49 @@
+"""Members of the consortium."""
+
+from typing import Any
+
+from flask import g
+from flask.views import MethodView
+
+from medperf_server.api.common import UID, Blueprint, find, listed, page_of, update
+from medperf_server.models import User, db
+from medperf_server.policy import check_user, require_admin, require_self
+from medperf_server.schemas import PageQuery, UserSchema
+
+blueprint = Blueprint("users", __name__, description="Members")
+
+
+@blueprint.route("/users/")
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(UserSchema))
+def users(query: dict[str, Any]) -> dict[str, Any]:
+    """All members, for admins."""
+    require_admin(g.caller)
+    return listed(User, query)
+
+
+@blueprint.route(f"/users/<{UID}:uid>/")
+class UserView(MethodView):
+    """One member."""
+
+    @blueprint.response(200, UserSchema)
+    def get(self, uid: int) -> User:
+        """A member, for themselves and admins."""
+        require_self(g.caller, uid)
+        return find(User, uid)
+
+    @blueprint.arguments(UserSchema(partial=True))
+    @blueprint.response(200, UserSchema)
+    def put(self, values: dict[str, Any], uid: int) -> User:
+        """Change a member's names or address; admins only."""
+        require_admin(g.caller)
+        user = find(User, uid, lock=True)
+        check_user(values, user)
+        update(user, values)
+        return user
+
+    @blueprint.response(204)
+    def delete(self, uid: int) -> None:
+        """Remove a member who owns nothing; admins only."""
+        require_admin(g.caller)
+        db.session.delete(find(User, uid))

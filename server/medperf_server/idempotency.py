@@ -1,0 +1,92 @@
+"""One transaction a request, and exactly-once writes by `Idempotency-Key`.
+
+A write's claim on its key, its entity, its change rows and its stored answer commit together,
+after the view has built the response. A second request with the same key waits at the claim until
+the first has ended: it then answers with what was stored or, if the first failed, takes its place.
+Follows the IETF draft "The Idempotency-Key HTTP Header Field".
+"""
+
+import hashlib
+from datetime import timedelta
+
+from flask import Flask, Response, abort, current_app, g, make_response, request
+from sqlalchemy import delete, insert, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from medperf_server.config import IDEMPOTENCY_DAYS
+from medperf_server.models import IdempotencyKey, db, utc_now
+
+KEYED = ("POST", "PUT")
+WRITES = (*KEYED, "DELETE")
+
+
+def _request_digest() -> str:
+    head = f"{request.method} {request.path.rstrip('/')}\n".encode()
+    return hashlib.sha256(head + request.get_data(cache=True)).hexdigest()
+
+
+def _replay(row: IdempotencyKey, digest: str) -> Response:
+    if row.request_digest != digest:
+        abort(422, "This Idempotency-Key was used with another request; choose a new key")
+    response = make_response(row.body, row.status)
+    response.mimetype = "application/json"
+    response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _claim(key: str) -> Response | None:
+    """Claim the key for this request, or the stored answer of the one that had it."""
+    digest = _request_digest()
+    owned = {"user_id": g.caller.id, "key": key}
+    try:
+        db.session.execute(insert(IdempotencyKey).values(**owned, request_digest=digest))
+    except IntegrityError:
+        db.session.rollback()
+        row = db.session.get(IdempotencyKey, owned)
+        if row is None:
+            raise
+        return _replay(row, digest)
+    g.idempotency_key = key
+    return None
+
+
+def _store(response: Response) -> None:
+    """Keep the answer with its key, and forget what is too old."""
+    mine = (
+        IdempotencyKey.user_id == g.caller.id,
+        IdempotencyKey.key == g.idempotency_key,
+    )
+    body = response.get_data(as_text=True)
+    db.session.execute(
+        update(IdempotencyKey).where(*mine).values(status=response.status_code, body=body)
+    )
+    oldest = utc_now() - timedelta(days=IDEMPOTENCY_DAYS)
+    db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < oldest))
+
+
+def init_app(app: Flask) -> None:
+    """Replay known keys before the view; commit, or roll back, after it."""
+
+    @app.before_request
+    def replay() -> Response | None:
+        key = request.headers.get("Idempotency-Key")
+        if request.method not in KEYED or not key or "caller" not in g:
+            return None
+        if len(key) > 128 or not key.isprintable():
+            abort(400, "Idempotency-Key: at most 128 printable characters, a UUID is best")
+        return _claim(key)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        if request.method not in WRITES or "caller" not in g:
+            return response
+        if response.status_code >= 400 or "Idempotent-Replayed" in response.headers:
+            db.session.rollback()
+            return response
+        try:
+            if "idempotency_key" in g:
+                _store(response)
+            db.session.commit()
+        except SQLAlchemyError as error:
+            return make_response(current_app.handle_user_exception(error))
+        return response

@@ -1,0 +1,229 @@
+"""The registry's tables, as SQLAlchemy 2 typed models."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
+from sqlalchemy.types import TypeDecorator
+
+DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
+PENDING, APPROVED, REJECTED = "PENDING", "APPROVED", "REJECTED"
+
+# SQLite would give a deleted row's ID to the next one, and old references would lead there.
+NEVER_TWICE = {"sqlite_autoincrement": True}
+
+
+def utc_now() -> datetime:
+    """The current time with its zone, UTC."""
+    return datetime.now(timezone.utc)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time zone aware UTC datetime, on engines that store no zone too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Store UTC, whatever zone it comes in."""
+        return value.astimezone(timezone.utc) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Restore the zone that SQLite drops."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Base of every table; constraints have names, so that a migration can drop them."""
+
+    # A registry of its own, for Flask-SQLAlchemy's derived base class keeps it under SQLAlchemy
+    # 2.1, where it may not keep a `type_annotation_map`.
+    registry = registry(
+        type_annotation_map={datetime: UtcDateTime, dict[str, Any]: JSON},
+        metadata=MetaData(
+            naming_convention={
+                "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+                "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+                "fk": "fk_%(table_name)s_%(column_0_name)s",
+                "pk": "pk_%(table_name)s",
+            }
+        ),
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+
+
+class Timestamps:
+    """`created_at` and `modified_at`, as every entity on the wire has them."""
+
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    modified_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
+
+
+class User(db.Model):  # type: ignore[name-defined]
+    """A member of the consortium."""
+
+    __tablename__ = "users"
+    __table_args__ = NEVER_TWICE
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(String(150), unique=True)
+    email: Mapped[str] = mapped_column(String(254), unique=True)
+    first_name: Mapped[str] = mapped_column(String(150), default="")
+    last_name: Mapped[str] = mapped_column(String(150), default="")
+    is_admin: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Token(db.Model):  # type: ignore[name-defined]
+    """A bearer token: only its SHA-256 is stored."""
+
+    __tablename__ = "tokens"
+    __table_args__ = NEVER_TWICE
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(128), default="")
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Container(Timestamps, db.Model):  # type: ignore[name-defined]
+    """A container's metadata; `mlcube` is MedPerf's older word for it."""
+
+    __tablename__ = "mlcubes"
+    __table_args__ = (
+        UniqueConstraint(
+            "image_tarball_hash",
+            "image_hash",
+            "additional_files_tarball_hash",
+            "mlcube_hash",
+            "parameters_hash",
+            name="uq_mlcubes_content",
+        ),
+        NEVER_TWICE,
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), unique=True)
+    git_mlcube_url: Mapped[str] = mapped_column(Text)
+    mlcube_hash: Mapped[str] = mapped_column(String(128))
+    git_parameters_url: Mapped[str] = mapped_column(Text, default="")
+    parameters_hash: Mapped[str] = mapped_column(String(128), default="")
+    image_tarball_url: Mapped[str] = mapped_column(Text, default="")
+    image_tarball_hash: Mapped[str] = mapped_column(String(128), default="")
+    image_hash: Mapped[str] = mapped_column(String(128), default="")
+    additional_files_tarball_url: Mapped[str] = mapped_column(Text, default="")
+    additional_files_tarball_hash: Mapped[str] = mapped_column(String(128), default="")
+    owner: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    state: Mapped[str] = mapped_column(String(16), default=DEVELOPMENT)
+    is_valid: Mapped[bool] = mapped_column(default=True)
+    # `metadata` is taken by SQLAlchemy's declarative base; the schema maps the wire name.
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+    user_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Benchmark(Timestamps, db.Model):  # type: ignore[name-defined]
+    """A benchmark: three containers, demo data and the committee that owns it."""
+
+    __tablename__ = "benchmarks"
+    __table_args__ = (
+        Index(
+            "uq_benchmarks_one_pending",
+            "owner",
+            unique=True,
+            sqlite_where=text("approval_status = 'PENDING'"),
+            postgresql_where=text("approval_status = 'PENDING'"),
+        ),
+        NEVER_TWICE,
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), unique=True)
+    description: Mapped[str] = mapped_column(Text, default="")
+    docs_url: Mapped[str] = mapped_column(Text, default="")
+    owner: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    demo_dataset_tarball_url: Mapped[str] = mapped_column(Text, default="")
+    demo_dataset_tarball_hash: Mapped[str] = mapped_column(String(128), default="")
+    demo_dataset_generated_uid: Mapped[str] = mapped_column(String(128), default="")
+    data_preparation_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id"))
+    reference_model_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id"))
+    data_evaluator_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id"))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+    state: Mapped[str] = mapped_column(String(16), default=DEVELOPMENT)
+    is_valid: Mapped[bool] = mapped_column(default=True)
+    is_active: Mapped[bool] = mapped_column(default=True)
+    approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
+    user_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    approved_at: Mapped[datetime | None]
+
+
+class Association(Timestamps, db.Model):  # type: ignore[name-defined]
+    """A request to take a model into a benchmark, and what was decided of it."""
+
+    __tablename__ = "benchmark_models"
+    __table_args__ = (
+        Index("ix_benchmark_models_pair", "model_mlcube", "benchmark"),
+        NEVER_TWICE,
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id", ondelete="CASCADE"))
+    benchmark: Mapped[int] = mapped_column(
+        ForeignKey("benchmarks.id", ondelete="CASCADE"), index=True
+    )
+    initiated_by: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
+    approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
+    approved_at: Mapped[datetime | None]
+    priority: Mapped[int] = mapped_column(default=0)
+
+
+class IdempotencyKey(db.Model):  # type: ignore[name-defined]
+    """A request's claim on its key, by caller; once it has succeeded, the answer to repeat."""
+
+    __tablename__ = "idempotency_keys"
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    request_digest: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int] = mapped_column(default=0)
+    body: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+
+
+class ChangeCounter(db.Model):  # type: ignore[name-defined]
+    """One row: the last cursor handed out. Its lock orders cursors as commits are ordered."""
+
+    __tablename__ = "change_counter"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class Change(db.Model):  # type: ignore[name-defined]
+    """A row of the append-only change log."""
+
+    __tablename__ = "changes"
+    cursor: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    entity_type: Mapped[str] = mapped_column(String(32))
+    entity_id: Mapped[int]
+    action: Mapped[str] = mapped_column(String(16))
+    # Who may see it; null means every member. Kept here, for the entity may be gone later.
+    audience: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)

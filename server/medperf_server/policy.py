@@ -1,0 +1,256 @@
+"""Who may do what, and which changes of state are allowed: every rule of the contract.
+
+Functions return nothing when the rule holds, raise `Forbidden` (403) when the caller lacks the
+role and `ValidationError` (400, marshmallow's) when a rule of state or content is broken.
+"""
+
+from typing import Any, NoReturn
+
+from marshmallow import ValidationError
+from sqlalchemy import ColumnElement, func, or_, select, true
+from werkzeug.exceptions import Forbidden
+
+from medperf_server.auth import Caller
+from medperf_server.models import (
+    APPROVED,
+    OPERATION,
+    PENDING,
+    REJECTED,
+    Association,
+    Benchmark,
+    Change,
+    Container,
+    User,
+    db,
+    utc_now,
+)
+
+Values = dict[str, Any]
+
+CONTAINER_HASHED_URLS = (
+    ("git_parameters_url", "parameters_hash"),
+    ("additional_files_tarball_url", "additional_files_tarball_hash"),
+    ("image_tarball_url", "image_tarball_hash"),
+)
+CONTAINER_OPERATION_FIELDS = {
+    "is_valid",
+    "user_metadata",
+    "git_mlcube_url",
+    *(url for url, _ in CONTAINER_HASHED_URLS),
+}
+CONTAINER_CONTENT = (
+    "image_tarball_hash",
+    "image_hash",
+    "additional_files_tarball_hash",
+    "mlcube_hash",
+    "parameters_hash",
+)
+BENCHMARK_OPERATION_FIELDS = {
+    "is_valid",
+    "is_active",
+    "user_metadata",
+    "approval_status",
+    "demo_dataset_tarball_url",
+}
+BENCHMARK_CONTAINERS = (
+    "data_preparation_mlcube",
+    "reference_model_mlcube",
+    "data_evaluator_mlcube",
+)
+
+
+def _refuse(message: str, field: str = "non_field_errors") -> NoReturn:
+    raise ValidationError({field: [message]})
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise Forbidden("You do not have permission to perform this action.")
+
+
+def _owns(caller: Caller, entity: Container | Benchmark) -> bool:
+    return caller.is_admin or entity.owner == caller.id
+
+
+def require_admin(caller: Caller) -> None:
+    """Admins only."""
+    _require(caller.is_admin)
+
+
+def require_self(caller: Caller, uid: int) -> None:
+    """The member with this UID, and admins."""
+    _require(caller.is_admin or caller.id == uid)
+
+
+def require_owner(caller: Caller, entity: Container | Benchmark) -> None:
+    """The entity's owner, and admins. Owners of associated data join for lists of models later."""
+    _require(_owns(caller, entity))
+
+
+def require_side(caller: Caller, container: Container, benchmark: Benchmark) -> None:
+    """The owner of either side of an association, and admins."""
+    _require(_owns(caller, container) or _owns(caller, benchmark))
+
+
+def visible_changes(caller: Caller) -> ColumnElement[bool]:
+    """Which rows of the change log the caller may see."""
+    if caller.is_admin:
+        return true()
+    return or_(Change.audience.is_(None), Change.audience.contains(f",{caller.id},"))
+
+
+def own_associations(caller: Caller) -> ColumnElement[bool]:
+    """The associations of the caller's models and benchmarks."""
+    return or_(
+        Association.model_mlcube.in_(select(Container.id).where(Container.owner == caller.id)),
+        Association.benchmark.in_(select(Benchmark.id).where(Benchmark.owner == caller.id)),
+    )
+
+
+def _merged(entity: Any, values: Values, fields: tuple[str, ...]) -> Values:
+    return {field: values.get(field, getattr(entity, field, "") or "") for field in fields}
+
+
+def _unique_name(model: type[Container] | type[Benchmark], values: Values, own: int | None) -> None:
+    if "name" not in values:
+        return
+    taken = db.session.scalar(select(model.id).where(model.name == values["name"]))
+    if taken is not None and taken != own:
+        _refuse(f"The name {values['name']!r} is taken by UID {taken}", "name")
+
+
+def _only_fields(entity: Any, values: Values, allowed: set[str]) -> None:
+    for field, value in values.items():
+        if field not in allowed and getattr(entity, field) != value:
+            _refuse("cannot be changed once the state is OPERATION", field.rstrip("_"))
+
+
+def check_container(values: Values, entity: Container | None = None) -> None:
+    """Rules of content for a new container, or for changes (`values`) to `entity`."""
+    own = entity.id if entity else None
+    if entity and entity.state == OPERATION:
+        _only_fields(entity, values, CONTAINER_OPERATION_FIELDS)
+    _unique_name(Container, values, own)
+    pairs = tuple(field for pair in CONTAINER_HASHED_URLS for field in pair)
+    merged = _merged(entity, values, (*pairs, *CONTAINER_CONTENT, "git_mlcube_url"))
+    for url, digest in CONTAINER_HASHED_URLS:
+        if bool(merged[url]) != bool(merged[digest]):
+            _refuse(f"{url} and {digest} are given together or not at all", url)
+    if bool(merged["image_hash"]) == bool(merged["image_tarball_hash"]):
+        _refuse("exactly one of image_hash and image_tarball_hash is needed", "image_hash")
+    content = {field: merged[field] for field in CONTAINER_CONTENT}
+    twin = db.session.scalar(select(Container.id).filter_by(**content))
+    if twin is not None and twin != own:
+        _refuse(f"A container with the same content exists: UID {twin}")
+
+
+def check_benchmark(caller: Caller, values: Values, entity: Benchmark | None = None) -> None:
+    """Rules for a new benchmark, or for changes (`values`) to `entity`.
+
+    Sets what the registry decides itself: the status of a new one, the time of a decision.
+    """
+    if entity is None:
+        values["approval_status"] = PENDING
+        _only_pending(caller)
+    else:
+        if entity.state == OPERATION:
+            _only_fields(entity, values, BENCHMARK_OPERATION_FIELDS)
+        _check_approval(caller, values, entity)
+    _unique_name(Benchmark, values, entity.id if entity else None)
+    state = values.get("state", entity.state if entity else None)
+    for field in BENCHMARK_CONTAINERS:
+        uid = values.get(field, getattr(entity, field, None))
+        container = db.session.get(Container, uid)
+        if container is None:
+            _refuse(f"There is no container with UID {uid}", field)
+        if state == OPERATION and container.state != OPERATION:
+            _refuse(f"Container {uid} is not in OPERATION", field)
+
+
+def _only_pending(caller: Caller) -> None:
+    pending = db.session.scalar(
+        select(Benchmark.id).filter_by(owner=caller.id, approval_status=PENDING)
+    )
+    if pending is not None:
+        _refuse(f"Your benchmark {pending} is PENDING; wait until an admin decides on it")
+
+
+def _check_approval(caller: Caller, values: Values, entity: Benchmark) -> None:
+    wanted = values.get("approval_status", entity.approval_status)
+    if wanted == entity.approval_status:
+        return
+    require_admin(caller)
+    if wanted == PENDING:
+        _refuse("a decided benchmark cannot become PENDING again", "approval_status")
+    if entity.approval_status == REJECTED:
+        _refuse("a REJECTED benchmark cannot become APPROVED", "approval_status")
+    values["approved_at"] = utc_now()
+
+
+def check_user(values: Values, entity: User) -> None:
+    """Names and addresses, in whatever case, belong to one member each."""
+    for field in ("username", "email"):
+        if field not in values:
+            continue
+        same = func.lower(getattr(User, field)) == values[field].lower()
+        if db.session.scalar(select(User.id).where(same, User.id != entity.id)) is not None:
+            _refuse(f"{values[field]!r} belongs to another member", field)
+
+
+def newest_association(model: int, benchmark: int) -> Association | None:
+    """The newest association of the pair, locked until the transaction ends."""
+    return db.session.scalar(
+        select(Association)
+        .filter_by(model_mlcube=model, benchmark=benchmark)
+        .order_by(Association.id.desc())
+        .limit(1)
+        .with_for_update()
+    )
+
+
+def check_association_request(caller: Caller, values: Values) -> None:
+    """Rules for a new association; sets when it was decided, if it comes decided.
+
+    Two requests for one benchmark at once meet at its row's lock.
+    """
+    model, uid = values["model_mlcube"], values["benchmark"]
+    container = db.session.get(Container, model)
+    benchmark = db.session.get(Benchmark, uid, with_for_update=True)
+    if container is None:
+        _refuse(f"There is no container with UID {model}", "model_mlcube")
+    if benchmark is None:
+        _refuse(f"There is no benchmark with UID {uid}", "benchmark")
+    require_side(caller, container, benchmark)
+    if benchmark.approval_status != APPROVED:
+        _refuse(f"Benchmark {uid} is {benchmark.approval_status}, not APPROVED", "benchmark")
+    if container.state != OPERATION:
+        _refuse(f"Container {model} is not in OPERATION", "model_mlcube")
+    last = newest_association(model, uid)
+    wanted = values.get("approval_status", PENDING)
+    if last is None or last.approval_status == REJECTED:
+        if wanted != PENDING:
+            _refuse("a new association starts as PENDING", "approval_status")
+    elif last.approval_status == PENDING:
+        _refuse("a PENDING association of this model and benchmark exists")
+    elif wanted != REJECTED:
+        _refuse("after an APPROVED association only a REJECTED one may follow", "approval_status")
+    if wanted != PENDING:
+        values["approved_at"] = utc_now()
+
+
+def check_association_update(caller: Caller, entity: Association, values: Values) -> None:
+    """Rules for deciding an association or setting its priority."""
+    container = db.session.get_one(Container, entity.model_mlcube)
+    benchmark = db.session.get_one(Benchmark, entity.benchmark)
+    require_side(caller, container, benchmark)
+    if values.get("priority", entity.priority) != entity.priority:
+        require_owner(caller, benchmark)
+    if "approval_status" not in values:
+        return
+    wanted = values["approval_status"]
+    if entity.approval_status != PENDING:
+        _refuse(f"this association is {entity.approval_status} already", "approval_status")
+    if wanted == APPROVED and entity.initiated_by == caller.id:
+        _refuse("you cannot approve an association that you requested", "approval_status")
+    if wanted != PENDING:
+        values["approved_at"] = utc_now()

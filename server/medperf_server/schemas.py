@@ -1,0 +1,198 @@
+"""The wire format: validation, serialisation and OpenAPI out of one place."""
+
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from medperf_server.models import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED
+
+MAX_UID = 2**31 - 1
+Name = validate.And(validate.Length(1, 128), validate.Regexp(r"^[^\x00-\x1f]+\Z"))
+Status = validate.OneOf([PENDING, APPROVED, REJECTED])
+State = validate.OneOf([DEVELOPMENT, OPERATION])
+
+
+def _text(**options: Any) -> fields.String:
+    return fields.String(validate=validate.Length(max=20000), **options)
+
+
+def _url(shortest: int = 0, **options: Any) -> fields.String:
+    return fields.String(validate=validate.Length(shortest, 2048), **options)
+
+
+def _hash(shortest: int = 0, **options: Any) -> fields.String:
+    form = rf"^[A-Za-z0-9:._-]{{{shortest},128}}\Z"
+    return fields.String(validate=validate.Regexp(form), **options)
+
+
+def _uid(**options: Any) -> fields.Integer:
+    options.setdefault("strict", True)
+    return fields.Integer(validate=validate.Range(1, MAX_UID), **options)
+
+
+class EntitySchema(Schema):
+    """What every entity carries and only the registry sets."""
+
+    id = fields.Integer(dump_only=True)
+    owner = fields.Integer(dump_only=True)
+    created_at = fields.DateTime(format="iso", dump_only=True)
+    modified_at = fields.DateTime(format="iso", dump_only=True)
+
+    class Meta:
+        # Clients of MedPerf send whole entities back; what they may not set is left out.
+        unknown = "exclude"
+
+
+class ContainerSchema(EntitySchema):
+    """A container."""
+
+    name = fields.String(required=True, validate=Name)
+    git_mlcube_url = _url(required=True, shortest=1)
+    mlcube_hash = _hash(required=True, shortest=1)
+    git_parameters_url = _url()
+    parameters_hash = _hash()
+    image_tarball_url = _url()
+    image_tarball_hash = _hash()
+    image_hash = _hash()
+    additional_files_tarball_url = _url()
+    additional_files_tarball_hash = _hash()
+    state = fields.String(validate=State)
+    is_valid = fields.Boolean()
+    metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
+    user_metadata = fields.Dict(keys=fields.String())
+
+
+class BenchmarkSchema(EntitySchema):
+    """A benchmark."""
+
+    name = fields.String(required=True, validate=Name)
+    description = _text()
+    docs_url = _url()
+    demo_dataset_tarball_url = _url()
+    demo_dataset_tarball_hash = _hash(required=True, shortest=1)
+    demo_dataset_generated_uid = _hash()
+    data_preparation_mlcube = _uid(required=True)
+    reference_model_mlcube = _uid(required=True)
+    data_evaluator_mlcube = _uid(required=True)
+    metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
+    state = fields.String(validate=State)
+    is_valid = fields.Boolean()
+    is_active = fields.Boolean()
+    approval_status = fields.String(validate=Status)
+    user_metadata = fields.Dict(keys=fields.String())
+    approved_at = fields.DateTime(format="iso", dump_only=True)
+
+
+class AssociationSchema(EntitySchema):
+    """A model's association with a benchmark."""
+
+    class Meta(EntitySchema.Meta):
+        exclude = ("owner",)
+
+    model_mlcube = _uid(required=True)
+    benchmark = _uid(required=True)
+    initiated_by = fields.Integer(dump_only=True)
+    metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
+    approval_status = fields.String(validate=Status)
+    approved_at = fields.DateTime(format="iso", dump_only=True)
+    priority = fields.Integer(dump_only=True)
+
+
+class AssociationUpdateSchema(Schema):
+    """What of an association can change."""
+
+    class Meta:
+        unknown = "exclude"
+
+    approval_status = fields.String(validate=Status)
+    priority = fields.Integer(strict=True, validate=validate.Range(-MAX_UID, MAX_UID))
+
+
+class BenchmarkModelSchema(Schema):
+    """A model in a benchmark, as the committee's list shows it."""
+
+    model_mlcube = fields.Integer()
+    approval_status = fields.String()
+    created_at = fields.DateTime(format="iso")
+
+
+class UserSchema(Schema):
+    """A member."""
+
+    class Meta:
+        unknown = "exclude"
+
+    id = fields.Integer(dump_only=True)
+    username = fields.String(validate=Name)
+    email = fields.Email(validate=validate.Length(max=254))
+    first_name = fields.String(validate=validate.Length(max=150))
+    last_name = fields.String(validate=validate.Length(max=150))
+
+
+class PageQuery(Schema):
+    """Query parameters of a list."""
+
+    limit = fields.Integer(
+        load_default=DEFAULT_PAGE_SIZE, validate=validate.Range(1, MAX_PAGE_SIZE)
+    )
+    offset = fields.Integer(load_default=0, validate=validate.Range(0, MAX_UID))
+
+    class Meta:
+        unknown = "exclude"
+
+
+class ContainerQuery(PageQuery):
+    """Filters of a list of containers."""
+
+    name = fields.String(validate=Name)
+    owner = _uid(strict=False)
+    state = fields.String(validate=State)
+    is_valid = fields.Boolean()
+
+
+class BenchmarkQuery(ContainerQuery):
+    """Filters of a list of benchmarks."""
+
+    is_active = fields.Boolean()
+    approval_status = fields.String(validate=Status)
+
+
+class ChangesQuery(Schema):
+    """Query parameters of the change log."""
+
+    since = fields.Integer(load_default=0, validate=validate.Range(0, 2**62))
+    limit = fields.Integer(load_default=500, validate=validate.Range(1, MAX_PAGE_SIZE))
+
+    class Meta:
+        unknown = "exclude"
+
+
+class ChangeSchema(Schema):
+    """One change; `entity` is its state now, null once deleted."""
+
+    cursor = fields.Integer()
+    type = fields.String()
+    id = fields.Integer()
+    action = fields.String()
+    entity = fields.Dict(allow_none=True)
+
+
+class ChangesSchema(Schema):
+    """A page of the change log and the cursor to ask with next."""
+
+    changes = fields.List(fields.Nested(ChangeSchema))
+    next = fields.Integer()
+    more = fields.Boolean()
+
+
+class VersionSchema(Schema):
+    """The API's version."""
+
+    version = fields.String()
+
+
+class ErrorSchema(Schema):
+    """Why a request was refused; for a 400, messages by field instead."""
+
+    detail = fields.String()

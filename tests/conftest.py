@@ -1,0 +1,36 @@
+"""Fixtures for every test: the product on the import path, a registry, a PostgreSQL cluster."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.registry import IMPORT_ROOTS, Registry
+from tests.support.services import PostgresCluster, postgres_cluster
+
+sys.path[:0] = IMPORT_ROOTS
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """A fresh registry of the test's own: entities count from 1."""
+    yield from Registry.serving(tmp_path / "registry")
+
+
+@pytest.fixture(scope="session")
+def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """One registry for every test that keeps to members and names of its own."""
+    yield from Registry.serving(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresCluster]:
+    """A PostgreSQL cluster; without one the test skips, or fails where it is required."""
+    # Not under pytest's own folders: those are closed to the user that PostgreSQL runs as.
+    with (
+        tempfile.TemporaryDirectory(prefix="medperf-postgres-") as folder,
+        postgres_cluster(Path(folder)) as cluster,
+    ):
+        yield cluster

@@ -1,0 +1,1 @@
+"""Tests of the registry, over a real socket."""

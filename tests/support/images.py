@@ -1,0 +1,57 @@
+"""An image registry of the tests' own, and the images that go there."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from scripts.local_images import BASE, base_image, build, tag
+
+from tests.support.services import free_port, require
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+__all__ = ["BASE", "ImageRegistry", "base_image", "build"]
+
+
+class ImageRegistry:
+    """An image registry of the test's own, on a loopback port it keeps over stops and starts."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("docker-registry")
+        require("docker", program is not None, "docker-registry is not installed")
+        self.address = f"127.0.0.1:{free_port()}"
+        self._log = folder / "registry.log"
+        self._command = [str(program), "serve", str(folder / "registry.yml")]
+        storage = {"filesystem": {"rootdirectory": str(folder / "images")}}
+        settings = {"version": "0.1", "storage": storage, "http": {"addr": self.address}}
+        # JSON is YAML.
+        (folder / "registry.yml").write_text(json.dumps(settings))
+
+    def start(self) -> None:
+        """Serve; returns when it listens."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        words = self._process.stderr
+        assert words is not None
+        if not any(b"listening on" in line for line in words):
+            raise AssertionError(f"docker-registry ended with {self._process.wait()}")
+        # Its messages must go on being read, or it stops when the pipe is full.
+        Thread(target=lambda: self._log.write_bytes(words.read()), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop serving; what was pushed stays."""
+        self._process.terminate()
+        self._process.wait(timeout=10)
+
+    def push(self, client: "DockerClient", image_id: str, name: str) -> str:
+        """Push an image under `name`; returns the reference to pull it by."""
+        reference = f"{self.address}/{name}"
+        tag(client, f"sha256:{image_id}", reference)
+        for event in client.api.push(reference, stream=True, decode=True):
+            assert "error" not in event, event["error"]
+        return reference

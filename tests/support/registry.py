@@ -1,0 +1,109 @@
+"""A real registry in a process of its own, on a database of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+ROOT = Path(__file__).parents[2]
+IMPORT_ROOTS = [str(ROOT / name) for name in ("cache", "client", "server")]
+
+
+class Registry:
+    """`medperf-server run` on a loopback port that stays the same over stops and starts."""
+
+    def __init__(self, folder: Path, database_url: str | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.database_url = database_url or f"sqlite:///{folder / 'registry.db'}"
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._tokens: dict[str, str] = {}
+
+    @classmethod
+    def serving(cls, folder: Path, database_url: str | None = None) -> Iterator["Registry"]:
+        """A registry on a new database (SQLite in `folder` unless a URL is given), as a fixture."""
+        registry = cls(folder, database_url)
+        registry.command("init")
+        registry.start()
+        yield registry
+        registry.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without the API's path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What the server wrote on stderr: a JSON line a request."""
+        return self.folder / "registry.log"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which Python finds the product and the product its database."""
+        path = os.pathsep.join([*IMPORT_ROOTS, os.environ.get("PYTHONPATH", "")])
+        return {**os.environ, "PYTHONPATH": path, "MEDPERF_DATABASE_URL": self.database_url}
+
+    def invoke(self, *arguments: str) -> Result:
+        """Run a `medperf-server` command, in this process, on this registry's database."""
+        from medperf_server.cli import main
+
+        environment = {"MEDPERF_DATABASE_URL": self.database_url}
+        return CliRunner(env=environment).invoke(main, arguments, prog_name="medperf-server")
+
+    def command(self, *arguments: str) -> str:
+        """The stdout of a `medperf-server` command that must succeed."""
+        done = self.invoke(*arguments)
+        assert done.exit_code == 0, f"medperf-server {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    @cached_property
+    def app(self) -> Any:
+        """The application on this registry's database, to look behind the API."""
+        from medperf_server.app import create_app
+
+        return create_app(self.database_url)
+
+    def token_for(self, email: str, admin: bool = False) -> str:
+        """The token of a member, who joins with the first call."""
+        if email not in self._tokens:
+            from medperf_server.auth import add_user, issue_token
+            from medperf_server.models import db
+
+            with self.app.app_context():
+                _, self._tokens[email] = issue_token(add_user(email, is_admin=admin).id)
+                db.session.commit()
+        return self._tokens[email]
+
+    def start(self) -> None:
+        """Serve, on the same port as before if it has served before; returns when it listens."""
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "medperf_server.cli", "run", "--port", str(self.port)],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("Listening on "), self.log.read_text()
+        self.port = int(line.rpartition(":")[2])
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> None:
+        """Stop serving; the database and the port's number stay for the next `start`."""
+        if self._process is None:
+            return
+        self._process.send_signal(with_signal)
+        self._process.wait(timeout=30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None

@@ -1,0 +1,97 @@
+"""Services that a machine may lack: a test skips then, or fails where they are required."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+
+def require(service: str, available: bool, reason: str) -> None:
+    """Skip the test unless the service is available; fail if MEDPERF_TEST_REQUIRE names it."""
+    if available:
+        return
+    required = os.environ.get("MEDPERF_TEST_REQUIRE", "").split(",")
+    if service in map(str.strip, required):
+        pytest.fail(f"{service} is required here (MEDPERF_TEST_REQUIRE): {reason}", pytrace=False)
+    pytest.skip(f"needs {service}: {reason}")
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _postgres_programs() -> Path | None:
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+    found = str(versions[0]) if versions else shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+def _has_user(name: str) -> bool:
+    return any(entry.pw_name == name for entry in pwd.getpwall())
+
+
+class PostgresCluster:
+    """A private PostgreSQL server, which hands out fresh databases."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.programs, self.folder = programs, folder
+        self.port = free_port()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self.programs / program), *arguments]
+        # PostgreSQL refuses to run as root.
+        user = "postgres" if os.geteuid() == 0 else None
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            user=user,
+            group=user,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr or done.stdout}"
+
+    @contextmanager
+    def running(self) -> Iterator["PostgresCluster"]:
+        """The server, from its first start to its end."""
+        data = str(self.folder / "data")
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._run("initdb", "-D", data, "-U", "registry", "-A", "trust", "--no-sync")
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        log = str(self.folder / "log")
+        self._run("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
+        try:
+            yield self
+        finally:
+            self._run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+    def new_database(self) -> str:
+        """The SQLAlchemy URL of an empty database."""
+        name = f"registry_{uuid4().hex}"
+        address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "registry")
+        self._run("createdb", *address, name)
+        return f"postgresql+psycopg://registry@127.0.0.1:{self.port}/{name}"
+
+
+@contextmanager
+def postgres_cluster(folder: Path) -> Iterator[PostgresCluster]:
+    """A running cluster in `folder`; skips or fails by the rule of `require` without one."""
+    programs = _postgres_programs()
+    require("postgres", programs is not None, "initdb is not installed")
+    assert programs is not None
+    if os.geteuid() == 0:
+        require("postgres", _has_user("postgres"), "it refuses root, and has no user of its own")
+    with PostgresCluster(programs, folder).running() as cluster:
+        yield cluster
