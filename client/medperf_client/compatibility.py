@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ from medperf_cache import Storage
 from medperf_client.containers.library import Container, Input, Library
 from medperf_client.containers.runner import Limits, Runner
 from medperf_client.containers.spec import ContainerSpec
-from medperf_client.errors import InvalidContainer, MedPerfError, UsageError
+from medperf_client.errors import InvalidContainer, MedPerfError, Offline, Refused, UsageError
 from medperf_client.files import write_atomically
 from medperf_client.workflow import Outcome, Watch, Workflow
 
@@ -24,6 +25,7 @@ ROLES = {
     "evaluator": "data_evaluator_mlcube",
 }
 PATHS_FILE = "paths.yaml"
+MOST_YAML_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Scenario:
 class CompatibilityTest:
     """Runs compatibility tests and keeps their reports.
 
-    `entity` looks up a benchmark or container of the registry by type and UID.
+    `entity` looks up a benchmark or container of the registry by type and UID, in a copy that
+    `freshen` brings up to date.
     """
 
     def __init__(
@@ -72,12 +75,16 @@ class CompatibilityTest:
         storage: Storage,
         library: Library,
         entity: Callable[[str, int], dict[str, Any]],
+        freshen: Callable[[], None],
         runner_for: Callable[[ContainerSpec], Runner],
         limits: Limits,
         reports: "Reports",
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._storage, self._library, self._entity = storage, library, entity
+        self._storage, self._library = storage, library
+        self._entity, self._freshen = entity, freshen
         self._runner_for, self._limits, self._reports = runner_for, limits, reports
+        self._tell = tell
 
     def run(self, request: Scenario, watch: Watch = lambda step, moment: None) -> Report:
         """Run the test and return its report, which is stored too.
@@ -85,11 +92,8 @@ class CompatibilityTest:
         Raises what the workflow raises; the report of the failure is stored all the same.
         """
         request.check()
-        if request.benchmark is not None:
-            request = request.completed(self._entity("benchmark", request.benchmark))
         with self._storage.in_use():
-            containers = {role: self._container(getattr(request, role)) for role in ROLES}
-            raw = self._raw_data(request)
+            request, containers, raw = self._collect(request)
             report = self._reports.begin(request, containers, raw)
             workflow = Workflow(
                 self._storage,
@@ -98,6 +102,7 @@ class CompatibilityTest:
                 self._limits,
                 request.use_memo,
                 watch,
+                self._tell,
             )
             try:
                 outcome = workflow.run(
@@ -107,7 +112,7 @@ class CompatibilityTest:
                     raw,
                 )
                 report.update(_findings(outcome))
-            except MedPerfError as error:
+            except Exception as error:
                 report["error"] = str(error)
                 raise
             finally:
@@ -115,9 +120,27 @@ class CompatibilityTest:
                 self._reports.save(report)
         return report
 
+    def _collect(
+        self, request: Scenario, retry: bool = True
+    ) -> tuple[Scenario, dict[str, Container], dict[str, Input]]:
+        """The scenario with nothing missing, its containers and its raw data, all at hand."""
+        complete = request
+        if request.benchmark is not None:
+            complete = request.completed(self._entity("benchmark", request.benchmark))
+        try:
+            containers = {role: self._container(getattr(complete, role)) for role in ROLES}
+            return complete, containers, self._raw_data(complete)
+        except (Offline, Refused):
+            if not retry or request.benchmark is None:
+                raise
+        # Where the files are may change even in OPERATION, and the copy may not know yet.
+        with suppress(MedPerfError):
+            self._freshen()
+        return self._collect(request, retry=False)
+
     def _container(self, reference: str) -> Container:
         """A container by UID, or by the path of its configuration."""
-        if reference.isdecimal():
+        if re.fullmatch("[0-9]{1,18}", reference):
             return self._library.registered(self._entity("mlcube", int(reference)))
         if not Path(reference).exists():
             raise UsageError(
@@ -149,12 +172,13 @@ class CompatibilityTest:
         base = next((folder for folder in folders if (folder / PATHS_FILE).is_file()), None)
         if base is None:
             raise InvalidContainer(f"the demo data of {url} hold no {PATHS_FILE}")
-        paths = read_yaml(base / PATHS_FILE)
+        paths = read_yaml(base / PATHS_FILE, f"{PATHS_FILE} of {url}")
         named: dict[str, Input] = {}
         for name in ("data_path", "labels_path", "metadata_path"):
             if name == "metadata_path" and name not in paths:
                 continue
-            folder = (base / str(paths.get(name, ""))).resolve()
+            # No file's name holds a zero byte, and Python raises on it.
+            folder = (base / str(paths.get(name, "")).replace("\0", "/")).resolve()
             inside = folder.is_relative_to(root.resolve())
             if name not in paths or not inside or not folder.is_dir():
                 raise InvalidContainer(
@@ -165,25 +189,41 @@ class CompatibilityTest:
         return named
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises `InvalidContainer` if it does not."""
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises `InvalidContainer` naming `what` if it does not."""
     import yaml
 
     try:
+        if path.stat().st_size > MOST_YAML_BYTES:
+            raise ValueError(f"it is larger than {MOST_YAML_BYTES} bytes")
         content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidContainer(f"{path.name} is not YAML: {error}") from error
+        # Through JSON, so that dates and keys that are no text cannot break a report later.
+        text = _json(content)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InvalidContainer(f"{what} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise InvalidContainer(f"{path.name}: expected a mapping, found {str(content)[:80]!r}")
-    # Through JSON, so that dates and keys that are no text cannot break a report later.
-    return dict(json.loads(json.dumps(content, default=str)))
+        raise InvalidContainer(f"{what}: expected a mapping, found {str(content)[:80]!r}")
+    # What is not a number, such as the AUROC of one class, is a word in JSON.
+    return dict(json.loads(text, parse_constant=str))
+
+
+def _json(content: object) -> str:
+    """`content` as JSON, which a few lines of YAML with aliases could make endless."""
+    parts: list[str] = []
+    size = 0
+    for part in json.JSONEncoder(default=str).iterencode(content):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_YAML_BYTES:
+            raise ValueError(f"it is larger than {MOST_YAML_BYTES} bytes with its aliases resolved")
+    return "".join(parts)
 
 
 def _findings(outcome: Outcome) -> Report:
     return {
         "prepared_data": outcome.prepared.outputs["output_path"].digest,
-        "statistics": read_yaml(outcome.statistics),
-        "results": read_yaml(outcome.results),
+        "statistics": read_yaml(outcome.statistics, "what statistics wrote"),
+        "results": read_yaml(outcome.results, "what evaluate wrote"),
         "passed": True,
     }
 
@@ -239,6 +279,11 @@ class Reports:
 
 def _read_report(path: Path) -> Report:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise MedPerfError(f"the report {path} cannot be read: {error}") from error
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(report, dict) or not {"uid", "steps", "passed", *ROLES} <= report.keys():
+            raise ValueError("it is no report of a test")
+    except (OSError, ValueError, RecursionError) as error:
+        raise MedPerfError(
+            f"the report {path} cannot be read: {error}", hint="Delete it, and run the test again."
+        ) from error
+    return report

@@ -18,7 +18,7 @@ from medperf_client.credentials import Credentials
 from medperf_client.errors import MedPerfError, Offline, UsageError
 from medperf_client.registry import LOGIN_HINT, Registry
 from medperf_client.submissions import OPERATION, ContainerChecker, Submission, send
-from medperf_client.sync import pull
+from medperf_client.sync import known_member, pull
 
 Entity = dict[str, Any]
 KINDS = {"benchmark": "benchmark", "mlcube": "container"}
@@ -56,14 +56,15 @@ class Site:
 
     @cached_property
     def registry(self) -> Registry:
-        """The registry of the active profile."""
+        """The registry of the active profile, as the member who is logged in."""
+        url = self.profile.server_url
+        return self.registry_with(None if self.offline else self.credentials.token(url))
+
+    def registry_with(self, token: str | None) -> Registry:
+        """The registry of the active profile, as whoever holds a token."""
         profile = self.profile
         return Registry(
-            profile.server_url,
-            None if self.offline else self.credentials.token(profile.server_url),
-            profile.connect_timeout,
-            profile.read_timeout,
-            self.offline,
+            profile.server_url, token, profile.connect_timeout, profile.read_timeout, self.offline
         )
 
     @cached_property
@@ -85,7 +86,9 @@ class Site:
     @cached_property
     def platforms(self) -> Platforms:
         """What runs containers."""
-        return Platforms(self.profile.allow_process, self.offline, self.progress)
+        return Platforms(
+            self.profile.allow_process, self.storage.scratch, self.offline, self.progress
+        )
 
     @cached_property
     def reports(self) -> Reports:
@@ -104,19 +107,21 @@ class Site:
             self.storage,
             Library(self.storage, self.fetcher, refetch),
             self.entity,
+            self.freshen,
             self.platforms.runner_for,
             limits,
             self.reports,
+            self.tell,
         )
 
     def send(self, submission: Submission) -> Entity:
         """Send a submission to the registry. Raises `Refused` and `Offline`."""
         return send(submission, self.registry, self.catalog)
 
-    def freshen(self) -> bool:
+    def freshen(self) -> None:
         """Bring the catalog up to date; if the registry is away say so, and work with the copy.
 
-        Returns whether the copy is current. Raises `Refused`, and `Offline` if there is no copy.
+        Raises `Refused`, and `Offline` if there is no copy.
         """
         if not self.offline and self.credentials.token(self.profile.server_url) is None:
             raise MedPerfError(f"not logged in to {self.profile.server_url}", hint=LOGIN_HINT)
@@ -130,18 +135,22 @@ class Site:
                     hint="Run the command once while the registry can be reached.",
                 ) from error
             shown = datetime.fromisoformat(moment).astimezone()
-            self.tell(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}")
-            return False
-        return True
+            why = "" if self.offline else f" ({error})"
+            self.tell(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}{why}")
+
+    @property
+    def member(self) -> Entity | None:
+        """The member who is logged in, if the registry ever said who that is."""
+        return self.catalog.me if self.offline else known_member(self.registry, self.catalog)
 
     @cached_property
     def me(self) -> Entity:
         """The member who is logged in. Raises `Offline` if that was never asked."""
-        if self.catalog.me is None:
+        if self.member is None:
             self.freshen()
-        if self.catalog.me is None:
+        if self.member is None:
             raise Offline("the registry never said who you are", hint=LOGIN_HINT)
-        return self.catalog.me
+        return self.member
 
     def mine(self, entities: list[Entity]) -> list[Entity]:
         """Those of the entities that this member owns."""

@@ -70,9 +70,11 @@ class Workflow:
         limits: Limits,
         use_memo: bool = True,
         watch: Watch = lambda step, moment: None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._storage, self._runner_for, self._logs = storage, runner_for, logs
         self._limits, self._use_memo, self._watch = limits, use_memo, watch
+        self._tell, self._told = tell, set[str]()
         self.finished: list[Step] = []
 
     def run(
@@ -159,6 +161,7 @@ class Workflow:
                 log=self._log(task.name),
                 limits=self._limits,
             )
+            self._announce(runner)
             started = time.monotonic()
             runner.run(job)
             seconds = time.monotonic() - started
@@ -173,6 +176,12 @@ class Workflow:
         digests = {name: given.digest for name, given in inputs.items()}
         kept = {name: given for name, (_, given) in outputs.items()}
         return Step(task.name, container.name, image_id, True, seconds, digests, kept)
+
+    def _announce(self, runner: Runner) -> None:
+        """Say once what a person must know before a task runs on this platform."""
+        if runner.notice and runner.name not in self._told:
+            self._told.add(runner.name)
+            self._tell(runner.notice)
 
     def _log(self, task: str) -> Path:
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)

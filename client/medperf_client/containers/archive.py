@@ -28,11 +28,12 @@ def archive_image_id(path: Path) -> str:
 
     try:
         with tarfile.open(path) as archive:
-            images = json.loads(read(archive.extractfile("manifest.json")))
-            if len(images) != 1:
-                raise ValueError(f"it holds {len(images)} images, one was expected")
-            config = read(archive.extractfile(images[0]["Config"]))
-    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, LookupError) as error:
+            match json.loads(read(archive.extractfile("manifest.json"))):
+                case [{"Config": str(name)}]:
+                    config = read(archive.extractfile(name))
+                case _:
+                    raise ValueError("its manifest.json names none, or several")
+    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, KeyError) as error:
         raise InvalidContainer(
             f"{path} is not an archive of one image: {error}",
             hint="Make it with: docker save --output FILE IMAGE",

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 # Between two bytes of an answer. Loading or unpacking a large image is silent for minutes.
 ENGINE_TIMEOUT_SECONDS = 900
 CHUNK_BYTES = 1 << 20
+# Of open files, and of a user's processes: what Podman's service may grant, whoever asks.
+ULIMIT = 32768
 # How registries and engines say that the network is fine and the image is not to be had.
-_NO_SUCH_IMAGE = ("not found", "manifest unknown", "name unknown", "denied", "unauthorized")
+_NO_SUCH_IMAGE = ("manifest unknown", "name unknown", "denied", "unauthorized")
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -84,9 +86,17 @@ class DockerRunner(Runner):
             return self._pull(spec)
         loaded = self.load(archive)
         # A copy saved by ID has no name, and the next image_id() asks by name.
-        if "@" not in spec.image and self._id(spec.image) is None:
-            self._api.tag(f"sha256:{loaded}", spec.image)
+        right = expected in (None, loaded)
+        if right and "@" not in spec.image and self._id(spec.image) is None:
+            self._name(loaded, spec.image)
         return loaded
+
+    def _name(self, image_id: str, reference: str) -> None:
+        from docker.utils import parse_repository_tag
+
+        repository, tag = parse_repository_tag(reference)
+        with _engine_trouble(f"image {image_id} cannot be named {reference}"):
+            self._api.tag(f"sha256:{image_id}", repository, tag or "latest")
 
     def save(self, image_id: str) -> Iterator[bytes]:
         """An image that is here, as `docker save` writes it; `load` takes it back."""
@@ -232,7 +242,7 @@ class DockerRunner(Runner):
 
 def _isolation(job: Job) -> dict[str, Any]:
     """What a container is kept from, and the little it is given (for `create_host_config`)."""
-    from docker.types import DeviceRequest, LogConfig, Ulimit
+    from docker.types import DeviceRequest, LogConfig
 
     task, limits = job.task, job.limits
     which = (
@@ -256,19 +266,24 @@ def _isolation(job: Job) -> dict[str, Any]:
         "memswap_limit": limits.memory_bytes,
         "shm_size": task.shm_size,
         "device_requests": gpus,
-        # The caller's own, since Podman's defaults can be more than the machine allows.
         "ulimits": [
-            Ulimit(name=name, soft=soft, hard=hard)
-            for name, (soft, hard) in (
-                ("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)),
-                ("nproc", resource.getrlimit(resource.RLIMIT_NPROC)),
-            )
+            _ulimit("nofile", resource.RLIMIT_NOFILE),
+            _ulimit("nproc", resource.RLIMIT_NPROC),
         ],
         # A process 1 that reaps, so that programs that rely on it leave no zombies.
         "init": True,
         # The log is ours; the engine needs no second copy.
         "log_config": LogConfig(type="none"),
     }
+
+
+def _ulimit(name: str, which: int) -> Any:
+    """The caller's own limit: an engine's default can be more than the machine lets it grant."""
+    from docker.types import Ulimit
+
+    own = resource.getrlimit(which)[1]
+    most = ULIMIT if own == resource.RLIM_INFINITY else min(own, ULIMIT)
+    return Ulimit(name=name, soft=most, hard=most)
 
 
 def _mount(volume: Volume, path: Path, read_only: bool) -> Any:

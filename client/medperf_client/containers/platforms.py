@@ -2,29 +2,36 @@
 
 from functools import cached_property
 
-from medperf_client.containers.docker import DockerRunner
-from medperf_client.containers.process import ProcessRunner
-
 from medperf_client.assets import Progress, silent
+from medperf_client.containers.docker import DockerRunner
+from medperf_client.containers.process import ProcessRunner, Scratch
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import PROCESS, ContainerSpec
 
 
 class Platforms:
-    """The runners of one site, made when first needed."""
+    """The runners of one site, made when first needed.
+
+    `scratch` makes private folders; with `offline` nothing is pulled; `progress` is told of pulls.
+    """
 
     def __init__(
-        self, allow_process: bool, offline: bool = False, progress: Progress = silent
+        self,
+        allow_process: bool,
+        scratch: Scratch,
+        offline: bool = False,
+        progress: Progress = silent,
     ) -> None:
-        self._allow_process, self._offline, self._progress = allow_process, offline, progress
+        self._allow_process, self._scratch = allow_process, scratch
+        self._offline, self._progress = offline, progress
 
     @cached_property
     def _docker(self) -> Runner:
-        return DockerRunner(progress=self._progress)
+        return DockerRunner(progress=self._progress, offline=self._offline)
 
     @cached_property
     def _process(self) -> Runner:
-        return ProcessRunner(allowed=self._allow_process)
+        return ProcessRunner(allowed=self._allow_process, scratch=self._scratch)
 
     def runner_for(self, spec: ContainerSpec) -> Runner:
         """The runner for a container; Docker's refuses by name what no platform here can run."""

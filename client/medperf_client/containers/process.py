@@ -5,7 +5,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from medperf_client.containers.runner import Job, Runner
@@ -13,13 +14,24 @@ from medperf_client.containers.spec import PROCESS, ContainerSpec
 from medperf_client.containers.supervise import deadline, failure, too_slow
 from medperf_client.errors import ContainerFailed, InvalidContainer, Unsupported, WrongHash
 
+# Makes a private folder that is deleted on leaving.
+Scratch = Callable[[], AbstractContextManager[Path]]
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A private folder under TMPDIR. What is killed with SIGKILL leaves it there."""
+    with tempfile.TemporaryDirectory(prefix="medperf-process-") as folder:
+        yield Path(folder)
+
 
 class ProcessRunner(Runner):
     """Runs `Process` containers, where the profile allows it.
 
     The image is a folder of code: `archive` is that folder, unchanging and named by its SHA-256.
     A task runs in a private copy of it and finds each volume under the folder named in
-    MEDPERF_VOLUMES, at the volume's mount path. Of the limits, only the time holds.
+    MEDPERF_VOLUMES, at the volume's mount path. Of the limits, only the time holds. `scratch`
+    gives the folder that holds all this while a task runs.
     """
 
     name = "process"
@@ -29,8 +41,8 @@ class ProcessRunner(Runner):
         "nothing is isolated. Run only code you trust."
     )
 
-    def __init__(self, allowed: bool) -> None:
-        self._allowed = allowed
+    def __init__(self, allowed: bool, scratch: Scratch = temporary_folder) -> None:
+        self._allowed, self._scratch = allowed, scratch
         self._folders: dict[str, Path] = {}
 
     def image_id(self, spec: ContainerSpec, archive: Path | None = None) -> str | None:
@@ -58,12 +70,12 @@ class ProcessRunner(Runner):
 
     def run(self, job: Job) -> None:
         """See `Runner`. `provide` must have seen the image."""
-        with tempfile.TemporaryDirectory(prefix="medperf-") as scratch:
-            code, home = Path(scratch, "code"), Path(scratch, "home")
+        with self._scratch() as scratch:
+            code, home = scratch / "code", scratch / "home"
             # A copy, because whoever runs as root can write to a read-only folder.
             shutil.copytree(self._folders[job.image_id], code, symlinks=True)
             home.mkdir()
-            volumes = _lay_out(job, Path(scratch, "volumes"))
+            volumes = _lay_out(job, scratch / "volumes")
             environment = {
                 "PATH": os.environ.get("PATH", os.defpath),
                 "LANG": os.environ.get("LANG", "C.UTF-8"),
@@ -75,6 +87,8 @@ class ProcessRunner(Runner):
             exit_code, expired = _supervise(job, code, environment)
         if expired:
             raise too_slow(job)
+        if exit_code < 0:
+            raise failure(job, f"was killed by signal {-exit_code}")
         if exit_code:
             raise failure(job, f"failed with exit code {exit_code}")
 

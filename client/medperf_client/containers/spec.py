@@ -1,10 +1,11 @@
 """What a container_config.yaml says: MedPerf's contract, checked and made plain data."""
 
+import itertools
 import posixpath
 import re
 import reprlib
 import shlex
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,9 @@ CONTAINER_TYPES = (
 RUN_ARGS = ("command", "entrypoint", "environment", "shm_size", "gpus")
 ALL_GPUS = -1
 
+# A few lines of YAML aliases can stand for terabytes of text.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 80
 # A name becomes a file name and a part of messages.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ABSOLUTE = re.compile(r"/(?![./]*$)(?!(.*/)?\.\.(/|$))[^\0]+", re.DOTALL)
@@ -133,14 +137,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key}' is there twice", key_node.start_mark
+                        None, None, f"the key '{key.value}' is there twice", key.start_mark
                     )
-                seen.add(key)
+                seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
@@ -151,7 +154,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def expected(self, path: str, what: str, found: object) -> None:
-        shown = "nothing" if found is None else reprlib.repr(found)
+        shown = "nothing" if found is None else _SHORT.repr(found)
         self.problems.append(f"{path}: expected {what}, found {shown}")
 
     def spec(self, content: object, source: str) -> ContainerSpec:
@@ -172,8 +175,7 @@ class _Reader:
         read = {name: self.task(name, path, tasks[name]) for name, path in self.names(tasks)}
         if kind == PROCESS:
             for task in read.values():
-                if not task.command and not task.entrypoint:
-                    self.expected(f"tasks.{task.name}.run_args.command", "what to run", None)
+                self.as_process(task, f"tasks.{task.name}")
         return ContainerSpec(_text(kind), _text(image), read, source)
 
     def names(self, tasks: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
@@ -228,6 +230,15 @@ class _Reader:
                 if value in seen:
                     self.problems.append(f"{path}: two volumes have the {what} {value}")
                 seen.add(value)
+
+    def as_process(self, task: Task, path: str) -> None:
+        """What an image or an engine would make up for, and a plain process cannot."""
+        if not task.command and not task.entrypoint:
+            self.expected(f"{path}.run_args.command", "what to run", None)
+        places = sorted(volume.mount_path + "/" for volume in task.inputs + task.outputs)
+        for outer, inner in itertools.pairwise(places):
+            if inner != outer and inner.startswith(outer):
+                self.problems.append(f"{path}: the volume at {inner[:-1]} is inside {outer[:-1]}")
 
     def words(self, content: object, path: str) -> tuple[str, ...]:
         words = content
@@ -294,8 +305,8 @@ class _Reader:
 
 
 def _text(value: object) -> str:
-    """`str`, but short: a few lines of YAML aliases can stand for terabytes of text."""
-    return str(value) if isinstance(value, (str, int, float)) else reprlib.repr(value)
+    """`str`, but short for what is no text."""
+    return str(value) if isinstance(value, (str, int, float)) else _SHORT.repr(value)
 
 
 def _kind(top: Mapping[Any, Any]) -> object:

@@ -1,0 +1,107 @@
+"""Images made without any network: this machine's Python as a base, and builds on top of it."""
+
+import io
+import json
+import platform
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+# localhost/, or Podman would take it for an image of docker.io.
+BASE = f"localhost/medperf-test/python:{platform.python_version()}"
+# Nothing in a container imports these, and they are most of what an installation weighs.
+_LEFT_OUT = re.compile(
+    r"(^|/)(site-packages|dist-packages|tests?|idlelib|tkinter|turtledemo|ensurepip|lib2to3"
+    r"|__pycache__|config-3[^/]*)(/|$)"
+)
+
+
+def base_image(client: "DockerClient") -> str:
+    """An image of the Python that runs this, made once an engine; returns its name."""
+    import docker
+
+    try:
+        client.images.get(BASE)
+    except docker.errors.ImageNotFound:
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as tar:
+            _add_system(tar)
+            _add_python(tar)
+        answer = client.api.import_image_from_data(
+            content.getvalue(), changes=["ENV PATH=/usr/local/bin:/usr/bin:/bin"]
+        )
+        image_id = json.loads(answer.splitlines()[-1])["status"]
+        tag(client, image_id, BASE)
+    return BASE
+
+
+def tag(client: "DockerClient", image_id: str, reference: str) -> None:
+    repository, tag = reference.rsplit(":", 1)
+    client.api.tag(image_id, repository, tag)
+
+
+def build(client: "DockerClient", folder: Path, name: str) -> str:
+    """Build `folder`, whose Dockerfile has `ARG BASE`, without network; returns the image ID."""
+    image, _ = client.images.build(
+        path=str(folder),
+        tag=name,
+        buildargs={"BASE": base_image(client)},
+        network_mode="none",
+        rm=True,
+        forcerm=True,
+    )
+    return str(image.id).removeprefix("sha256:")
+
+
+def _add_system(tar: tarfile.TarFile) -> None:
+    _add_folder(tar, "tmp", 0o1777)
+    for name, text in {
+        "etc/passwd": "root:x:0:0:root:/root:/bin/false\n",
+        "etc/group": "root:x:0:\n",
+    }.items():
+        member = tarfile.TarInfo(name)
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text.encode()))
+
+
+def _add_folder(tar: tarfile.TarFile, name: str, mode: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode = tarfile.DIRTYPE, mode
+    tar.addfile(member)
+
+
+def _add_python(tar: tarfile.TarFile) -> None:
+    library = Path(sysconfig.get_path("stdlib"))
+    interpreter = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    target = f"usr/local/lib/{library.name}"
+    tar.add(library, target, filter=_needed)
+    tar.add(interpreter.resolve(), "usr/local/bin/python3", filter=_as_root)
+    modules = library / "lib-dynload"
+    for name, source in _shared_libraries([interpreter, *modules.glob("*.so")]).items():
+        tar.add(source, name.lstrip("/"), filter=_as_root)
+
+
+def _needed(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if _LEFT_OUT.search(member.name) else _as_root(member)
+
+
+def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def _shared_libraries(binaries: list[Path]) -> dict[str, Path]:
+    """Where the loader looks for each library, and the file that is there."""
+    listing = subprocess.run(
+        ["ldd", *map(str, binaries)], capture_output=True, text=True, check=True
+    ).stdout
+    paths = re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listing, re.MULTILINE)
+    return {path: Path(path).resolve() for path in paths}
