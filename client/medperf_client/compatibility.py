@@ -25,7 +25,7 @@ ROLES = {
     "evaluator": "data_evaluator_mlcube",
 }
 PATHS_FILE = "paths.yaml"
-MOST_YAML_BYTES = 16 << 20
+MOST_YAML_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,26 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from medperf_client.errors import UsageError
 from medperf_client.files import write_atomically
 
 DEFAULT_SERVER_URL = "http://127.0.0.1:8000"
 DEFAULT_PROFILE = "default"
+# What a socket's time limit can hold is less than what a number can.
+MOST_SECONDS = 1e9
+CONFIG_HINT = "Correct it, or delete it to start again from the defaults."
 
 
 @dataclass(frozen=True)
 class Profile:
     """A registry and how this site works with it.
 
-    Times are in seconds, `memory` in bytes; None means no bound. The README explains each.
+    Times are in seconds, `memory` in bytes; None means no bound. `config.example.yaml` explains
+    each.
     """
 
     server_url: str = DEFAULT_SERVER_URL
@@ -37,7 +42,7 @@ class Profile:
 
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UsageError(f"{key}: {text!r} is not a value") from error
         return _profile({**asdict(self), key: value}, "this profile")
 
@@ -65,17 +70,19 @@ def _profile(values: object, where: str) -> Profile:
         kinds, expected = _EXPECTED[key]
         # A bool is an int to isinstance, but not to who writes a configuration.
         wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
-        if wrong or (isinstance(value, (int, float)) and value <= 0 and bool not in kinds):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if wrong or (number and not 0 < value < (MOST_SECONDS if float in kinds else 2**63)):
             raise UsageError(f"{where}: {key} expects {expected}, found {value!r}")
     profile = replace(Profile(), **values)
     return replace(profile, server_url=_server_url(profile.server_url, where))
 
 
 def _server_url(url: str, where: str) -> str:
-    if not re.match(r"https?://[^/\s]+", url):
+    if not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", url) or not url.isprintable():
         raise UsageError(
-            f"{where}: server_url {url!r} is not a URL",
-            hint="It starts with http:// or https://, such as https://registry.example.org",
+            f"{where}: server_url {url!r} is not a registry's URL",
+            hint="It starts with http:// or https://, such as https://registry.example.org, and "
+            "holds no user name, password or query.",
         )
     return url.rstrip("/")
 
@@ -105,7 +112,7 @@ class Home:
 
     def registry(self, server_url: str) -> Path:
         """The folder of what belongs to one registry: catalog, reports, outbox."""
-        return self.data / "registries" / re.sub(r"[^A-Za-z0-9.-]+", "_", server_url)
+        return self.data / "registries" / quote(server_url, safe="")
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,9 @@ class Config:
         return self.profiles[name]
 
     def with_profile(self, name: str, profile: Profile) -> "Config":
-        """A copy with one profile added or replaced."""
+        """A copy with one profile added or replaced. Raises `UsageError` for an odd name."""
+        if not name or not name.isprintable():
+            raise UsageError(f"{name!r} is not a name for a profile", hint="Use plain text.")
         return replace(self, profiles={**self.profiles, name: profile})
 
 
@@ -146,17 +155,20 @@ def load_config(file: Path) -> Config:
 
     try:
         content = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, OSError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", hint=CONFIG_HINT) from error
     if not isinstance(content, dict) or not isinstance(content.get("profiles"), dict):
-        raise UsageError(f"{file}: expected the keys 'active' and 'profiles'")
+        raise UsageError(f"{file}: expected the keys 'active' and 'profiles'", hint=CONFIG_HINT)
     profiles = {
-        str(name): _profile(values or {}, f"{file}, profile {name}")
+        str(name): _profile({} if values is None else values, f"{file}, profile {name}")
         for name, values in content["profiles"].items()
     }
-    active = content.get("active", DEFAULT_PROFILE)
+    active = str(content.get("active", DEFAULT_PROFILE))
     if active not in profiles:
-        raise UsageError(f"{file}: active is {active!r}, which is not among the profiles")
+        raise UsageError(
+            f"{file}: active is {active!r}, which is not among the profiles",
+            hint=f"There are: {', '.join(profiles)}.",
+        )
     return Config(active, profiles)
 
 
@@ -171,6 +183,3 @@ def save_config(config: Config, file: Path) -> None:
     }
     text = yaml.safe_dump({"active": config.active, "profiles": profiles}, sort_keys=False)
     write_atomically(file, text)
-
-
-SETTINGS = tuple(setting.name for setting in fields(Profile))

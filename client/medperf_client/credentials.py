@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from medperf_client.errors import MedPerfError
+from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.files import write_atomically
 
 SERVICE = "medperf"
@@ -24,28 +28,34 @@ class Credentials:
         """The token for a registry, or None."""
         given = os.environ.get("MEDPERF_TOKEN")
         if given:
-            return given.strip()
+            return checked(given, "MEDPERF_TOKEN")
         return self._read().get(server_url) or self._from_keyring(server_url)
 
     def store(self, server_url: str, token: str) -> str:
         """Keep a token; returns where, for the user to read."""
         keyring = _keyring()
-        if keyring is not None:
+        if keyring is None:
+            self._write({**self._read(), server_url: token})
+            return str(self._file)
+        with _unlocked():
             keyring.set_password(SERVICE, server_url, token)
-            return "the system's keyring"
-        self._write({**self._read(), server_url: token})
-        return str(self._file)
+        self._drop(server_url)
+        return "the system's keyring"
 
     def forget(self, server_url: str) -> bool:
         """Delete a token; returns whether there was one."""
+        known = self._drop(server_url)
+        if self._from_keyring(server_url) is not None:
+            with _unlocked():
+                _keyring().delete_password(SERVICE, server_url)
+            known = True
+        return known
+
+    def _drop(self, server_url: str) -> bool:
         tokens = self._read()
         known = tokens.pop(server_url, None) is not None
         if known:
             self._write(tokens)
-        keyring = _keyring()
-        if keyring is not None and keyring.get_password(SERVICE, server_url) is not None:
-            keyring.delete_password(SERVICE, server_url)
-            known = True
         return known
 
     def _read(self) -> dict[str, str]:
@@ -53,11 +63,11 @@ class Credentials:
             return {}
         try:
             tokens = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return {url: checked(token, str(self._file)) for url, token in tokens.items()}
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise MedPerfError(
-                f"{self._file} cannot be read: {error}", hint="Delete it and log in again."
+                f"{self._file} cannot be read", hint="Delete it and log in again."
             ) from error
-        return dict(tokens)
 
     def _write(self, tokens: dict[str, str]) -> None:
         write_atomically(self._file, json.dumps(tokens, indent=2))
@@ -65,11 +75,39 @@ class Credentials:
     @staticmethod
     def _from_keyring(server_url: str) -> str | None:
         keyring = _keyring()
-        token: str | None = keyring.get_password(SERVICE, server_url) if keyring else None
+        if keyring is None:
+            return None
+        with _unlocked():
+            token: str | None = keyring.get_password(SERVICE, server_url)
         return token
 
 
-def _keyring():  # type: ignore[no-untyped-def]
+def checked(token: object, where: str) -> str:
+    """A token without the white space around it.
+
+    Raises `UsageError`, without the token in it, for what no HTTP header can carry.
+    """
+    text = token.strip() if isinstance(token, str) else ""
+    if not re.fullmatch("[!-~]+", text):
+        raise UsageError(f"{where} holds no token", hint="It looks like mpf_… and is one line.")
+    return text
+
+
+@contextmanager
+def _unlocked() -> Iterator[None]:
+    """The block uses the keyring; what that refuses becomes a `MedPerfError`."""
+    from keyring.errors import KeyringError
+
+    try:
+        yield
+    except KeyringError as error:
+        raise MedPerfError(
+            f"the system's keyring refused: {error}",
+            hint="Unlock it, or give the token in MEDPERF_TOKEN.",
+        ) from error
+
+
+def _keyring() -> Any:
     """The keyring module, if it is installed and has a working backend."""
     try:
         import keyring

@@ -24,14 +24,7 @@ class Offline(MedPerfError):
 
 
 class Refused(MedPerfError):
-    """The registry answered, and said no.
-
-    `status` is the HTTP status code.
-    """
-
-    def __init__(self, message: str, hint: str = "", status: int = 0) -> None:
-        super().__init__(message, hint)
-        self.status = status
+    """The registry, or a file host, answered and said no."""
 
 
 class InvalidContainer(MedPerfError):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from medperf_client.errors import MedPerfError
 
+WRITE_HINT = "Make room there, or set MEDPERF_HOME to a folder that you can write to."
+
 
 def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file's content by rename, so that a reader sees the old text or the new.
@@ -28,4 +30,4 @@ def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
                 os.unlink(name)
             raise
     except OSError as error:
-        raise MedPerfError(f"cannot write {file}: {error.strerror}") from error
+        raise MedPerfError(f"cannot write {file}: {error.strerror}", hint=WRITE_HINT) from error

@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from medperf_client.errors import MedPerfError, Offline, Refused
+from medperf_client.errors import Offline, Refused
+from medperf_client.network import reason, trouble, unreachable
+from medperf_client.wire import checked
 
 if TYPE_CHECKING:
     import requests
 
 PAGE_SIZE = 500
 LOGIN_HINT = "Log in with: medperf auth login"
+AS_ASKED = "working offline, as asked"
+ONLINE_HINT = "Leave --offline and MEDPERF_OFFLINE away to use the network."
+AWAY_HINT = "Try again once it answers; check server_url with: medperf profile view"
+LOST_HINT = "It may have arrived all the same: look for it before you send it again."
 
 Json = dict[str, Any]
 
@@ -19,8 +26,8 @@ class Registry:
     """MedPerf's REST API, version v0.
 
     Every method raises `Offline` when no registry answers (or `offline` is set: then no socket is
-    opened), and `Refused` when it answers with an error. After the first failure to connect the
-    registry counts as away for the life of this object, so a command waits once at most.
+    opened), and `Refused` when it answers with an error. After the first time without an answer
+    the registry counts as away for the life of this object, so a command waits once at most.
     """
 
     def __init__(
@@ -33,8 +40,13 @@ class Registry:
     ) -> None:
         self.server_url = server_url
         self._token = token
-        self._timeouts = (connect_timeout, read_timeout)
-        self._away = "working offline, as asked" if offline else ""
+        self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
+        self._away = AS_ASKED if offline else None
+
+    @property
+    def token_digest(self) -> str:
+        """SHA-256 of the token: tells members apart without keeping it."""
+        return sha256((self._token or "").encode()).hexdigest()
 
     @cached_property
     def _session(self) -> "requests.Session":
@@ -49,15 +61,18 @@ class Registry:
             session.headers["Authorization"] = f"Bearer {self._token}"
         return session
 
-    def get(self, path: str, **params: Any) -> Any:
-        """One JSON document."""
-        return self._send("GET", path, params=params)
+    def get(self, path: str, hurried: bool = False, **params: Any) -> Any:
+        """One JSON document; None if the registry has none there.
 
-    def pages(self, path: str) -> Iterator[Json]:
+        With `hurried` the answer may take no longer than a connection.
+        """
+        return self._send("GET", path, hurried, params=params)
+
+    def pages(self, path: str) -> Iterator[Any]:
         """Every entity of a list, page by page."""
         offset = 0
         while True:
-            page = self.get(path, limit=PAGE_SIZE, offset=offset)
+            page = checked("page", self.get(path, limit=PAGE_SIZE, offset=offset))
             yield from page["results"]
             offset += len(page["results"])
             if page.get("next") is None or not page["results"]:
@@ -71,62 +86,63 @@ class Registry:
         """Change an entity; `key`, a UUID, is the `Idempotency-Key` of this submission."""
         return self._send("PUT", path, json=body, headers={"Idempotency-Key": key})
 
-    def _send(self, method: str, path: str, **options: Any) -> Any:
-        if self._away:
-            raise Offline(f"{self.server_url}: {self._away}")
-        import requests
-
-        url = f"{self.server_url}/api/v0{path}"
+    def _send(self, method: str, path: str, hurried: bool = False, **options: Any) -> Any:
+        patience = self._connect_timeout if hurried else self._read_timeout
+        self._reach()
         try:
             response = self._session.request(
-                method, url, timeout=self._timeouts, allow_redirects=False, **options
+                method,
+                f"{self.server_url}/api/v0{path}",
+                timeout=(self._connect_timeout, patience),
+                allow_redirects=False,
+                **options,
             )
-        except requests.RequestException as error:
-            self._away = _reason(error)
-            raise Offline(f"{self.server_url} cannot be reached: {self._away}") from error
+        except trouble() as error:
+            self._away = reason(error)
+            hint = AWAY_HINT if method == "GET" else LOST_HINT
+            raise Offline(f"{self.server_url} gave no answer: {self._away}", hint) from error
         return _answer(response)
+
+    def _reach(self) -> None:
+        """Raise `Offline` unless the registry can be reached; it is tried once."""
+        if self._away is None:
+            try:
+                self._away = unreachable(self.server_url, self._connect_timeout)
+            except ValueError as error:
+                self._away = str(error)
+        if self._away:
+            hint = ONLINE_HINT if self._away == AS_ASKED else AWAY_HINT
+            raise Offline(f"{self.server_url} cannot be reached: {self._away}", hint)
 
 
 def _no_auth(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
     return request
 
 
-def _reason(error: Exception) -> str:
-    """The innermost cause of a failed request, in a few words."""
-    import requests
-
-    if isinstance(error, requests.ConnectTimeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"its certificate is not trusted ({error})"
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__ or cause
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-
-
 def _answer(response: "requests.Response") -> Any:
-    """The JSON of a good answer; anything else raises."""
+    """The JSON of a good answer, None if there is nothing to get; anything else raises."""
     status = response.status_code
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if status >= 500:
-        raise Offline(f"the registry answered {status} {response.reason}: {words(body)}")
-    if status >= 400:
-        hint = LOGIN_HINT if status == 401 else ""
-        raise Refused(
-            f"the registry refused ({status}): {words(body) or response.reason}", hint, status
-        )
-    if status >= 300 or body is None:
+        said = words(body) or response.reason
+        raise Offline(f"the registry answered {status}: {said}", "Try again later.")
+    # A server without the change log may answer with a page for people.
+    if status == 404 and response.request.method == "GET":
+        return None
+    if not isinstance(body, (dict, list)) or 300 <= status < 400:
+        target = response.headers.get("Location")
+        moved = f" (it points to {target})" if target else ""
         raise Offline(
-            f"{response.url} answered {status}, but not as a registry does",
+            f"{response.url} answered {status}, but not as a registry does{moved}",
             hint="A proxy or a captive portal may be in the way; "
             "check server_url with: medperf profile view",
         )
-    if not isinstance(body, (dict, list)):
-        raise MedPerfError(f"{response.url} answered with neither an object nor a list")
+    if status >= 400:
+        hint = LOGIN_HINT if status == 401 else ""
+        raise Refused(f"the registry refused ({status}): {words(body) or response.reason}", hint)
     return body
 
 

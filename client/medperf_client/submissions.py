@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from medperf_cache import Catalog, Storage
@@ -10,8 +11,9 @@ from medperf_client.assets import Fetcher
 from medperf_client.compatibility import Report
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
-from medperf_client.errors import Offline, Unsupported
+from medperf_client.errors import InvalidContainer, Offline, Unsupported
 from medperf_client.registry import Registry
+from medperf_client.wire import checked
 
 Entity = dict[str, Any]
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
@@ -38,9 +40,12 @@ def send(submission: Submission, registry: Registry, catalog: Catalog) -> Entity
     Raises `Refused` with the registry's words, or `Offline`.
     """
     write = registry.post if submission.method == "POST" else registry.put
-    entity: Entity = write(submission.path, submission.body, submission.key)
-    if "id" in entity:
-        catalog.put(submission.kind, entity)
+    answer = write(submission.path, submission.body, submission.key)
+    if submission.kind == "association" and isinstance(answer, dict) and "id" not in answer:
+        # A plain MedPerf server may say no more; the next pull lists it.
+        return answer
+    entity = checked(submission.kind, answer)
+    catalog.put(submission.kind, entity)
     return entity
 
 
@@ -81,12 +86,15 @@ class ContainerChecker:
         """
         config = self._fetcher.fetch(files.config_url)
         spec = parse(self._storage.blobs.path(config).read_bytes(), files.config_url)
+        parameters = self._hash(files.parameters_url, files.parameters_hash)
+        if parameters in self._storage.blobs:
+            _refuse_page(self._storage.blobs.path(parameters), files.parameters_url)
         body = {
             "name": name,
             "git_mlcube_url": files.config_url,
             "mlcube_hash": config,
             "git_parameters_url": files.parameters_url,
-            "parameters_hash": self._hash(files.parameters_url, files.parameters_hash),
+            "parameters_hash": parameters,
             "additional_files_tarball_url": files.additional_url,
             "additional_files_tarball_hash": self.archive_hash(
                 files.additional_url, files.additional_hash
@@ -121,21 +129,33 @@ class ContainerChecker:
 
     def _image_hash(self, spec: ContainerSpec, given: str) -> str:
         """What pins the image: its ID, or for an image that is a file the file's SHA-256."""
-        runner = self._runner_for(spec)
-        if spec.kind == DOCKER_IMAGE:
-            try:
-                return runner.provide(spec, expected=given or None)
-            except (Offline, Unsupported) as error:
-                if not given:
-                    raise
-                self._tell(f"not checked: {error}")
-                return given
         if spec.kind == PROCESS:
             return self.archive_hash(spec.image, given)
-        digest = self._hash(spec.image, given)
-        if digest in self._storage.blobs:
-            runner.provide(spec, self._storage.blobs.path(digest))
-        return digest
+        runner = self._runner_for(spec)
+        try:
+            runner.check(spec)
+            if spec.kind == DOCKER_IMAGE:
+                return runner.provide(spec, expected=given or None)
+            digest = self._hash(spec.image, given)
+            if digest in self._storage.blobs:
+                runner.provide(spec, self._storage.blobs.path(digest))
+            return digest
+        except (Offline, Unsupported) as error:
+            if not given:
+                raise
+            self._tell(f"not checked: {error}")
+            return given
+
+
+def _refuse_page(file: Path, url: str) -> None:
+    """Raise `InvalidContainer` for the page that a captive portal answers with for any file."""
+    with open(file, "rb") as content:
+        start = content.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"<"):
+        raise InvalidContainer(
+            f"{url} is a page to look at, not a file of parameters",
+            hint="Check the URL; for GitHub it is that of the raw file.",
+        )
 
 
 def benchmark_submission(

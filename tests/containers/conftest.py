@@ -35,6 +35,8 @@ def podman() -> Iterator[str]:
             service = subprocess.Popen(
                 [str(program), *own, "--cgroup-manager=cgroupfs", "system", "service", "--time=0"]
                 + [f"unix://{socket}"],
+                # When it ends a container for lack of memory, it says so in a file where it stands.
+                cwd=folder,
                 stdout=log,
                 stderr=log,
             )

@@ -1,5 +1,7 @@
 """The `medperf` command: groups of commands, loaded when called; errors for people; exit codes."""
 
+import io
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -7,6 +9,7 @@ from typing import NoReturn
 import click
 
 from medperf_client.cli.base import Group
+from medperf_client.cli.text import plain
 from medperf_client.errors import FAILED, MedPerfError
 
 COMMANDS = {
@@ -36,7 +39,7 @@ def medperf() -> None:
 
 def run() -> NoReturn:
     """Run the command line and exit: 0 ok, 1 failed, 2 usage, 3 queued, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _prepare_process()
     try:
         code = medperf.main(prog_name="medperf", standalone_mode=False)
         # Click returns the code of `ctx.exit()`, and what a command returns, which is nothing.
@@ -45,26 +48,46 @@ def run() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted. Nothing was left half-done.", err=True)
+        _explain("\nInterrupted. Nothing was left half-done.")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stdout = None  # type: ignore[assignment]
         sys.exit(FAILED)
     except MedPerfError as error:
-        _explain(str(error), error.hint)
+        _explain(f"Error: {error}", error.hint)
         sys.exit(error.exit_code)
     except Exception as error:
         # Imported late: only a failure that no layer foresaw comes here.
         from medperf_client.cli.base import foreseen
 
-        message = foreseen(error)
-        if message is None:
+        known = foreseen(error)
+        if known is None:
             raise
-        _explain(message, "")
+        _explain(f"Error: {known}", known.hint)
         sys.exit(FAILED)
 
 
-def _explain(message: str, hint: str) -> None:
-    click.echo(f"Error: {message}", err=True)
-    if hint:
-        click.echo(hint, err=True)
+def _prepare_process() -> None:
+    """Signals that ask to end do what Ctrl-C does; text that cannot be shown does no harm."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # nohup has the hang-up ignored, and it stays so.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    # A stream that was closed is None, which much of Python cannot bear.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, for as long as the process lives
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _explain(*lines: str) -> None:
+    for line in lines:
+        if line:
+            # Words of others are in it: a registry's, a container's.
+            click.echo(plain(line), err=True)

@@ -51,8 +51,8 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
                 a["benchmark"],
                 a["approval_status"],
                 a.get("priority"),
-                (a.get("created_at") or "")[:16],
-                (a.get("approved_at") or "")[:16],
+                str(a.get("created_at") or "")[:16],
+                str(a.get("approved_at") or "")[:16],
             )
             for a in associations
         ],

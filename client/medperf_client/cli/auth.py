@@ -5,7 +5,7 @@ import sys
 import click
 
 from medperf_client.cli.base import Group, example, json_option, site
-from medperf_client.cli.text import print_json
+from medperf_client.cli.text import plain, print_json
 from medperf_client.errors import MedPerfError, Refused
 
 
@@ -22,38 +22,29 @@ def login(token: str | None) -> None:
 
     The registry's administrator gives it to you. Without a network it is kept unchecked.
     """
+    from medperf_client.credentials import checked
     from medperf_client.errors import Offline
-    from medperf_client.registry import Registry
+    from medperf_client.sync import log_in
 
     here = site()
-    profile = here.profile
+    url = here.profile.server_url
     if token is None:
         token = click.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else ""
         token = token or sys.stdin.readline()
-    token = token.strip()
-    if not token or not token.isascii() or not token.isprintable():
-        raise MedPerfError("that is not a token", hint="It looks like mpf_… and is one line.")
-    registry = Registry(
-        profile.server_url, token, profile.connect_timeout, profile.read_timeout, here.offline
-    )
+    token = checked(token, "what was given")
     try:
-        member = registry.get("/me/")
+        member = log_in(here.registry_with(token), here.catalog)
     except Offline as error:
-        where = here.credentials.store(profile.server_url, token)
-        click.echo(f"{error}. The token is kept unchecked in {where}.", err=True)
+        where = here.credentials.store(url, token)
+        click.echo(plain(f"{error}. The token is kept unchecked in {where}."), err=True)
         return
     except Refused as error:
         raise MedPerfError(
-            f"{profile.server_url} does not accept this token: {error}",
+            f"{url} does not accept this token: {error}",
             hint="Ask the registry's administrator for a new one.",
         ) from error
-    known = here.catalog.me
-    if known is not None and known["id"] != member["id"]:
-        # What another member may see is not this member's.
-        here.catalog.clear()
-    here.catalog.me = member
-    where = here.credentials.store(profile.server_url, token)
-    click.echo(f"Logged in to {profile.server_url} as {member['email']}; token in {where}.")
+    where = here.credentials.store(url, token)
+    click.echo(plain(f"Logged in to {url} as {member['email']}; token in {where}."))
 
 
 @group.command()
@@ -73,11 +64,11 @@ def status(as_json: bool) -> None:
     here = site()
     url = here.profile.server_url
     logged_in = here.credentials.token(url) is not None
-    member = here.catalog.me if logged_in else None
+    member = here.member if logged_in else None
     if as_json:
         print_json({"server_url": url, "logged_in": logged_in, "member": member})
     elif logged_in:
         who = member["email"] if member else "a member not seen yet"
-        click.echo(f"Logged in to {url} as {who}.")
+        click.echo(plain(f"Logged in to {url} as {who}."))
     else:
         click.echo(f"Not logged in to {url}. Log in with: medperf auth login")

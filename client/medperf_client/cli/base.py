@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medperf_client.cli.display import Display
+from medperf_client.cli.text import plain
+from medperf_client.errors import MedPerfError
 
 if TYPE_CHECKING:  # A command that only shows its help needs none of it.
     from medperf_client.site import Site
@@ -83,7 +86,7 @@ def site() -> "Site":
     if "site" not in context.meta:
         context.meta["site"] = Site(
             offline=context.meta.get("offline", False),
-            tell=lambda line: click.echo(line, err=True),
+            tell=lambda line: click.echo(plain(line), err=True),
             progress=display().progress,
         )
     found: Site = context.meta["site"]
@@ -100,15 +103,38 @@ def display() -> Display:
     return found
 
 
-def foreseen(error: Exception) -> str | None:
-    """The message for an error of a lower layer that needs no traceback; None for a bug."""
+def foreseen(error: Exception) -> MedPerfError | None:
+    """What to say of an error of a lower layer that needs no traceback; None for a bug."""
+    import sqlite3
+
+    from diskcache import Timeout
+
     from medperf_cache import CacheError
+    from medperf_client.files import WRITE_HINT
 
     if isinstance(error, CacheError):
-        return str(error)
+        return MedPerfError(str(error))
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        return MedPerfError(f"{where}{error.strerror or error}", WRITE_HINT)
+    if isinstance(error, (sqlite3.Error, Timeout)):
+        return MedPerfError(f"the files in MEDPERF_HOME cannot be used: {error}", WRITE_HINT)
+    if isinstance(error, RecursionError):
+        return MedPerfError("what was read is nested too deeply")
     return None
+
+
+class Sha256(click.ParamType):
+    """A SHA-256, however it was written; in the cache's own form."""
+
+    name = "sha256"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """64 lower-case hexadecimal digits, or nothing if that is the default."""
+        text = str(value).lower().removeprefix("sha256:")
+        if text and not re.fullmatch("[0-9a-f]{64}", text):
+            self.fail(f"{value!r} is no SHA-256, which has 64 hexadecimal digits", param, ctx)
+        return text
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -129,8 +155,15 @@ def example(*lines: str) -> Callable[[Function], Function]:
 
 def confirm(question: str, yes: bool) -> None:
     """Go on if the user agrees; else leave with exit code 1, nothing done."""
+    # What is live on the terminal would write over the question, and over what follows it.
+    display().close()
     if yes:
         return
-    if not click.confirm(question, err=True):
+    # Not `click.confirm`, which writes a space to stdout, where a script reads the result.
+    click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        click.echo("\nNobody is there to answer; -y agrees beforehand.", err=True)
+    if answer.strip().lower() not in ("y", "yes"):
         click.echo("Nothing was sent.", err=True)
         sys.exit(1)

@@ -6,6 +6,7 @@ import click
 
 from medperf_client.cli.base import (
     Group,
+    Sha256,
     confirm,
     display,
     example,
@@ -14,7 +15,7 @@ from medperf_client.cli.base import (
     site,
     yes_option,
 )
-from medperf_client.cli.text import print_entity, print_json, print_table
+from medperf_client.cli.text import plain, print_entity, print_json, print_table
 
 CONTAINERS = (
     "data_preparation_container",
@@ -68,7 +69,7 @@ def view(uid: int, as_json: bool) -> None:
 @click.option("-d", "--description", default="", help="What it evaluates.")
 @click.option("--docs-url", default="", help="Where its documentation is.")
 @click.option("--demo-url", required=True, help="URL of the demo dataset's archive.")
-@click.option("--demo-hash", default="", help="SHA-256 of that archive, checked.")
+@click.option("--demo-hash", type=Sha256(), default="", help="SHA-256 of that archive, checked.")
 @click.option(
     "-p", "--data-preparation-container", type=click.IntRange(1), required=True, help="UID."
 )
@@ -117,8 +118,8 @@ def submit(yes: bool, as_json: bool, demo_url: str, demo_hash: str, **options: A
         print_json(benchmark)
     else:
         click.echo(
-            f"Submitted benchmark {benchmark['id']} ({benchmark['name']}); "
-            "an administrator of the registry approves it."
+            plain(f"Submitted benchmark {benchmark['id']} ({benchmark['name']}); ")
+            + "an administrator of the registry approves it."
         )
 
 
@@ -150,4 +151,5 @@ def _decide(verb: str, status: str, uid: int, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json(benchmark)
     else:
-        click.echo(f"Benchmark {uid} ({benchmark['name']}) is {benchmark['approval_status']}.")
+        status = benchmark["approval_status"]
+        click.echo(plain(f"Benchmark {uid} ({benchmark['name']}) is {status}."))

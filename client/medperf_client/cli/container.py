@@ -7,6 +7,7 @@ import click
 
 from medperf_client.cli.base import (
     Group,
+    Sha256,
     confirm,
     example,
     json_option,
@@ -15,7 +16,7 @@ from medperf_client.cli.base import (
     yes_option,
 )
 from medperf_client.cli.test import run_test
-from medperf_client.cli.text import print_entity, print_json, print_table
+from medperf_client.cli.text import plain, print_entity, print_json, print_table
 
 
 @click.group(cls=Group)
@@ -63,10 +64,17 @@ def view(uid: int, as_json: bool) -> None:
 @click.option("-c", "--container-config-file", "config_url", required=True, help="URL.")
 @click.option("-p", "--parameters-file", "parameters_url", default="", help="URL.")
 @click.option("-a", "--additional-file", "additional_url", default="", help="URL of a tar archive.")
-@click.option("--parameters-hash", default="", help="SHA-256 of the parameters file, checked.")
-@click.option("--additional-hash", default="", help="SHA-256 of the archive, checked.")
 @click.option(
-    "-i", "--image-hash", default="", help="Image ID, or an image file's SHA-256, checked."
+    "--parameters-hash", type=Sha256(), default="", help="SHA-256 of the parameters file, checked."
+)
+@click.option(
+    "--additional-hash", type=Sha256(), default="", help="SHA-256 of the archive, checked."
+)
+@click.option(
+    *("-i", "--image-hash"),
+    type=Sha256(),
+    default="",
+    help="Image ID, or an image file's SHA-256, checked.",
 )
 @click.option("--operational", is_flag=True, help="Submit as OPERATION: ready for use, fixed.")
 @yes_option
@@ -94,7 +102,7 @@ def submit(name: str, operational: bool, yes: bool, as_json: bool, **files: Any)
     if as_json:
         print_json(container)
     else:
-        click.echo(f"Submitted container {container['id']} ({container['name']}).")
+        click.echo(plain(f"Submitted container {container['id']} ({container['name']})."))
 
 
 @group.command()

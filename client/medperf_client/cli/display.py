@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medperf_client.cli.text import human_size
+from medperf_client.cli.text import human_size, plain
 
 if TYPE_CHECKING:  # A command that shows no progress does not pay for them.
     from rich.progress import Progress
@@ -32,6 +32,8 @@ class Display:
         """Clear what is live on the terminal."""
         if self._bars is not None:
             self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A transfer of `done` bytes out of `total` (None: unknown)."""
@@ -43,7 +45,7 @@ class Display:
             bars.update(self._tasks[what], completed=done, total=total)
         elif done == total:
             speed = human_size(done / max(time.monotonic() - begun, 1e-3))
-            click.echo(f"fetched {what}: {human_size(done)}, {speed}/s", err=True)
+            click.echo(plain(f"fetched {what}: {human_size(done)}, {speed}/s"), err=True)
 
     def watch(self, step: str, moment: "Moment") -> None:
         """A step of the workflow begins, or has ended."""
@@ -57,7 +59,8 @@ class Display:
         if moment == "start":
             self._tasks[step] = bars.add_task(line, total=None, running=True)
         else:
-            bars.remove_task(self._tasks.pop(step))
+            if step in self._tasks:
+                bars.remove_task(self._tasks.pop(step))
             bars.console.print(line, highlight=False, markup=False)
 
     def _rich(self) -> "Progress":
@@ -92,10 +95,12 @@ class Display:
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,
+                # A result goes to stdout, wherever that leads, also while something is shown.
+                redirect_stdout=False,
             )
             self._bars.start()
         return self._bars
 
 
 def _short(url: str) -> str:
-    return url.rstrip("/").rpartition("/")[2] or url
+    return plain(url.rstrip("/").rpartition("/")[2] or url)

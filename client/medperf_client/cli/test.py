@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from medperf_client.cli.base import Group, display, example, json_option, site
-from medperf_client.cli.text import print_entity, print_json, print_table
+from medperf_client.cli.base import Group, Sha256, display, example, json_option, site
+from medperf_client.cli.text import plain, print_entity, print_json, print_table
 
 
 @click.group(cls=Group)
@@ -17,7 +17,9 @@ def group() -> None:
 def run_test(scenario: Any) -> dict[str, Any]:
     """Run a test with its steps shown, and return the report."""
     with_network = not scenario.use_memo
-    return site().compatibility_test(refetch=with_network).run(scenario, display().watch)
+    report = site().compatibility_test(refetch=with_network).run(scenario, display().watch)
+    display().close()
+    return report
 
 
 @group.command()
@@ -26,7 +28,7 @@ def run_test(scenario: Any) -> dict[str, Any]:
 @click.option("-p", "--data_preparator", help="Data preparator: UID or path.")
 @click.option("-e", "--evaluator", help="Metrics container: UID or path.")
 @click.option("--demo-url", help="URL of a demo dataset's archive.")
-@click.option("--demo-hash", help="SHA-256 of that archive.")
+@click.option("--demo-hash", type=Sha256(), help="SHA-256 of that archive.")
 @click.option("--data_path", type=click.Path(path_type=Path), help="Folder of raw data to use.")
 @click.option("--labels_path", type=click.Path(path_type=Path), help="Folder of their labels.")
 @click.option("--no-cache", is_flag=True, help="Run every step, even unchanged ones.")
@@ -110,4 +112,4 @@ def show_report(report: dict[str, Any]) -> None:
         print_entity({"results": report["results"]})
         click.echo("\nThe test passed.")
     else:
-        click.echo(f"The test failed: {report.get('error', 'it was interrupted')}")
+        click.echo(plain(f"The test failed: {report.get('error', 'it was interrupted')}"))

@@ -11,7 +11,8 @@ def print_json(value: Any) -> None:
     # Imported late: help does not pay for it.
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    # In ASCII: no terminal is steered by it, and any encoding holds it.
+    click.echo(json.dumps(value, indent=2))
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -26,8 +27,12 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 def _cell(value: Any) -> str:
     if value is None or value == "":
         return "-"
-    # Text comes from other members: nothing in it may steer the terminal.
-    return "".join(char if char.isprintable() else " " for char in str(value))
+    return plain(str(value)).replace("\n", " ")
+
+
+def plain(text: str) -> str:
+    """Text that may come from other members or machines, with nothing that steers a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
 
 
 def print_entity(entity: dict[str, Any], err: bool = False) -> None:
@@ -38,15 +43,13 @@ def print_entity(entity: dict[str, Any], err: bool = False) -> None:
 
 def _lines(value: Any, indent: str = "") -> Iterable[str]:
     for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield f"{indent}{key}:"
-            yield from _lines(item, indent + "  ")
-        elif isinstance(item, list) and item and isinstance(item[0], dict):
-            for entry in item:
-                yield f"{indent}{key}:"
+        entries = item if isinstance(item, list) and item else [item]
+        if all(isinstance(entry, dict) and entry for entry in entries):
+            for entry in entries:
+                yield f"{indent}{_cell(key)}:"
                 yield from _lines(entry, indent + "  ")
         elif item not in (None, "", {}, []):
-            yield f"{indent}{key}: {_cell(item)}"
+            yield f"{indent}{_cell(key)}: {_cell(item)}"
 
 
 def human_size(size_bytes: float) -> str:

@@ -1,0 +1,299 @@
+"""Files come into the cache whole and verified, or not at all, whatever their host does."""
+
+import gzip
+import hashlib
+import io
+import resource
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medperf_cache import Storage
+from medperf_client.assets import Fetcher
+from medperf_client.compatibility import read_yaml
+from medperf_client.errors import (
+    InvalidContainer,
+    MedPerfError,
+    Offline,
+    Refused,
+    UsageError,
+    WrongHash,
+)
+from tests.support.badhost import RESET, answer, bad_host, black_hole
+from tests.support.consortium import Consortium, Member
+
+CONTENT = b"weights " * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """An empty cache."""
+    return Storage(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("path", "reply"),
+    [
+        ("/a", answer("200 OK", CONTENT)),
+        ("/a", answer("200 OK", CONTENT, "Content-Length: odd")),
+        ("/a", b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT),
+        (
+            "/a",
+            answer(
+                "200 OK", b"1f40\r\n" + CONTENT + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked"
+            ),
+        ),
+        ("/a.yaml", answer("200 OK", gzip.compress(CONTENT), "Content-Encoding: gzip")),
+    ],
+    ids=["plain", "odd length", "until closed", "chunked", "compressed unasked"],
+)
+def test_a_file_arrives_as_its_host_has_it(storage: Storage, path: str, reply: bytes) -> None:
+    with bad_host(lambda _: reply) as host:
+        assert Fetcher(storage).fetch(host.url + path) == DIGEST
+        assert "Accept-Encoding: identity" in host.requests[0]
+    assert storage.blobs.path(DIGEST).read_bytes() == CONTENT
+
+
+def test_an_archive_stays_compressed_though_its_host_calls_that_an_encoding(
+    storage: Storage,
+) -> None:
+    archive = gzip.compress(CONTENT)
+    with bad_host(lambda _: answer("200 OK", archive, "Content-Encoding: x-gzip")) as host:
+        found = Fetcher(storage).fetch(f"{host.url}/weights.tar.gz?version=1")
+    assert storage.blobs.path(found).read_bytes() == archive
+
+
+def test_redirects_are_followed(storage: Storage) -> None:
+    replies = {
+        "/old": answer("302 Found", b"", "Location: /new"),
+        "/new": answer("200 OK", CONTENT),
+        "/round": answer("302 Found", b"", "Location: /round"),
+    }
+    with bad_host(lambda path: replies[path]) as host:
+        assert Fetcher(storage).fetch(f"{host.url}/old", DIGEST) == DIGEST
+        with pytest.raises(Offline):
+            Fetcher(storage).fetch(f"{host.url}/round")
+
+
+FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {
+    "not there": (answer("404 Not Found"), Refused, "answered 404 Not Found"),
+    "forbidden": (answer("403 Forbidden"), Refused, "answered 403 Forbidden"),
+    "too many": (answer("429 Too Many Requests"), Offline, "answered 429"),
+    "broken": (answer("500 Oops", b"<html>"), Offline, "answered 500 Oops"),
+    "no content": (answer("204 No Content"), Offline, "answered 204"),
+    "not modified": (answer("304 Not Modified"), Offline, "answered 304"),
+    "cut": (answer("200 OK", CONTENT, "Content-Length: 9000"), Offline, "8000"),
+    "cut in a chunk": (
+        answer("200 OK", b"ffff\r\n" + CONTENT, "Transfer-Encoding: chunked"),
+        Offline,
+        "cannot be fetched",
+    ),
+    "cut while compressed": (
+        answer(
+            "200 OK", gzip.compress(CONTENT)[:20], "Content-Encoding: gzip", "Content-Length: 99"
+        ),
+        Offline,
+        "cannot be fetched",
+    ),
+    "no gzip": (answer("200 OK", CONTENT, "Content-Encoding: gzip"), Offline, "cannot be fetched"),
+    "a redirect to no URL": (answer("302 Found", b"", "Location: http://["), Offline, "fetched"),
+    "a redirect to a file": (answer("302 Found", b"", "Location: file:///etc/x"), Offline, "file"),
+    "reset": (RESET, Offline, "Connection reset"),
+    "hung up": (b"", Offline, "cannot be fetched"),
+    "no HTTP": (b"\x00\xff garbage\r\n\r\n", Offline, "cannot be fetched"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failed_download_says_why_and_leaves_nothing(storage: Storage, name: str) -> None:
+    reply, expected, said = FAILURES[name]
+    with bad_host(lambda _: reply) as host, pytest.raises(expected) as caught:
+        Fetcher(storage).fetch(f"{host.url}/weights")
+    assert said in str(caught.value) and host.url in str(caught.value) and caught.value.hint
+    assert list(storage.items()) == [] and list(storage.verify()) == []
+
+
+def test_a_wrong_hash_names_both_and_keeps_nothing(storage: Storage) -> None:
+    with bad_host(lambda _: answer("200 OK", CONTENT)) as host:
+        with pytest.raises(WrongHash) as caught:
+            Fetcher(storage).fetch(f"{host.url}/weights", "0" * 64)
+        assert "0" * 64 in str(caught.value) and DIGEST in str(caught.value)
+        assert list(storage.items()) == []
+
+
+def test_what_is_here_is_not_asked_for_again(storage: Storage) -> None:
+    with bad_host(lambda _: answer("200 OK", CONTENT)) as host:
+        for _ in range(3):
+            Fetcher(storage).fetch(f"{host.url}/weights", DIGEST)
+        assert len(host.requests) == 1
+    assert Fetcher(storage, offline=True).fetch(f"{host.url}/weights", DIGEST) == DIGEST
+    with pytest.raises(Offline, match="works offline"):
+        Fetcher(storage, offline=True).fetch(f"{host.url}/other")
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["silent", "dropping"])
+def test_a_silent_host_is_given_up(storage: Storage, accepts: bool) -> None:
+    with black_hole(accepts) as url, pytest.raises(Offline, match="no answer in time"):
+        Fetcher(storage, timeouts=(0.3, 0.3)).fetch(f"{url}/weights")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/y", "file:///etc/passwd", "/etc/passwd", "http://x/\x1b[2J", "http://x/\udcff"]
+)
+def test_only_http_is_fetched(storage: Storage, url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Fetcher(storage).fetch(url)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_disk_that_is_full_is_an_error_that_leaves_nothing(
+    tmp_path: Path, consortium: Consortium
+) -> None:
+    home = tmp_path / "home"
+    member = Member(
+        home, consortium.registry.url, consortium.registry.token_for("full@example.org")
+    )
+    member.json("benchmark", "ls")
+    large = b"\x00" * (4 << 20)
+    with bad_host(lambda _: answer("200 OK", large)) as host:
+        script = (
+            "import resource, sys; from medperf_client.cli import run;"
+            # What the kernel then says of a write is EFBIG instead of ENOSPC.
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({2 << 20}, {resource.RLIM_INFINITY}));"
+            f"sys.argv = ['medperf', 'container', 'submit', '--name', 'x',"
+            f" '--container-config-file', '{host.url}/large']; run()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=member.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    assert "File too large" in done.stderr and "set MEDPERF_HOME" in done.stderr
+    assert list((home / "cache" / "incoming").iterdir()) == []
+
+
+@pytest.fixture
+def submit(consortium: Consortium, newcomer: Member) -> Callable[..., tuple[int, str]]:
+    """Submits the candidate with some options changed, and answers no; exit code and stderr."""
+
+    def run(**changed: str) -> tuple[int, str]:
+        options = consortium.container_options("model_mlp")
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        given |= {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+        words = [word for pair in given.items() for word in pair]
+        done = newcomer.run("container", "submit", "--name", "draft", *words, answers="n\n")
+        assert "Traceback" not in done.stderr and done.stdout == ""
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_given_hashes_are_checked(submit: Callable[..., tuple[int, str]]) -> None:
+    for option in ("parameters_hash", "additional_hash", "image_hash"):
+        code, said = submit(**{option: "0" * 64})
+        assert code == 1 and f"expected sha256 {'0' * 64}, found " in said, said
+
+
+def test_a_hash_is_the_same_in_capitals(
+    consortium: Consortium, submit: Callable[..., tuple[int, str]]
+) -> None:
+    parameters = consortium.candidate / "workspace" / "parameters.yaml"
+    digest = hashlib.sha256(parameters.read_bytes()).hexdigest()
+    code, said = submit(parameters_hash=f"sha256:{digest.upper()}")
+    assert code == 1 and f"parameters_hash: {digest}" in said and "Nothing was sent." in said
+
+
+def test_what_is_at_a_url_must_be_what_it_is_for(submit: Callable[..., tuple[int, str]]) -> None:
+    portal = answer("200 OK", b"<html><p>Accept: our terms</p></html>", "Content-Type: text/html")
+    with bad_host(lambda _: portal) as host:
+        for option in ("container_config_file", "parameters_file", "additional_file"):
+            code, said = submit(**{option: f"{host.url}/{option}"})
+            assert code == 1 and "Nothing was sent." not in said, said
+
+
+def test_a_hash_is_taken_as_given_only_where_the_host_is_away(
+    submit: Callable[..., tuple[int, str]],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        away = f"http://127.0.0.1:{closed.getsockname()[1]}/p.yaml"
+    code, said = submit(parameters_file=away, parameters_hash="1" * 64)
+    assert (
+        f"not checked: {away} cannot be reached" in said and f"parameters_hash: {'1' * 64}" in said
+    )
+    with bad_host(lambda _: answer("404 Not Found")) as host:
+        code, said = submit(parameters_file=f"{host.url}/p.yaml", parameters_hash="1" * 64)
+    assert code == 1 and "answered 404" in said and "Nothing was sent." not in said
+
+
+def demo_data(paths: bytes) -> bytes:
+    """An archive that holds nothing but a `paths.yaml`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo("paths.yaml")
+        entry.size = len(paths)
+        tar.addfile(entry, io.BytesIO(paths))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (b"data_path: /etc\nlabels_path: .", "data_path: expected a folder of the archive"),
+        (b"data_path: ../..\nlabels_path: .", "data_path: expected a folder of the archive"),
+        (b'data_path: "a\\0b"\nlabels_path: .', "data_path: expected a folder of the archive"),
+        (b"data_path: .", "labels_path: expected a folder of the archive, found None"),
+    ],
+)
+def test_demo_data_that_lie_about_their_folders(newcomer: Member, paths: bytes, said: str) -> None:
+    content = demo_data(paths)
+    digest = hashlib.sha256(content).hexdigest()
+    with bad_host(lambda _: answer("200 OK", content)) as host:
+        done = newcomer.run(
+            *("test", "run", "--benchmark", "1", "--demo-url", f"{host.url}/demo.tar"),
+            *("--demo-hash", digest),
+        )
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+DOUBLINGS = b"".join(
+    b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 8)) for n in range(98, 109)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"2026-01-01: x", "cannot be read as YAML"),
+        (b"a: &a [*a]", "cannot be read as YAML"),
+        (b"a: 2026-99-99", "cannot be read as YAML"),
+        (b"[" * 5000, "cannot be read as YAML"),
+        (b"\xff\xfe\x00", "cannot be read as YAML"),
+        (b"a: &a [1,1,1,1,1,1,1,1]\n" + DOUBLINGS, "with its aliases resolved"),
+        (b"- a", "expected a mapping"),
+        (b"", "expected a mapping"),
+    ],
+)
+def test_yaml_of_a_container_is_read_with_suspicion(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    file = tmp_path / "results.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InvalidContainer, match=said):
+        read_yaml(file, "what evaluate wrote")
+
+
+def test_what_is_not_a_number_is_a_word_in_json(tmp_path: Path) -> None:
+    file = tmp_path / "results.yaml"
+    file.write_text("auroc: .nan\nratio: -.inf\nday: 2026-11-25\n1: one")
+    expected = {"auroc": "NaN", "ratio": "-Infinity", "day": "2026-11-25", "1": "one"}
+    assert read_yaml(file, "results") == expected

@@ -1,0 +1,271 @@
+"""Whatever answers in a registry's place, or does not: one line that helps, and no traceback."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medperf_cache import Catalog
+from medperf_client.config import Home
+from medperf_client.errors import MedPerfError, Offline, Refused
+from medperf_client.registry import Registry
+from medperf_client.sync import pull
+from medperf_client.wire import checked
+from tests.support.badhost import (
+    RESET,
+    BadHost,
+    answer,
+    bad_host,
+    black_hole,
+    json_answer,
+    plain_medperf,
+)
+from tests.support.consortium import Consortium, Member
+
+TOKEN = "mpf_SECRET"
+ME = {"id": 1, "email": "ada@example.org"}
+PORTAL = answer("200 OK", b"<html>Accept our terms</html>", "Content-Type: text/html")
+BENCHMARK = {
+    **{"id": 1, "owner": 1, "name": "one", "state": "OPERATION", "approval_status": "APPROVED"},
+    **{"description": "", "demo_dataset_tarball_url": "", "demo_dataset_tarball_hash": ""},
+    **{"data_preparation_mlcube": 1, "reference_model_mlcube": 2, "data_evaluator_mlcube": 3},
+}
+
+
+def changes(*entities: tuple[str, Any], upto: int = 1, more: bool = False) -> bytes:
+    """A page of the change log."""
+    rows = [
+        {"cursor": 1, "type": kind, "id": 1, "action": "created", "entity": entity}
+        for kind, entity in entities
+    ]
+    return json_answer({"changes": rows, "next": upto, "more": more})
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Member:
+    """Somebody with an empty home, whose registry a test chooses."""
+    return Member(tmp_path / "home", "http://127.0.0.1:1", token=TOKEN)
+
+
+@pytest.fixture
+def settled(stranger: Member) -> Member:
+    """Somebody who has a copy of a registry with one benchmark."""
+    with bad_host(good_registry) as host:
+        stranger.environment["MEDPERF_SERVER_URL"] = host.url
+        assert [b["name"] for b in stranger.json("benchmark", "ls")] == ["one"]
+    return stranger
+
+
+def good_registry(path: str) -> bytes:
+    """A registry of one benchmark."""
+    if "/me/" in path:
+        return json_answer(ME)
+    return changes(("benchmark", BENCHMARK)) if "since=0" in path else changes()
+
+
+def moves_to(member: Member, url: str) -> None:
+    """The registry that a member has a copy of is found at another address from now on."""
+    home = Home(member.home, member.home / "cache")
+    home.registry(member.environment["MEDPERF_SERVER_URL"]).rename(home.registry(url))
+    member.environment["MEDPERF_SERVER_URL"] = url
+
+
+ODD_ANSWERS: dict[str, bytes | None] = {
+    "a captive portal": PORTAL,
+    "a page that is not there": answer("404 Not Found", b"<html>", "Content-Type: text/html"),
+    "no entity there": json_answer({"detail": "Not found."}, "404 Not Found"),
+    "a forbidding proxy": answer("403 Forbidden", b"<html>", "Content-Type: text/html"),
+    "a server error": answer("500 Internal Server Error", b"oops"),
+    "a bad gateway": answer("502 Bad Gateway", b"<html>"),
+    "a redirect": answer("302 Found", b"", "Location: http://elsewhere.example/"),
+    "a redirect to nowhere": answer("301 Moved", b"", "Location: http://["),
+    "a redirect of odd bytes": answer("301 Moved", b"", "Location: http://\xff\xfe"),
+    "nothing": answer("200 OK"),
+    "no content": answer("204 No Content"),
+    "garbage": b"\x00\xff\x00\xff garbage\r\n\r\n",
+    "a cut answer": answer("200 OK", b'{"id": 1', "Content-Length: 5000"),
+    "a cut header": b"HTTP/1.1 200 OK\r\nContent-",
+    "bad chunks": answer("200 OK", b"zz\r\n", "Transfer-Encoding: chunked"),
+    "no gzip": answer("200 OK", b"not gzip", "Content-Encoding: gzip"),
+    "half a document": answer("200 OK", b'{"id": '),
+    "deep JSON": answer("200 OK", b"[" * 200_000),
+    "a number too long": answer("200 OK", b'{"id": ' + b"9" * 5000 + b"}"),
+    "a number": json_answer(7),
+    "a list": json_answer([1, 2]),
+    "an empty object": json_answer({}),
+    "an ID that is text": json_answer({"id": "1", "email": "x"}),
+    "a reset": RESET,
+    "a hang-up": b"",
+}
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_an_odd_answer_counts_as_no_registry(name: str) -> None:
+    with bad_host(lambda path: ODD_ANSWERS[name]) as host:
+        registry = Registry(host.url, TOKEN)
+        with pytest.raises(Offline) as caught:
+            checked("user", registry.get("/me/"))
+        assert TOKEN not in str(caught.value) and caught.value.hint
+
+
+WRONG_PAGES: dict[str, bytes] = {
+    "no page": json_answer([]),
+    "no changes": json_answer({"changes": None, "next": 2, "more": False}),
+    "a change that is text": json_answer({"changes": ["x"], "next": 2, "more": False}),
+    "a cursor that is text": json_answer({"changes": [], "next": "2", "more": False}),
+    "an entity that is text": changes(("benchmark", "x"), upto=2),
+    "an entity without a name": changes(("benchmark", {"id": 1}), upto=2),
+    "a name that is a list": changes(("benchmark", {**BENCHMARK, "name": []}), upto=2),
+    "a UID that is true": changes(("mlcube", {**BENCHMARK, "id": True}), upto=2),
+    "an unknown type without a UID": changes(("novelty", {}), upto=2),
+}
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """The copy that one pull of a registry with one benchmark made."""
+    catalog = Catalog(tmp_path / "catalog")
+    with bad_host(good_registry) as host:
+        pull(Registry(host.url, TOKEN), catalog)
+    assert catalog.get("benchmark", 1) == BENCHMARK
+    return catalog
+
+
+@pytest.mark.parametrize("name", WRONG_PAGES)
+def test_a_page_of_the_wrong_shape_leaves_the_copy_alone(catalog: Catalog, name: str) -> None:
+    with bad_host(lambda path: WRONG_PAGES[name]) as host, pytest.raises(Offline):
+        pull(Registry(host.url, TOKEN), catalog)
+    assert catalog.all("benchmark") == [BENCHMARK] and catalog.cursor == 1
+
+
+@pytest.mark.parametrize("name", ["a captive portal", "a reset"])
+@pytest.mark.parametrize("words", ["benchmark ls", "benchmark approve 1 -y", "auth login"])
+def test_commands_end_with_one_line_that_helps(stranger: Member, name: str, words: str) -> None:
+    with bad_host(lambda path: ODD_ANSWERS[name]) as host:
+        stranger.environment["MEDPERF_SERVER_URL"] = host.url
+        done = stranger.run(*words.split(), answers="mpf_other\n")
+    if words == "auth login":
+        assert done.returncode == 0 and "The token is kept unchecked in" in done.stderr
+    else:
+        assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("Error: ")
+        assert len(done.stderr.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+    assert TOKEN not in done.stderr + done.stdout and "mpf_other" not in done.stderr + done.stdout
+
+
+def test_a_token_goes_to_its_registry_only(stranger: Member) -> None:
+    with bad_host(lambda path: PORTAL) as other:
+        redirect = answer("302 Found", b"", f"Location: {other.url}/api/v0/me/")
+        with bad_host(lambda path: redirect) as host:
+            stranger.environment["MEDPERF_SERVER_URL"] = host.url
+            done = stranger.run("benchmark", "ls")
+            assert f"Authorization: Bearer {TOKEN}" in host.requests[0]
+            assert stranger.run(
+                *("container", "submit", "--name", "x"),
+                *("--container-config-file", f"{host.url}/moved.yaml"),
+            ).returncode
+            assert all(TOKEN not in request for request in host.requests[1:] + other.requests)
+        assert other.requests
+    assert done.returncode == 1 and other.url in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://a..b", "http://127.0.0.1:99999", "http://[", "http://nowhere.invalid", "http://x:y"],
+)
+def test_a_registry_s_url_that_leads_nowhere(stranger: Member, url: str) -> None:
+    stranger.environment["MEDPERF_SERVER_URL"] = url
+    done = stranger.run("benchmark", "ls")
+    assert done.returncode == 1 and url in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["silent", "dropping"])
+def test_a_black_hole_costs_one_connect_timeout(settled: Member, accepts: bool) -> None:
+    with black_hole(accepts) as url:
+        registry = Registry(url, TOKEN, connect_timeout=0.5, read_timeout=60)
+        began = time.monotonic()
+        for path in ("/me/", "/changes/", "/benchmarks/"):
+            with pytest.raises(Offline, match="no answer in time"):
+                registry.get(path, hurried=True)
+        # Three times would be 1.5 s.
+        assert time.monotonic() - began < 1.4
+        settled.does("profile", "set", "connect_timeout", "0.3")
+        moves_to(settled, url)
+        done = settled.run("benchmark", "ls", "--mine")
+    assert done.returncode == 0 and "one" in done.stdout
+    assert done.stderr.count("offline: showing the copy of") == 1
+
+
+def test_refusals_are_the_registry_s_own_words() -> None:
+    refusals = {
+        "/api/v0/mlcubes/": json_answer(
+            {"name": ["is taken", "is rude"], "non_field_errors": ["no"]}, "400 Bad Request"
+        ),
+        "/api/v0/me/": json_answer({"detail": "Invalid token."}, "401 Unauthorized"),
+        "/api/v0/list/": json_answer(["odd"], "400 Bad Request"),
+    }
+    with bad_host(lambda path: refusals[path]) as host:
+        registry = Registry(host.url, TOKEN)
+        with pytest.raises(Refused, match=r"\(400\): name: is taken; is rude\. no"):
+            registry.post("/mlcubes/", {}, "key")
+        with pytest.raises(Refused, match=r"\(401\): Invalid token") as caught:
+            registry.get("/me/")
+        assert caught.value.hint == "Log in with: medperf auth login"
+        with pytest.raises(Refused, match="400"):
+            registry.get("/list/")
+
+
+def test_a_lost_answer_to_a_write_says_that_it_may_have_arrived(stranger: Member) -> None:
+    with bad_host(lambda path: RESET) as host:
+        registry = Registry(host.url, TOKEN)
+        with pytest.raises(Offline) as caught:
+            registry.post("/mlcubes/", {"name": "x"}, "a-key")
+        assert "may have arrived" in caught.value.hint
+        assert len(host.requests) == 1 and "Idempotency-Key: a-key" in host.requests[0]
+
+
+def test_words_of_a_registry_cannot_steer_the_terminal(stranger: Member) -> None:
+    rude = json_answer({"detail": "\x1b[2J\x9bmno\u202e"}, "401 Unauthorized")
+    with bad_host(lambda path: rude) as host:
+        stranger.environment["MEDPERF_SERVER_URL"] = host.url
+        done = stranger.run("benchmark", "ls")
+    assert done.returncode == 1 and "no" in done.stderr
+    assert all(char.isprintable() or char == "\n" for char in done.stderr)
+
+
+@pytest.fixture
+def plain(consortium: Consortium) -> Iterator[tuple[Member, BadHost]]:
+    """The committee at a plain MedPerf server that shows the consortium's registry."""
+    token = consortium.registry.token_for("committee@example.org")
+    with plain_medperf(consortium.registry.port, token) as host:
+        member = consortium.member("committee", home="committee-at-plain")
+        member.environment["MEDPERF_SERVER_URL"] = host.url
+        yield member, host
+
+
+def test_a_plain_medperf_server_is_listed(
+    consortium: Consortium, plain: tuple[Member, BadHost]
+) -> None:
+    member, host = plain
+    ours = consortium.member("committee", home="committee-at-ours")
+    assert member.json("benchmark", "ls") == ours.json("benchmark", "ls")
+    assert member.json("container", "ls", "--mine") == ours.json("container", "ls", "--mine")
+    theirs = member.json("association", "ls", "-bm")
+    pairs = [(a["model_mlcube"], a["benchmark"], a["approval_status"]) for a in theirs]
+    expected = ours.json("association", "ls", "-bm")
+    # Listed newest or oldest first: what counts is that all are there.
+    assert sorted(pairs) == sorted(
+        (a["model_mlcube"], a["benchmark"], a["approval_status"]) for a in expected
+    )
+    host.close()
+    offline = member.run("benchmark", "view", "1")
+    assert offline.returncode == 0 and "breast-cancer" in offline.stdout
+
+
+def test_errors_are_for_people() -> None:
+    with pytest.raises(MedPerfError) as caught:
+        Registry("http://127.0.0.1:1", None, offline=True).get("/me/")
+    assert "working offline, as asked" in str(caught.value)
+    assert "MEDPERF_OFFLINE" in caught.value.hint

@@ -1,0 +1,56 @@
+"""The cache's own commands: what is here, whether it is whole, what may go."""
+
+from pathlib import Path
+
+from tests.support.consortium import Member
+
+
+def test_the_cache_is_listed_verified_mended_and_emptied(newcomer: Member) -> None:
+    newcomer.json("test", "run", "--benchmark", "1", "--model", "2")
+    listed = newcomer.json("storage", "ls")
+    kinds = {item["kind"] for item in listed["items"]}
+    assert kinds == {"blob", "tree"} and listed["folder"] == str(newcomer.home / "cache")
+    assert listed["bytes"] == sum(item["bytes"] for item in listed["items"]) > 0
+    assert newcomer.json("storage", "verify") == {"damaged": [], "removed": False}
+
+    blob = next(item["sha256"] for item in listed["items"] if item["kind"] == "blob")
+    path = Path(listed["folder"], "blobs", blob[:2], blob)
+    path.chmod(0o600)
+    path.write_bytes(b"rotten")
+    found = newcomer.run("storage", "verify")
+    assert found.returncode == 1 and blob in found.stdout
+    assert "medperf storage verify --remove" in found.stderr
+    assert [d["expected"] for d in newcomer.json("storage", "verify", "--remove")["damaged"]] == [
+        blob
+    ]
+    assert newcomer.json("storage", "verify")["damaged"] == []
+    assert newcomer.json("test", "run", "--benchmark", "1", "--model", "2")["passed"]
+
+    assert newcomer.json("storage", "gc")["removed"] == []
+    emptied = newcomer.json("storage", "gc", "--unused-days", "0")
+    assert emptied["bytes"] > 0 and newcomer.json("storage", "ls")["items"] == []
+    # Reports and the copy of the registry are no cache.
+    assert len(newcomer.json("test", "ls")) == 2
+    assert "breast-cancer" in newcomer.does("benchmark", "ls", "--offline")
+
+
+def test_a_damaged_report_is_named_with_the_way_out(newcomer: Member) -> None:
+    newcomer.json("test", "run", "--benchmark", "1", "--model", "2")
+    (report,) = newcomer.home.glob("registries/*/reports/*.json")
+    for damage in ("{", "[1]", "{}", "\udcff"):
+        report.write_bytes(damage.encode("utf-8", "surrogateescape"))
+        for words in (("test", "ls"), ("test", "view", "latest")):
+            done = newcomer.run(*words)
+            assert done.returncode == 1 and str(report) in done.stderr
+            assert "Delete it" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_damaged_catalog_is_no_traceback(newcomer: Member) -> None:
+    newcomer.json("benchmark", "ls")
+    (catalog,) = newcomer.home.glob("registries/*/catalog/cache.db")
+    catalog.write_bytes(b"no database at all" * 1000)
+    for leftover in catalog.parent.glob("cache.db-*"):
+        leftover.unlink()
+    done = newcomer.run("benchmark", "ls")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
