@@ -1,15 +1,16 @@
 """Files by content: streamed in, verified, then visible whole under their SHA-256."""
 
-import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from medperf_cache.digests import CHUNK_BYTES, file_digest
-from medperf_cache.errors import CorruptContent, NotCached
+from medperf_cache.digests import CHUNK_BYTES, file_digest, is_digest, place, stored
+from medperf_cache.errors import CacheError, CorruptContent, NotCached
 from medperf_cache.scratch import scratch
 
 
@@ -23,51 +24,55 @@ class BlobStore:
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root, self._incoming = root, incoming
 
-    def _place(self, digest: str) -> Path:
-        return self._root / digest[:2] / digest
-
     def __contains__(self, digest: str) -> bool:
-        return self._place(digest).is_file()
+        return is_digest(digest) and place(self._root, digest).is_file()
 
     def __iter__(self) -> Iterator[str]:
-        for path in sorted(self._root.glob("??/*")):
-            yield path.name
+        return (path.name for path in stored(self._root))
 
     def path(self, digest: str) -> Path:
         """Where the file is; marks it as used now. Raises `NotCached`."""
-        place = self._place(digest)
+        path = place(self._root, digest)
         try:
-            os.utime(place)
+            os.utime(path)
         except FileNotFoundError:
             raise NotCached(f"sha256 {digest} is not in the cache") from None
-        return place
+        return path
 
     def add(self, chunks: Iterable[bytes], expected: str | None = None, what: str = "") -> str:
         """Store a stream of bytes and return its SHA-256.
 
-        Raises `CorruptContent`, naming `what`, if the digest is not the `expected` one; then, and
-        if the stream raises, nothing is kept.
+        Raises `CorruptContent`, naming `what`, if the digest is not the `expected` one, and
+        `OSError` if the disk is full; then, and if the stream raises, nothing is kept.
         """
         with scratch(self._incoming) as folder:
-            digest = hashlib.sha256()
-            with open(folder / "content", "wb", buffering=0) as file:
+            digest = sha256()
+            # Buffered: an unbuffered write may take only a part of its bytes, and says so once.
+            with open(folder / "content", "wb") as file:
                 for chunk in chunks:
                     digest.update(chunk)
                     file.write(chunk)
+                file.flush()
                 os.fsync(file.fileno())
-            return self._publish(folder / "content", digest.hexdigest(), expected, what)
+            found = digest.hexdigest()
+            if expected is not None and found != expected:
+                raise CorruptContent(what or "content", expected, found)
+            return self._publish(folder / "content", found)
 
     def adopt(self, file: Path) -> str:
-        """Move a file of this file system in (from a scratch folder); returns its SHA-256."""
-        return self._publish(file, file_digest(file), None, "")
+        """Move a file of this file system in (from a scratch folder); returns its SHA-256.
 
-    def _publish(self, file: Path, digest: str, expected: str | None, what: str) -> str:
-        if expected is not None and digest != expected:
-            raise CorruptContent(what or "content", expected, digest)
-        place = self._place(digest)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Raises `CacheError` for a link or anything else that is not itself a file.
+        """
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise CacheError(f"{file} is not a file")
+        return self._publish(file, file_digest(file))
+
+    def _publish(self, file: Path, digest: str) -> str:
+        path = place(self._root, digest)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(file, 0o444)
-        os.rename(file, place)
+        os.rename(file, path)
         return digest
 
     def copy_to(self, digest: str, target: BinaryIO) -> None:
@@ -78,12 +83,16 @@ class BlobStore:
     def remove(self, digest: str) -> None:
         """Delete a file; no error if it is not there."""
         with suppress(FileNotFoundError):
-            self._place(digest).unlink()
+            place(self._root, digest).unlink()
 
     def verify(self) -> Iterator[CorruptContent]:
-        """Read every file again; yields what is not what its name says."""
-        for digest in self:
-            with suppress(FileNotFoundError):
-                found = file_digest(self._place(digest))
-                if found != digest:
-                    yield CorruptContent(f"blob {self._place(digest)}", digest, found, "blob")
+        """Read every file again; yields what is not what its name says, or cannot be read."""
+        for path in stored(self._root):
+            try:
+                found = file_digest(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found = str(error)
+            if found != path.name:
+                yield CorruptContent(f"blob {path}", path.name, found, "blob")

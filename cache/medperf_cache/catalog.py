@@ -32,9 +32,8 @@ class Catalog:
 
     def all(self, kind: str) -> list[Entity]:
         """Every entity of a type, by UID."""
-        keys = (key for key in self._store.iterkeys() if key.startswith(f"{kind}/"))
-        found = (self._store.get(key) for key in keys)
-        return sorted((e for e in found if e is not None), key=lambda entity: entity["id"])
+        found = (entity for _, entity in self._store.with_prefix(f"{kind}/"))
+        return sorted(found, key=lambda entity: entity["id"])
 
     def put(self, kind: str, entity: Entity) -> None:
         """Store an entity, which carries its UID as `id`."""

@@ -5,10 +5,14 @@ instead. Values always live in SQLite, never in side files, so that a row is all
 """
 
 import json
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from diskcache import UNKNOWN, Cache, Disk
+
+from medperf_cache.errors import CacheError
 
 INLINE = 2**31 - 1
 RAW = 1
@@ -21,36 +25,56 @@ class JsonDisk(Disk):
         """The key as it is stored. Raises `TypeError` unless it is a string."""
         if not isinstance(key, str):
             raise TypeError(f"keys are strings, not {key!r}")
-        return key, True
+        return stored_key(key), True
 
     def get(self, key: Any, raw: bool) -> Any:
-        """The stored key. Raises `ValueError` if it was pickled."""
-        if not raw or not isinstance(key, str):
-            raise ValueError("refusing a key that is not a plain string")
-        return key
+        """The stored key. Raises `CacheError` if it was pickled."""
+        if not raw or not isinstance(key, bytes):
+            raise CacheError(f"{self._directory}: refusing a key that this software did not write")
+        return key.decode("utf-8", "surrogatepass")
 
     def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> Any:
         """Bytes as they are, all else as JSON. Raises `TypeError` if JSON cannot express it."""
         if not isinstance(value, bytes):
-            value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+            value = json.dumps(value, separators=(",", ":"))
         return super().store(value, read, key=key)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        """The stored value. Raises `ValueError` for anything this class did not write."""
+        """The stored value. Raises `CacheError` for anything this class did not write."""
         if mode != RAW or not isinstance(value, (bytes, str)):
-            raise ValueError("refusing a value that is neither JSON nor bytes")
+            raise CacheError(f"{self._directory}: refusing a value that is neither JSON nor bytes")
         return value if isinstance(value, bytes) else json.loads(value)
 
 
-def open_store(folder: Path, durable: bool = False) -> Cache:
+def stored_key(key: str) -> sqlite3.Binary:
+    """A key as bytes: SQLite's text cannot hold names of files that are not UTF-8."""
+    return sqlite3.Binary(key.encode("utf-8", "surrogatepass"))
+
+
+class Store(Cache):
+    """diskcache's `Cache`, which can also be read by ranges of keys."""
+
+    def with_prefix(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """Keys that begin with `prefix`, in order, and their values, all as of one moment."""
+        rows = self._sql(
+            "SELECT key, raw, mode, filename, value FROM Cache"
+            " WHERE key >= ? AND key < ? ORDER BY key",
+            (stored_key(prefix), bytes(stored_key(prefix)) + b"\xff"),
+        ).fetchall()
+        for key, raw, mode, filename, value in rows:
+            yield self._disk.get(key, raw), self._disk.fetch(mode, filename, value, False)
+
+
+def open_store(folder: Path, durable: bool = False) -> Store:
     """The key-value store in `folder`, made if it is not there (mode 0700). Nothing is evicted.
 
-    Processes and threads may share it: each write is one SQLite transaction, readers never wait,
-    a writer that waits for more than 60 s gets `diskcache.Timeout`. With `durable` a write that
-    returned survives a power cut (SQLite's synchronous=FULL).
+    Processes and threads may share it: each write is one SQLite transaction; readers do not wait,
+    but opening and writing wait for who is writing, and after 60 s raise `diskcache.Timeout` or
+    `sqlite3.OperationalError`. With `durable` a write that returned survives a power cut
+    (SQLite's synchronous=FULL).
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Cache(
+    return Store(
         str(folder),
         disk=JsonDisk,
         eviction_policy="none",

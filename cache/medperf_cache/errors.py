@@ -12,8 +12,9 @@ class NotCached(CacheError):
 class CorruptContent(CacheError):
     """Content does not have the digest it should have.
 
-    `expected` and `found` are SHA-256 digests, 64 hexadecimal digits each; `kind` is "blob" or
-    "tree" for what is stored, else empty.
+    `expected` and `found` are SHA-256 digests, 64 hexadecimal digits each (`found` says why, where
+    there is none because content cannot be read); `kind` is "blob" or "tree" for what is stored,
+    else empty.
     """
 
     def __init__(self, what: str, expected: str, found: str, kind: str = "") -> None:

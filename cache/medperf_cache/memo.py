@@ -5,12 +5,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from diskcache import Cache
+from medperf_cache.disk import Store
 
 
 def memo_key(material: dict[str, Any]) -> str:
     """SHA-256 of the canonical JSON (sorted keys, no spaces) of what decides a step's result."""
-    text = json.dumps(material, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(material, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -20,7 +20,7 @@ class Memo:
     Processes may share it: two that computed the same step store equivalent records.
     """
 
-    def __init__(self, store: Cache) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -34,8 +34,7 @@ class Memo:
 
     def drop_unless(self, keep: Callable[[dict[str, Any]], bool]) -> int:
         """Delete the records that `keep` does not want; returns how many."""
-        dropped = 0
-        for key in list(self._store.iterkeys()):
-            if key.startswith("memo:") and not keep(self._store[key]):
-                dropped += bool(self._store.pop(key))
-        return dropped
+        unwanted = [key for key, record in self._store.with_prefix("memo:") if not keep(record)]
+        for key in unwanted:
+            self._store.pop(key)
+        return len(unwanted)

@@ -1,12 +1,12 @@
 """Digests by name: what a URL held, what an archive was unpacked to."""
 
-from diskcache import Cache
+from medperf_cache.disk import Store
 
 
 class Names:
     """A mapping from names to digests. Processes may share it; the last write stands."""
 
-    def __init__(self, store: Cache) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, name: str) -> str | None:

@@ -2,27 +2,35 @@
 
 import fcntl
 import os
-import shutil
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder, its read-only folders too. No error if it is gone already."""
-    for folder, _, _ in os.walk(path):
+    """Delete a folder, whatever its modes and however deep. No error if it is gone already."""
+    folders = [str(path)]
+    for folder in folders:
         with suppress(OSError):
             os.chmod(folder, stat.S_IRWXU)
-    shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with suppress(OSError):
+                        os.unlink(entry.path)
+    for folder in reversed(folders):
+        with suppress(OSError):
+            os.rmdir(folder)
 
 
 def _lock(folder: Path, wait: bool) -> int | None:
     """A descriptor that holds the folder's lock, or None if it is gone or held by another."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -39,26 +47,27 @@ def scratch(area: Path) -> Iterator[Path]:
     It is locked while this process lives: `sweep` in another process leaves it alone.
     """
     area.mkdir(parents=True, exist_ok=True, mode=0o700)
-    while True:
-        folder = area / uuid.uuid4().hex
-        folder.mkdir(mode=0o700)
-        descriptor = _lock(folder, wait=True)
-        # A sweep may have come between making the folder and locking it.
-        if descriptor is not None and folder.exists():
-            break
-        if descriptor is not None:
-            os.close(descriptor)
+    folder, descriptor = area / os.urandom(16).hex(), None
+    # All of it inside, since an interrupt may come at any line.
     try:
+        while descriptor is None:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = _lock(folder, wait=True)
+            # A sweep may have come between making the folder and locking it.
+            if descriptor is not None and not folder.exists():
+                os.close(descriptor)
+                descriptor = None
         yield folder
     finally:
         remove_tree(folder)
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def sweep(area: Path) -> int:
     """Delete the folders of processes that died; returns how many."""
     swept = 0
-    for folder in area.iterdir() if area.is_dir() else ():
+    for folder in list(area.iterdir()) if area.is_dir() else ():
         descriptor = _lock(folder, wait=False)
         if descriptor is not None:
             remove_tree(folder)

@@ -4,17 +4,15 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diskcache import Cache
-
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import Fingerprints
-from medperf_cache.disk import open_store
+from medperf_cache.digests import Fingerprints, stored
+from medperf_cache.disk import Store, open_store
 from medperf_cache.errors import CorruptContent, InUse
 from medperf_cache.memo import Memo
 from medperf_cache.names import Names
@@ -52,7 +50,7 @@ class Storage:
         self.blobs = BlobStore(root / "blobs", self._incoming)
 
     @cached_property
-    def _index(self) -> Cache:
+    def _index(self) -> Store:
         return open_store(self.root / "memo")
 
     @cached_property
@@ -89,18 +87,21 @@ class Storage:
         """
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            except BlockingIOError:
+                raise InUse("another medperf process is working with the cache") from None
             yield
-        except BlockingIOError:
-            raise InUse("another medperf process is working with the cache") from None
         finally:
             os.close(descriptor)
 
     def items(self) -> Iterator[Item]:
         """What is stored, with sizes and times of last use."""
         for kind in ("blob", "tree"):
-            for path in sorted((self.root / f"{kind}s").glob("??/*")):
-                yield Item(kind, path.name, _size(path), path.stat().st_mtime)
+            for path in stored(self.root / f"{kind}s"):
+                # Another process may be removing it.
+                with suppress(FileNotFoundError):
+                    yield Item(kind, path.name, _size(path), path.stat().st_mtime)
 
     def verify(self) -> Iterator[CorruptContent]:
         """Read everything again; yields what is damaged."""

@@ -1,0 +1,13 @@
+"""Fixtures for the cache's tests: a cache of the test's own."""
+
+from pathlib import Path
+
+import pytest
+
+from medperf_cache import Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """An empty cache."""
+    return Storage(tmp_path / "cache")

@@ -1,0 +1,257 @@
+"""Digests name content: the same content and no other, whenever and in whatever order it came."""
+
+import os
+import socket
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from medperf_cache import CacheError, NotCached, Storage, tree_digest
+from medperf_cache.digests import FINE_TICK_NS, file_digest, is_digest, leaves, place
+from tests.cache.content import File, Tree, build, residue, trees
+
+examples = settings(deadline=None, max_examples=60)
+_opened: list[str] | None = None
+
+
+def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _opened is not None:
+        _opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_note_open)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """The paths of all files that this process opens."""
+    global _opened
+    _opened = []
+    yield _opened
+    _opened = None
+
+
+def settle() -> None:
+    """Wait until a file written now can no longer change within the same tick of the clock."""
+    time.sleep(1.5 * FINE_TICK_NS / 1e9)
+
+
+def restore(path: Path, status: os.stat_result) -> None:
+    """Give a file the time of last change that it had."""
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@examples
+@given(trees())
+def test_neither_order_nor_time_is_content(tree: Tree) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        first = build(tree, Path(name) / "first")
+        second = build(tree, Path(name) / "second", moment=1_700_000_000, backwards=True)
+
+        assert tree_digest(first) == tree_digest(second)
+
+
+@examples
+@given(trees(), trees())
+def test_folders_have_the_same_digest_only_if_they_hold_the_same(one: Tree, other: Tree) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        digests = [tree_digest(build(t, Path(name) / str(n))) for n, t in enumerate((one, other))]
+
+        assert (digests[0] == digests[1]) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": File(b"x")}, {"a": File(b"y")}),
+        ({"a": File(b"x")}, {"b": File(b"x")}),
+        ({"a": File(b"x")}, {"a": File(b"x", executable=True)}),
+        ({"a": File(b"x")}, {"a": File(b"x"), "empty": {}}),
+        ({"a": File(b"b")}, {"a": "b"}),
+        ({"a": {"b": File(b"")}, "c": File(b"")}, {"a": {}, "b": File(b""), "c": File(b"")}),
+        ({"a\ndirectory b": {}}, {"a": {}, "b": {}}),
+    ],
+)
+def test_names_kinds_and_executable_bits_are_content(
+    one: Tree, other: Tree, tmp_path: Path
+) -> None:
+    assert tree_digest(build(one, tmp_path / "1")) != tree_digest(build(other, tmp_path / "2"))
+
+
+def test_the_digest_of_a_file_is_that_of_sha256sum(tmp_path: Path) -> None:
+    content = os.urandom(3 * 2**20 + 1)
+    (tmp_path / "file").write_bytes(content)
+
+    assert file_digest(tmp_path / "file") == sha256(content).hexdigest()
+
+
+def test_a_folder_may_be_deeper_than_python_recurses(storage: Storage) -> None:
+    with storage.scratch() as area:
+        deep = str(area)
+        for _ in range(sys.getrecursionlimit() + 100):
+            deep += "/d"
+            os.mkdir(deep)
+
+        assert is_digest(tree_digest(area))
+    assert residue(storage) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "out"),
+    [
+        ("a", "b", False),
+        ("a", ".", False),
+        ("d/a", "../b", False),
+        ("d/a", "./../b/c", False),
+        ("d/a", "..", False),
+        ("a", "..b", False),
+        ("a", "..", True),
+        ("a", "../b", True),
+        ("d/a", "../../b", True),
+        ("a", "/etc/passwd", True),
+        ("z", "p/q/../../etc/passwd", True),
+    ],
+)
+def test_a_link_leaves_a_folder_if_any_reading_of_it_does(
+    path: str, target: str, out: bool
+) -> None:
+    assert leaves(path, target) is out
+
+
+def test_links_that_lead_out_only_together_are_refused(tmp_path: Path) -> None:
+    tree: Tree = {"p": {"q": ".."}, "z": "p/q/../secret"}
+    (tmp_path / "secret").write_text("x")
+    folder = build(tree, tmp_path / "folder")
+    assert (folder / "z").read_text() == "x"
+
+    with pytest.raises(CacheError, match=r"z is a link to p/q/\.\./secret"):
+        tree_digest(folder)
+
+
+def test_pipes_and_sockets_are_not_content(tmp_path: Path, storage: Storage) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "pipe")
+    with pytest.raises(CacheError, match="pipe is neither a file nor a folder"):
+        tree_digest(tmp_path / "folder")
+    with pytest.raises(CacheError, match="pipe is neither a file nor a folder"):
+        storage.fingerprints.digest(tmp_path / "folder" / "pipe")
+
+    (tmp_path / "folder" / "pipe").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "folder" / "socket"))
+        with pytest.raises(CacheError, match="socket is neither a file nor a folder"):
+            tree_digest(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "\n"]
+)
+def test_what_is_no_digest_names_no_path(text: str, tmp_path: Path, storage: Storage) -> None:
+    assert text not in storage.blobs
+    assert text not in storage.trees
+    with pytest.raises(NotCached, match="is not a SHA-256"):
+        place(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", os.fsdecode(b"weights-\xff.bin")])
+def test_an_unchanged_file_is_not_read_again(
+    name: str, tmp_path: Path, storage: Storage, opened: list[str]
+) -> None:
+    folder = build({name: File(b"weights"), "d": {name: File(b"more")}}, tmp_path / name)
+    settle()
+    first = storage.fingerprints.digest(folder)
+    assert str(folder / name) in opened
+    opened.clear()
+
+    assert Storage(storage.root).fingerprints.digest(folder) == first == tree_digest(folder)
+    assert opened.count(str(folder / name)) == 1  # by `tree_digest`, which remembers nothing
+
+
+def test_a_file_rewritten_at_once_in_its_size_is_seen(tmp_path: Path, storage: Storage) -> None:
+    file = tmp_path / "file"
+    for number in range(200):
+        content = f"{number:03}".encode()
+        file.write_bytes(content)
+
+        assert storage.fingerprints.digest(file) == sha256(content).hexdigest()
+
+
+def test_a_rewrite_that_restores_size_and_time_is_seen(tmp_path: Path, storage: Storage) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"before")
+    settle()
+    storage.fingerprints.digest(file)
+    status = file.stat()
+
+    file.write_bytes(b"later!")
+    restore(file, status)
+
+    assert file.stat().st_mtime_ns == status.st_mtime_ns
+    assert storage.fingerprints.digest(file) == sha256(b"later!").hexdigest()
+
+
+def test_another_file_moved_into_place_is_seen(tmp_path: Path, storage: Storage) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_bytes(b"before")
+    other.write_bytes(b"later!")
+    settle()
+    storage.fingerprints.digest(file)
+    restore(other, file.stat())
+
+    os.rename(other, file)
+
+    assert storage.fingerprints.digest(file) == sha256(b"later!").hexdigest()
+
+
+def test_a_folder_is_fingerprinted_through_a_link_to_it(tmp_path: Path, storage: Storage) -> None:
+    folder = build({"a": File(b"x")}, tmp_path / "folder")
+    (tmp_path / "link").symlink_to(folder)
+
+    assert storage.fingerprints.digest(tmp_path / "link") == tree_digest(folder)
+
+
+def test_a_file_that_vanishes_under_the_walk_is_named(tmp_path: Path, storage: Storage) -> None:
+    folder = build({"a": File(b"x"), "b": File(b"y")}, tmp_path / "folder")
+    hooked = True
+
+    def vanish(event: str, arguments: tuple[Any, ...]) -> None:
+        if hooked and event == "open" and str(arguments[0]) == str(folder / "a"):
+            (folder / "b").unlink()
+
+    sys.addaudithook(vanish)
+    with pytest.raises(FileNotFoundError) as caught:
+        storage.fingerprints.digest(folder)
+    hooked = False
+
+    assert caught.value.filename == str(folder / "b")
+
+
+def test_fingerprints_of_what_is_gone_are_forgotten(tmp_path: Path, storage: Storage) -> None:
+    kept, gone = (
+        build({"a": File(b"x")}, tmp_path / os.fsdecode(name)) for name in (b"k", b"g\xff")
+    )
+    settle()
+    storage.fingerprints.digest(kept)
+    storage.fingerprints.digest(gone)
+    (gone / "a").unlink()
+    gone.rmdir()
+
+    storage.fingerprints.forget_missing()
+
+    assert [key for key in storage._index] == [f"fingerprint:{kept}"]
+
+
+def test_the_digest_of_a_folder_does_not_depend_on_modes_but_one(tmp_path: Path) -> None:
+    folder = build({"a": File(b"x")}, tmp_path / "folder")
+    before = tree_digest(folder)
+    (folder / "a").chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+
+    assert tree_digest(folder) == before

@@ -1,0 +1,103 @@
+"""The key-value store: JSON and bytes come back as they were, and nothing is unpickled."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medperf_cache import CacheError
+from medperf_cache.disk import Store, open_store
+
+KEYS = st.text(st.characters(), max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | KEYS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+class Trap:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._path),)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store that many examples share."""
+    return open_store(tmp_path_factory.mktemp("store"))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(KEYS, JSON | st.binary(max_size=200))
+def test_what_json_can_express_comes_back_as_it_was(store: Store, key: str, value: Any) -> None:
+    store[key] = value
+
+    assert store[key] == value
+    assert type(store[key]) is type(value)
+    assert key in list(store)
+
+
+def test_names_that_are_not_utf8_are_keys_and_values(store: Store) -> None:
+    name = os.fsdecode(b"scan-\xff.dcm")
+    store[name] = {name: name}
+
+    assert store[name] == {name: name}
+
+
+def test_a_value_that_json_cannot_express_is_refused(store: Store) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        store["key"] = {1, 2}
+
+
+def test_keys_are_strings(store: Store) -> None:
+    with pytest.raises(TypeError, match="keys are strings, not 7"):
+        store[7] = "value"
+
+
+@pytest.mark.parametrize("kind", ["value", "key", "file"])
+def test_what_somebody_pickled_into_a_store_is_refused(tmp_path: Path, kind: str) -> None:
+    open_store(tmp_path / "store").close()
+    with diskcache.Cache(str(tmp_path / "store"), disk_min_file_size=0) as planted:
+        planted.reset("disk_min_file_size", 0 if kind == "file" else 2**20)
+        planted[Trap(tmp_path / "sprung") if kind == "key" else b"key"] = Trap(tmp_path / "sprung")
+    store = open_store(tmp_path / "store")
+
+    with pytest.raises(CacheError, match="refusing"):
+        for key in store:
+            store.get(key)
+
+    with pytest.raises(CacheError, match="refusing"):
+        list(store.with_prefix(""))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_prefix_finds_its_keys_and_no_others(store: Store) -> None:
+    store.clear()
+    for key in ("a/1", "a/\U0010ffff", "a", "b/1", "A/1", "a0"):
+        store[key] = key
+
+    assert list(store.with_prefix("a/")) == [("a/1", "a/1"), ("a/\U0010ffff", "a/\U0010ffff")]
+
+
+def test_only_its_owner_may_look_into_a_store(tmp_path: Path) -> None:
+    open_store(tmp_path / "store")
+
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+
+
+def test_large_values_stay_in_the_database_so_that_a_row_is_whole_or_absent(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    store["bytes"], store["json"] = b"x" * 2**20, "y" * 2**20
+
+    assert {path.name.partition("-")[0] for path in (tmp_path / "store").iterdir()} == {"cache.db"}
+    assert (store["bytes"], store["json"]) == (b"x" * 2**20, "y" * 2**20)
