@@ -1,0 +1,39 @@
+"""Measure everything, print ratios against their goals; see `scripts/bench --help`."""
+
+import argparse
+import importlib
+import json
+import sys
+from typing import Any
+
+GROUPS = ("commands", "docker", "download", "registry")
+
+
+def main() -> None:
+    """Run the chosen groups and print their figures."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    choice = parser.parse_args()
+    unknown = set(choice.groups) - set(GROUPS)
+    if unknown:
+        parser.error(f"there is no group {', '.join(unknown)}; choose from {', '.join(GROUPS)}")
+    figures: dict[str, Any] = {}
+    for group in choice.groups or GROUPS:
+        print(f"measuring {group} ...", file=sys.stderr, flush=True)
+        measured = importlib.import_module(f"benchmarks.{group}").measure()
+        figures.update(measured)
+        if not choice.json:
+            for name, figure in measured.items():
+                print(_line(name, figure), flush=True)
+    if choice.json:
+        print(json.dumps(figures, indent=2))
+
+
+def _line(name: str, figure: dict[str, Any]) -> str:
+    rest = ", ".join(f"{k} {v}" for k, v in figure.items() if k not in ("ratio", "goal"))
+    return f"{name:20} {figure['ratio']:7.3f}   goal {figure['goal']:5}   {rest}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Imports run one way, and never in a circle."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "medperf_cache": ROOT / "cache",
+    "medperf_client": ROOT / "client",
+    "medperf_server": ROOT / "server",
+}
+MAY_IMPORT = {
+    "medperf_cache": {"medperf_cache"},
+    "medperf_client": {"medperf_client", "medperf_cache"},
+    "medperf_server": {"medperf_server"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the product by its dotted name."""
+    found = {}
+    for package, root in PACKAGES.items():
+        for path in (root / package).rglob("*.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The absolute names a module imports anywhere, but for type checkers only."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def graph() -> dict[str, set[str]]:
+    """Which modules of the product each module imports."""
+    known = modules()
+    edges: dict[str, set[str]] = {}
+    for name, path in known.items():
+        targets = set()
+        for target in imported(path):
+            # `from package import name` names a module, or something inside one.
+            module = target if target in known else target.rpartition(".")[0]
+            if module in known:
+                targets.add(module)
+        edges[name] = targets - {name}
+    return edges
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package: str) -> None:
+    edges = graph()
+    assert any(name.startswith(package) for name in edges)
+    for name, targets in edges.items():
+        if name.split(".")[0] == package:
+            assert {target.split(".")[0] for target in targets} <= MAY_IMPORT[package], name
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    try:
+        TopologicalSorter(graph()).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def test_imports_inside_functions_count_too(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("def late():\n    from medperf_client.site import Site\n")
+    assert list(imported(module)) == ["medperf_client.site.Site"]
