@@ -1,4 +1,4 @@
-"""Write docs/cli.md, the reference of both commands, out of their own --help."""
+"""Write docs/cli.md (or another file), the reference of both commands, out of their --help."""
 
 import sys
 from collections.abc import Iterator
@@ -38,5 +38,5 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{TARGET}\n")
-    TARGET.write_text(reference(), encoding="utf-8")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    target.write_text(reference(), encoding="utf-8")

@@ -32,7 +32,7 @@ MOST_YAML_BYTES = 4 << 20
 class Scenario:
     """What to test. Containers are UIDs or paths; what is None comes from the benchmark."""
 
-    benchmark: int | None = None
+    benchmark: int | str | None = None
     data_preparator: str | None = None
     model: str | None = None
     evaluator: str | None = None
@@ -74,7 +74,7 @@ class CompatibilityTest:
         self,
         storage: Storage,
         library: Library,
-        entity: Callable[[str, int], dict[str, Any]],
+        entity: Callable[[str, int | str], dict[str, Any]],
         freshen: Callable[[], None],
         runner_for: Callable[[ContainerSpec], Runner],
         limits: Limits,
@@ -140,8 +140,9 @@ class CompatibilityTest:
 
     def _container(self, reference: str) -> Container:
         """A container by UID, or by the path of its configuration."""
-        if re.fullmatch("[0-9]{1,18}", reference):
-            return self._library.registered(self._entity("mlcube", int(reference)))
+        if re.fullmatch("q?[0-9]{1,18}", reference):
+            uid = int(reference) if reference.isdecimal() else reference
+            return self._library.registered(self._entity("mlcube", uid))
         if not Path(reference).exists():
             raise UsageError(
                 f"{reference!r} is neither a container's UID nor a file",

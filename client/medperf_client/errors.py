@@ -23,8 +23,23 @@ class Offline(MedPerfError):
     """The registry, a file host or an image registry cannot be reached."""
 
 
+class TryLater(Offline):
+    """Somebody answered, but is too busy or broken, or an answer was lost on the way.
+
+    `seconds` is how long they asked to be left alone, None if they did not say.
+    """
+
+    def __init__(self, message: str, hint: str = "", seconds: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.seconds = seconds
+
+
 class Refused(MedPerfError):
     """The registry, or a file host, answered and said no."""
+
+
+class NotLoggedIn(Refused):
+    """The registry does not know who asks."""
 
 
 class InvalidContainer(MedPerfError):

@@ -5,7 +5,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from medperf_client.errors import Offline, Refused
+from medperf_client.errors import NotLoggedIn, Offline, Refused, TryLater
 from medperf_client.network import reason, trouble, unreachable
 from medperf_client.wire import checked
 
@@ -17,7 +17,6 @@ LOGIN_HINT = "Log in with: medperf auth login"
 AS_ASKED = "working offline, as asked"
 ONLINE_HINT = "Leave --offline and MEDPERF_OFFLINE away to use the network."
 AWAY_HINT = "Try again once it answers; check server_url with: medperf profile view"
-LOST_HINT = "It may have arrived all the same: look for it before you send it again."
 
 Json = dict[str, Any]
 
@@ -88,7 +87,7 @@ class Registry:
 
     def _send(self, method: str, path: str, hurried: bool = False, **options: Any) -> Any:
         patience = self._connect_timeout if hurried else self._read_timeout
-        self._reach()
+        self.reach()
         try:
             response = self._session.request(
                 method,
@@ -98,12 +97,21 @@ class Registry:
                 **options,
             )
         except trouble() as error:
+            message = f"{self.server_url} gave no answer: {reason(error)}"
+            if method != "GET":
+                # It may have arrived. Its key makes it safe to try again, if anybody is there.
+                self._away = None
+                raise TryLater(message, AWAY_HINT) from error
             self._away = reason(error)
-            hint = AWAY_HINT if method == "GET" else LOST_HINT
-            raise Offline(f"{self.server_url} gave no answer: {self._away}", hint) from error
+            raise Offline(message, AWAY_HINT) from error
         return _answer(response)
 
-    def _reach(self) -> None:
+    @cached_property
+    def knows_keys(self) -> bool:
+        """Whether the registry honours `Idempotency-Key`: one with a change log does."""
+        return self.get("/changes/", limit=1) is not None
+
+    def reach(self) -> None:
         """Raise `Offline` unless the registry can be reached; it is tried once."""
         if self._away is None:
             try:
@@ -126,9 +134,8 @@ def _answer(response: "requests.Response") -> Any:
         body = response.json()
     except (ValueError, RecursionError):
         body = None
-    if status >= 500:
-        said = words(body) or response.reason
-        raise Offline(f"the registry answered {status}: {said}", "Try again later.")
+    if status >= 500 or status == 429:
+        raise _later(response, words(body) or response.reason)
     # A server without the change log may answer with a page for people.
     if status == 404 and response.request.method == "GET":
         return None
@@ -141,9 +148,19 @@ def _answer(response: "requests.Response") -> Any:
             "check server_url with: medperf profile view",
         )
     if status >= 400:
-        hint = LOGIN_HINT if status == 401 else ""
-        raise Refused(f"the registry refused ({status}): {words(body) or response.reason}", hint)
+        said = f"the registry refused ({status}): {words(body) or response.reason}"
+        raise NotLoggedIn(said, LOGIN_HINT) if status == 401 else Refused(said)
     return body
+
+
+def _later(response: "requests.Response", said: str) -> TryLater:
+    """A busy or broken registry, with its `Retry-After` (RFC 9110, section 10.2.3) in seconds."""
+    asked = response.headers.get("Retry-After", "")
+    return TryLater(
+        f"the registry answered {response.status_code}: {said}",
+        "Try again later.",
+        float(asked) if asked.isdecimal() else None,
+    )
 
 
 def words(body: object) -> str:

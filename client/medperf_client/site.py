@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medperf_cache import Catalog, Storage
+from medperf_cache.locks import hold
+from medperf_cache.outbox import REJECTED, Entry, Outbox
 from medperf_client.assets import Fetcher, Progress, silent
 from medperf_client.compatibility import CompatibilityTest, Reports
 from medperf_client.config import Home, load_config
@@ -15,10 +18,12 @@ from medperf_client.containers.library import Library
 from medperf_client.containers.platforms import Platforms
 from medperf_client.containers.runner import Limits
 from medperf_client.credentials import Credentials
-from medperf_client.errors import MedPerfError, Offline, UsageError
+from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
+from medperf_client.outgoing import Sender
+from medperf_client.queue import Queue
 from medperf_client.registry import LOGIN_HINT, Registry
-from medperf_client.submissions import OPERATION, ContainerChecker, Submission, send
-from medperf_client.sync import known_member, pull
+from medperf_client.submissions import OPERATION, ContainerChecker, Submission
+from medperf_client.sync import Synced, known_member, pull, sync
 
 Entity = dict[str, Any]
 KINDS = {"benchmark": "benchmark", "mlcube": "container"}
@@ -114,9 +119,45 @@ class Site:
             self.tell,
         )
 
-    def send(self, submission: Submission) -> Entity:
-        """Send a submission to the registry. Raises `Refused` and `Offline`."""
-        return send(submission, self.registry, self.catalog)
+    @cached_property
+    def queue(self) -> Queue:
+        """What waits to be sent to the registry."""
+        return Queue(Outbox(self.folder / "outbox"))
+
+    @cached_property
+    def sender(self) -> Sender:
+        """Sends the queue."""
+        return self.sender_of(self.queue.outbox)
+
+    def sender_of(self, outbox: Outbox) -> Sender:
+        """Sends an outbox to the registry, as this member."""
+        return Sender(outbox, self.registry, self.catalog, self._complete)
+
+    def _complete(self, entry: Entry) -> Entity:
+        return self.checker.completed(entry.body)
+
+    def submit(self, submission: Submission) -> Entry:
+        """Queue a submission and send it, if the registry answers; else it waits.
+
+        Returns the entry, sent or not. Raises `Refused` with the registry's words if it says no:
+        then nothing stays in the queue, for who submitted is there to decide what to do.
+        """
+        entry = self.queue.add(submission)
+        self.sender.send(only=entry.uid)
+        entry = self.queue.entry(entry.uid)
+        if entry.state == REJECTED:
+            self.queue.drop(entry.uid)
+            raise Refused(entry.reason)
+        return entry
+
+    def sync(self) -> Synced:
+        """Send the queue, then learn what is new. Raises `Refused`."""
+        return sync(self.sender, self.registry, self.catalog)
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Be the one who watches this registry for this site; raises `InUse` if another does."""
+        busy = "another `medperf sync --watch` is watching this registry"
+        return hold(self.folder / "watch.lock", busy, wait=False)
 
     def freshen(self) -> None:
         """Bring the catalog up to date; if the registry is away say so, and work with the copy.
@@ -152,16 +193,22 @@ class Site:
             raise Offline("the registry never said who you are", hint=LOGIN_HINT)
         return self.member
 
-    def mine(self, entities: list[Entity]) -> list[Entity]:
-        """Those of the entities that this member owns."""
-        return [entity for entity in entities if entity["owner"] == self.me["id"]]
+    def listed(self, kind: str, mine: bool = False) -> list[Entity]:
+        """The entities of a type: the registry's, then those in the queue with UIDs such as q1."""
+        known = self.catalog.all(kind)
+        if mine:
+            known = [entity for entity in known if entity["owner"] == self.me["id"]]
+        return [*known, *self.queue.entities(kind)]
 
-    def entity(self, kind: str, uid: int) -> Entity:
-        """A benchmark ("benchmark") or container ("mlcube") by UID.
+    def entity(self, kind: str, uid: int | str) -> Entity:
+        """A benchmark ("benchmark") or container ("mlcube") by UID, queued ones too.
 
         What is in OPERATION can no longer change in what a test reads, so the copy decides; for
         all else the registry is asked first. Raises `UsageError` if there is none.
         """
+        uid = self.queue.real_uid(uid)
+        if isinstance(uid, str):
+            return self.queue.entity(kind, uid)
         known = self.catalog.get(kind, uid)
         if known is not None and known["state"] == OPERATION:
             return known

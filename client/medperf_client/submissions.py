@@ -1,52 +1,40 @@
 """What a member sends: containers, benchmarks, association requests and decisions on them."""
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medperf_cache import Catalog, Storage
+from medperf_cache import Storage
+from medperf_cache.outbox import REFERENCE
 from medperf_client.assets import Fetcher
 from medperf_client.compatibility import Report
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
 from medperf_client.errors import InvalidContainer, Offline, Unsupported
-from medperf_client.registry import Registry
-from medperf_client.wire import checked
 
 Entity = dict[str, Any]
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
 PENDING, APPROVED, REJECTED = "PENDING", "APPROVED", "REJECTED"
 
 
+# A UID of the registry, or how a payload refers to a queue entry that has none yet.
+Reference = int | dict[str, str]
+
+
 @dataclass(frozen=True)
 class Submission:
-    """One write to the registry. Its `key` makes it happen once, however often it is sent.
+    """One write to the registry.
 
-    `kind` is the type of the entity in the answer, as the catalog names it.
+    `kind` is the type of the entity in the answer, as the catalog names it. `unknown` maps fields
+    of the body that cannot be known without a network to the URL they come from.
     """
 
     kind: str
     method: str
     path: str
     body: Entity
-    key: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-
-def send(submission: Submission, registry: Registry, catalog: Catalog) -> Entity:
-    """Send a submission; the entity it made or changed is in the catalog afterwards.
-
-    Raises `Refused` with the registry's words, or `Offline`.
-    """
-    write = registry.post if submission.method == "POST" else registry.put
-    answer = write(submission.path, submission.body, submission.key)
-    if submission.kind == "association" and isinstance(answer, dict) and "id" not in answer:
-        # A plain MedPerf server may say no more; the next pull lists it.
-        return answer
-    entity = checked(submission.kind, answer)
-    catalog.put(submission.kind, entity)
-    return entity
+    unknown: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +42,7 @@ class HostedFiles:
     """Where a container's files are hosted, and the SHA-256 of those whose owner gave it."""
 
     config_url: str
+    config_hash: str = ""
     parameters_url: str = ""
     additional_url: str = ""
     parameters_hash: str = ""
@@ -77,37 +66,70 @@ class ContainerChecker:
         self._storage, self._fetcher = storage, fetcher
         self._runner_for, self._tell = runner_for, tell
 
-    def submission(self, name: str, files: HostedFiles, operational: bool) -> Submission:
+    def submission(
+        self, name: str, files: HostedFiles, operational: bool, may_wait: bool = True
+    ) -> Submission:
         """A new container, every URL of it fetched once.
 
-        Raises `Offline` for a file that cannot be had and has no hash given, `WrongHash`,
+        What cannot be had now and has no hash given is noted as unknown, to be found out when it
+        is sent; with `may_wait` false it raises `Offline`. Raises `WrongHash`,
         `InvalidContainer`, `UnsafeArchive`, and `Unsupported` for a kind this machine cannot
         check unless its image's hash is given.
         """
-        config = self._fetcher.fetch(files.config_url)
-        spec = parse(self._storage.blobs.path(config).read_bytes(), files.config_url)
-        parameters = self._hash(files.parameters_url, files.parameters_hash)
-        if parameters in self._storage.blobs:
-            _refuse_page(self._storage.blobs.path(parameters), files.parameters_url)
+        unknown: dict[str, str] = {}
+
+        def found(field: str, source: str, find: Callable[[], str]) -> str:
+            try:
+                return find()
+            except Offline:
+                if not may_wait:
+                    raise
+                unknown[field] = source
+                self._tell(f"not known yet: {field}, from {source}; it is found out at sync")
+                return ""
+
         body = {
             "name": name,
             "git_mlcube_url": files.config_url,
-            "mlcube_hash": config,
+            "mlcube_hash": found(
+                "mlcube_hash",
+                files.config_url,
+                lambda: self._hash(files.config_url, files.config_hash),
+            ),
             "git_parameters_url": files.parameters_url,
-            "parameters_hash": parameters,
+            "parameters_hash": found(
+                "parameters_hash", files.parameters_url, lambda: self._parameters_hash(files)
+            ),
             "additional_files_tarball_url": files.additional_url,
-            "additional_files_tarball_hash": self.archive_hash(
-                files.additional_url, files.additional_hash
+            "additional_files_tarball_hash": found(
+                "additional_files_tarball_hash",
+                files.additional_url,
+                lambda: self.archive_hash(files.additional_url, files.additional_hash),
             ),
             "image_tarball_url": "",
             "image_tarball_hash": "",
-            "image_hash": self._image_hash(spec, files.image_hash),
+            "image_hash": found("image_hash", "the image", lambda: self._image_hash(files)),
             "state": OPERATION if operational else DEVELOPMENT,
             "is_valid": True,
             "metadata": {},
             "user_metadata": {},
         }
-        return Submission("mlcube", "POST", "/mlcubes/", body)
+        return Submission("mlcube", "POST", "/mlcubes/", body, unknown)
+
+    def completed(self, body: Entity) -> Entity:
+        """The body of a container with all its hashes. Raises `Offline` if one cannot be had."""
+        files = HostedFiles(
+            config_url=body["git_mlcube_url"],
+            config_hash=body["mlcube_hash"],
+            parameters_url=body["git_parameters_url"],
+            parameters_hash=body["parameters_hash"],
+            additional_url=body["additional_files_tarball_url"],
+            additional_hash=body["additional_files_tarball_hash"],
+            image_hash=body["image_hash"],
+        )
+        operational = body["state"] == OPERATION
+        found = self.submission(body["name"], files, operational, may_wait=False).body
+        return {**body, **{key: value for key, value in found.items() if key.endswith("_hash")}}
 
     def archive_hash(self, url: str, given: str = "") -> str:
         """The SHA-256 of an archive that unpacks; the `given` one if it cannot be reached."""
@@ -122,13 +144,30 @@ class ContainerChecker:
         try:
             return self._fetcher.fetch(url, given or None)
         except Offline:
-            if not given:
+            seen = self._storage.names.get(url)
+            if given:
+                self._tell(f"not checked: {url} cannot be reached, its hash is taken as given")
+                return given
+            if seen is None or seen not in self._storage.blobs:
                 raise
-            self._tell(f"not checked: {url} cannot be reached, its hash is taken as given")
-            return given
+            self._tell(f"not checked: {url} cannot be reached, it is taken as it was last seen")
+            return seen
 
-    def _image_hash(self, spec: ContainerSpec, given: str) -> str:
+    def _parameters_hash(self, files: HostedFiles) -> str:
+        digest = self._hash(files.parameters_url, files.parameters_hash)
+        if digest in self._storage.blobs:
+            _refuse_page(self._storage.blobs.path(digest), files.parameters_url)
+        return digest
+
+    def _image_hash(self, files: HostedFiles) -> str:
         """What pins the image: its ID, or for an image that is a file the file's SHA-256."""
+        given = files.image_hash
+        config = self._hash(files.config_url, files.config_hash)
+        if config not in self._storage.blobs:
+            if not given:
+                raise Offline(f"{files.config_url} cannot be reached, so its image is not known")
+            return given
+        spec = parse(self._storage.blobs.path(config).read_bytes(), files.config_url)
         if spec.kind == PROCESS:
             return self.archive_hash(spec.image, given)
         runner = self._runner_for(spec)
@@ -165,7 +204,7 @@ def benchmark_submission(
     docs_url: str,
     demo_url: str,
     demo_hash: str,
-    containers: dict[str, int],
+    containers: dict[str, Reference],
     operational: bool,
     report: Report,
 ) -> Submission:
@@ -187,12 +226,18 @@ def benchmark_submission(
     return Submission("benchmark", "POST", "/benchmarks/", body)
 
 
-def benchmark_decision(uid: int, status: str) -> Submission:
+def benchmark_decision(uid: Reference, status: str) -> Submission:
     """An administrator's APPROVED or REJECTED of a benchmark."""
-    return Submission("benchmark", "PUT", f"/benchmarks/{uid}/", {"approval_status": status})
+    body = {"approval_status": status}
+    return Submission("benchmark", "PUT", f"/benchmarks/{in_path(uid)}/", body)
 
 
-def association_submission(model: int, benchmark: int, report: Report) -> Submission:
+def in_path(uid: Reference) -> str:
+    """A reference as a path holds it."""
+    return f"{{{uid[REFERENCE]}}}" if isinstance(uid, dict) else str(uid)
+
+
+def association_submission(model: Reference, benchmark: Reference, report: Report) -> Submission:
     """A request that a model joins a benchmark, with the test that it passed."""
     body = {
         "model_mlcube": model,
@@ -203,9 +248,10 @@ def association_submission(model: int, benchmark: int, report: Report) -> Submis
     return Submission("association", "POST", "/mlcubes/benchmarks/", body)
 
 
-def association_change(model: int, benchmark: int, **values: Any) -> Submission:
+def association_change(model: Reference, benchmark: Reference, **values: Any) -> Submission:
     """A decision on the newest association of a pair (`approval_status`), or its `priority`."""
-    return Submission("association", "PUT", f"/mlcubes/{model}/benchmarks/{benchmark}/", values)
+    path = f"/mlcubes/{in_path(model)}/benchmarks/{in_path(benchmark)}/"
+    return Submission("association", "PUT", path, values)
 
 
 def test_metadata(report: Report) -> Entity:

@@ -1,12 +1,16 @@
-"""Bring the catalog up to date: what changed since its cursor, or all of a plain server."""
+"""Send the queue; bring the catalog up to date: what changed, or all of a plain server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from medperf_cache import Catalog
-from medperf_client.errors import Offline
+from medperf_cache.outbox import Entry
+from medperf_client.errors import MedPerfError, Offline
+from medperf_client.news import News
+from medperf_client.outgoing import Sender
 from medperf_client.registry import PAGE_SIZE, Registry
 from medperf_client.wire import Entity, checked
 
@@ -20,8 +24,50 @@ LISTS = {
 VIEWER = "viewer"
 
 
-def pull(registry: Registry, catalog: Catalog) -> None:
-    """Make the catalog equal to what the registry shows this member.
+# Called with a type and an entity as it was and as it is; None before it was, or once it is gone.
+Notice = Callable[[str, Entity | None, Entity | None], None]
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync did; `stopped` says why the rest waits, None if nothing does."""
+
+    sent: list[Entry]
+    rejected: list[Entry]
+    stopped: MedPerfError | None
+    news: list[str]
+
+    def record(self) -> Entity:
+        """The same as JSON."""
+        return {
+            "sent": [{"uid": entry.uid, "as": entry.real_uid} for entry in self.sent],
+            "rejected": [{"uid": entry.uid, "reason": entry.reason} for entry in self.rejected],
+            "news": self.news,
+            "stopped": None if self.stopped is None else str(self.stopped),
+        }
+
+
+def sync(sender: Sender, registry: Registry, catalog: Catalog) -> Synced:
+    """Send the queue, then bring the catalog up to date and see what is news.
+
+    Raises `Refused` if the registry does not let this member read.
+    """
+    sending = sender.send()
+    news = News(catalog)
+    stopped = sending.stopped
+    try:
+        pull(registry, catalog, news)
+    except Offline as error:
+        stopped = stopped or error
+    return Synced(sending.sent, sending.rejected, stopped, news.lines)
+
+
+def unnoticed(kind: str, before: Entity | None, after: Entity | None) -> None:
+    """Notice for nobody."""
+
+
+def pull(registry: Registry, catalog: Catalog, notice: Notice = unnoticed) -> None:
+    """Make the catalog equal to what the registry shows this member; `notice` sees what changes.
 
     Each page of changes and its cursor are stored together: a pull that is cut off resumes there,
     and what of two pulls at once was stored last is what its cursor says. Raises `Offline` and
@@ -29,8 +75,8 @@ def pull(registry: Registry, catalog: Catalog) -> None:
     """
     if known_member(registry, catalog) is None:
         log_in(registry, catalog)
-    if not _pull_changes(registry, catalog):
-        _pull_lists(registry, catalog)
+    if not _pull_changes(registry, catalog, notice):
+        _pull_lists(registry, catalog, notice)
     catalog.fetched_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -66,7 +112,7 @@ def _write(registry: Registry, catalog: Catalog) -> Iterator[None]:
         yield
 
 
-def _pull_changes(registry: Registry, catalog: Catalog) -> bool:
+def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice) -> bool:
     """Whether the registry has a change log; the catalog is as of its end then."""
     # Who has a copy to work with does not wait for a registry that is slow to answer.
     hurried = catalog.fetched_at is not None
@@ -83,6 +129,7 @@ def _pull_changes(registry: Registry, catalog: Catalog) -> bool:
             break
         with _write(registry, catalog):
             for kind, uid, entity in changes:
+                notice(kind, catalog.get(kind, uid), entity)
                 if entity is None:
                     catalog.remove(kind, uid)
                 else:
@@ -97,12 +144,17 @@ def _checked_change(change: Any) -> tuple[str, int, Entity | None]:
     return kind, uid, None if entity is None else checked(kind, entity)
 
 
-def _pull_lists(registry: Registry, catalog: Catalog) -> None:
+def _pull_lists(registry: Registry, catalog: Catalog, notice: Notice) -> None:
     for kind, path in LISTS.items():
         entities = list(registry.pages(path))
         if kind == "association":
             # MedPerf's lists may carry no ID for an association: the order stands in, with numbers
             # that are nobody's.
             entities = [{"id": -n, **checked("pair", pair)} for n, pair in enumerate(entities, 1)]
+        found = {entity["id"]: checked(kind, entity) for entity in entities}
         with _write(registry, catalog):
-            catalog.replace(kind, [checked(kind, entity) for entity in entities])
+            known = {entity["id"]: entity for entity in catalog.all(kind)}
+            for uid in known.keys() | found.keys():
+                if known.get(uid) != found.get(uid):
+                    notice(kind, known.get(uid), found.get(uid))
+            catalog.replace(kind, found.values())

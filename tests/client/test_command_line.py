@@ -80,8 +80,8 @@ def test_help_imports_nothing_slow(stranger: Member, words: list[str]) -> None:
 )
 def test_dashes_and_underscores_are_the_same(stranger: Member, words: str) -> None:
     done = stranger.run(*words.split(), "--offline")
-    # They are understood, and fail for want of a registry only.
-    assert done.returncode == 1 and "working offline, as asked" in done.stderr, done.stderr
+    # They are understood, and wait or fail for want of a registry only.
+    assert done.returncode in (0, 1) and "working offline, as asked" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -65,16 +65,24 @@ def test_the_guard_sees_a_socket(prepared: Member) -> None:
     assert done.returncode == 97 and "opened: socket." in done.stderr
 
 
-def test_offline_refuses_what_needs_the_network(prepared: Member) -> None:
+def test_offline_queues_what_the_registry_has_to_hear(prepared: Member) -> None:
     for words in (
         ("benchmark", "approve", "1", "-y"),
         ("container", "submit", "--name", "x", "--container-config-file", "http://h/c.yaml", "-y"),
         ("container", "associate", "--benchmark", "1", "--model_uid", "2", "-y"),
     ):
         done = prepared.run(*words, "--offline")
-        assert done.returncode == 1, done.stderr
-        assert "Leave --offline and MEDPERF_OFFLINE away" in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.returncode == 0, done.stderr
+        assert "Queued as q" in done.stdout and "offline" in done.stderr
+        assert prepared.run(*words, "--offline", "--require-online").returncode == 3
+
+
+def test_offline_refuses_a_test_of_what_is_not_here(prepared: Member) -> None:
+    done = prepared.run(
+        *("test", "run", "--benchmark", "1", "--demo-url", "http://h/demo.tar.gz", "--offline")
+    )
+    assert done.returncode == 1 and "Leave --offline and MEDPERF_OFFLINE away" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_offline_without_a_copy_says_what_to_do(tmp_path: Path) -> None:

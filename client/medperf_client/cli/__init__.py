@@ -19,6 +19,8 @@ COMMANDS = {
     "container": "See, write, submit and associate containers.",
     "association": "Follow and decide association requests.",
     "test": "Test a container's compatibility with a benchmark.",
+    "queue": "See what waits to be sent, and mend what was refused.",
+    "sync": "Send the queue, then learn what is new.",
     "storage": "Look after the local cache.",
     "completion": "Complete commands in your shell.",
 }

@@ -4,16 +4,26 @@ from typing import Any
 
 import click
 
-from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
+from medperf_client.cli.base import (
+    Group,
+    Uid,
+    confirm,
+    deliver,
+    example,
+    json_option,
+    online_option,
+    site,
+    yes_option,
+)
 from medperf_client.cli.text import print_json, print_table
 
 STATUSES = ("PENDING", "APPROVED", "REJECTED")
 
 benchmark_option = click.option(
-    "-b", "--benchmark", type=click.IntRange(1), required=True, help="Benchmark UID."
+    "-b", "--benchmark", type=Uid(), required=True, help="Benchmark UID."
 )
 model_option = click.option(
-    "-m", "--model_uid", "--model", type=click.IntRange(1), required=True, help="Container UID."
+    "-m", "--model_uid", "--model", type=Uid(), required=True, help="Container UID."
 )
 
 
@@ -37,7 +47,7 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
     here.freshen()
     associations = [
         association
-        for association in here.catalog.all("association")
+        for association in here.listed("association")
         if status is None or association["approval_status"] == status.upper()
     ]
     if as_json:
@@ -49,7 +59,7 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
             (
                 a["model_mlcube"],
                 a["benchmark"],
-                a["approval_status"],
+                a.get("queued") or a["approval_status"],
                 a.get("priority"),
                 str(a.get("created_at") or "")[:16],
                 str(a.get("approved_at") or "")[:16],
@@ -63,42 +73,65 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
 @benchmark_option
 @model_option
 @yes_option
+@online_option
 @json_option
 @example("medperf association approve --benchmark 1 --model_uid 4")
-def approve(benchmark: int, model_uid: int, yes: bool, as_json: bool) -> None:
+def approve(
+    benchmark: int | str, model_uid: int | str, yes: bool, require_online: bool, as_json: bool
+) -> None:
     """Approve a model's pending request."""
-    _decide("Approve", model_uid, benchmark, yes, as_json, approval_status="APPROVED")
+    _decide(
+        "Approve", model_uid, benchmark, yes, require_online, as_json, approval_status="APPROVED"
+    )
 
 
 @group.command()
 @benchmark_option
 @model_option
 @yes_option
+@online_option
 @json_option
 @example("medperf association reject --benchmark 1 --model_uid 4")
-def reject(benchmark: int, model_uid: int, yes: bool, as_json: bool) -> None:
+def reject(
+    benchmark: int | str, model_uid: int | str, yes: bool, require_online: bool, as_json: bool
+) -> None:
     """Reject a model's pending request, or withdraw your own."""
-    _decide("Reject", model_uid, benchmark, yes, as_json, approval_status="REJECTED")
+    _decide(
+        "Reject", model_uid, benchmark, yes, require_online, as_json, approval_status="REJECTED"
+    )
 
 
 @group.command()
 @benchmark_option
 @model_option
 @click.option("-p", "--priority", type=int, required=True, help="Higher runs earlier.")
+@online_option
 @json_option
 @example("medperf association set_priority --benchmark 1 --model_uid 4 --priority 10")
-def set_priority(benchmark: int, model_uid: int, priority: int, as_json: bool) -> None:
+def set_priority(
+    benchmark: int | str, model_uid: int | str, priority: int, require_online: bool, as_json: bool
+) -> None:
     """Set how early a model runs in your benchmark."""
-    _decide("Change", model_uid, benchmark, True, as_json, priority=priority)
+    _decide("Change", model_uid, benchmark, True, require_online, as_json, priority=priority)
 
 
-def _decide(verb: str, model: int, benchmark: int, yes: bool, as_json: bool, **values: Any) -> None:
+def _decide(
+    verb: str,
+    model: int | str,
+    benchmark: int | str,
+    yes: bool,
+    require_online: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
     from medperf_client.submissions import association_change
 
     confirm(f"{verb} the association of container {model} with benchmark {benchmark}?", yes)
-    association = site().send(association_change(model, benchmark, **values))
-    if as_json:
-        print_json(association)
-    else:
-        shown = ", ".join(f"{name} is {value}" for name, value in values.items())
-        click.echo(f"Container {model} in benchmark {benchmark}: {shown}.")
+    queue = site().queue
+    shown = ", ".join(f"{name} is {value}" for name, value in values.items())
+    deliver(
+        association_change(queue.reference(model), queue.reference(benchmark), **values),
+        as_json,
+        require_online,
+        lambda _: f"Container {model} in benchmark {benchmark}: {shown}.",
+    )

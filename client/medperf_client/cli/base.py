@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medperf_client.cli.display import Display
-from medperf_client.cli.text import plain
-from medperf_client.errors import MedPerfError
+from medperf_client.cli.text import plain, print_json
+from medperf_client.errors import QUEUED, MedPerfError
 
 if TYPE_CHECKING:  # A command that only shows its help needs none of it.
     from medperf_client.site import Site
+    from medperf_client.submissions import Submission
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -78,12 +79,15 @@ class Group(click.Group):
             formatter.write_dl(list(self._modules.items()))
 
 
-def site() -> "Site":
-    """The site of the running command; notices and progress go to stderr."""
+def site(fresh: bool = False) -> "Site":
+    """The site of the running command; notices and progress go to stderr.
+
+    With `fresh` it is made anew: what was found out of the network before is forgotten.
+    """
     from medperf_client.site import Site
 
     context = click.get_current_context().find_root()
-    if "site" not in context.meta:
+    if fresh or "site" not in context.meta:
         context.meta["site"] = Site(
             offline=context.meta.get("offline", False),
             tell=lambda line: click.echo(plain(line), err=True),
@@ -137,8 +141,28 @@ class Sha256(click.ParamType):
         return text
 
 
+class Uid(click.ParamType):
+    """A UID of the registry, or one of the queue's own: q1, q2 and so on."""
+
+    name = "uid"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """A number, or the provisional UID."""
+        text = str(value)
+        if re.fullmatch("q[1-9][0-9]{0,17}", text):
+            return text
+        if re.fullmatch("[1-9][0-9]{0,17}", text):
+            return int(text)
+        self.fail(f"{value!r} is no UID: it is a number such as 4, or q4 in the queue", param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 yes_option = click.option("-y", "--yes", "--approval", "yes", is_flag=True, help="Do not ask.")
+online_option = click.option(
+    "--require-online", is_flag=True, help="Exit with 3 if it could only be queued."
+)
 mine_option = click.option("--mine", is_flag=True, help="Only what you own.")
 
 
@@ -151,6 +175,29 @@ def example(*lines: str) -> Callable[[Function], Function]:
         return function
 
     return add
+
+
+def deliver(
+    submission: "Submission",
+    as_json: bool,
+    require_online: bool,
+    said: Callable[[dict[str, Any]], str],
+) -> None:
+    """Send a submission, or queue it, and say which; `said` words what the registry took."""
+    from medperf_cache.outbox import SENT
+
+    entry = site().submit(submission)
+    if entry.state == SENT:
+        answer = entry.answer or {}
+        print_json(answer) if as_json else click.echo(plain(said(answer)))
+        return
+    if as_json:
+        print_json({"id": entry.uid, "queued": entry.state, "reason": entry.reason})
+    else:
+        click.echo(plain(f"Queued as {entry.uid}. Send it with: medperf sync"))
+        click.echo(plain(entry.reason), err=True)
+    if require_online:
+        sys.exit(QUEUED)
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -8,15 +8,18 @@ import click
 from medperf_client.cli.base import (
     Group,
     Sha256,
+    Uid,
     confirm,
+    deliver,
     example,
     json_option,
     mine_option,
+    online_option,
     site,
     yes_option,
 )
 from medperf_client.cli.test import run_test
-from medperf_client.cli.text import plain, print_entity, print_json, print_table
+from medperf_client.cli.text import print_entity, print_json, print_table, state_of
 
 
 @click.group(cls=Group)
@@ -32,26 +35,24 @@ def ls(mine: bool, as_json: bool) -> None:
     """List the containers of the registry."""
     here = site()
     here.freshen()
-    containers = here.catalog.all("mlcube")
-    if mine:
-        containers = here.mine(containers)
+    containers = here.listed("mlcube", mine)
     if as_json:
         print_json(containers)
         return
     print_table(
         ("UID", "NAME", "STATE", "VALID", "CONFIGURATION"),
         [
-            (c["id"], c["name"], c["state"], "yes" if c["is_valid"] else "no", c["git_mlcube_url"])
+            (c["id"], c["name"], state_of(c), "yes" if c["is_valid"] else "no", c["git_mlcube_url"])
             for c in containers
         ],
     )
 
 
 @group.command()
-@click.argument("uid", type=click.IntRange(1))
+@click.argument("uid", type=Uid())
 @json_option
 @example("medperf container view 4")
-def view(uid: int, as_json: bool) -> None:
+def view(uid: int | str, as_json: bool) -> None:
     """Show a container."""
     here = site()
     here.freshen()
@@ -78,6 +79,7 @@ def view(uid: int, as_json: bool) -> None:
 )
 @click.option("--operational", is_flag=True, help="Submit as OPERATION: ready for use, fixed.")
 @yes_option
+@online_option
 @json_option
 @example(
     "medperf container submit --name my-model \\",
@@ -85,35 +87,51 @@ def view(uid: int, as_json: bool) -> None:
     '    --parameters-file "https://example.org/parameters.yaml" \\',
     '    --additional-file "https://example.org/weights.tar.gz" --operational',
 )
-def submit(name: str, operational: bool, yes: bool, as_json: bool, **files: Any) -> None:
+def submit(
+    name: str, operational: bool, yes: bool, require_online: bool, as_json: bool, **files: Any
+) -> None:
     """Submit a container by the URLs of its files.
 
     Every file is fetched once, hashed and checked, the image too; then you see what will be sent.
+    While the registry is away it waits in the queue.
     """
     from medperf_client.submissions import HostedFiles
 
     here = site()
-    submission = here.checker.submission(name, HostedFiles(**files), operational)
+    with here.storage.in_use():
+        submission = here.checker.submission(name, HostedFiles(**files), operational)
     if not yes:
         click.echo("This will be sent to the registry:", err=True)
         print_entity(submission.body, err=True)
     confirm("Submit this container?", yes)
-    container = here.send(submission)
-    if as_json:
-        print_json(container)
-    else:
-        click.echo(plain(f"Submitted container {container['id']} ({container['name']})."))
+    deliver(
+        submission,
+        as_json,
+        require_online,
+        lambda container: f"Submitted container {container['id']} ({container['name']}).",
+    )
 
 
 @group.command()
-@click.option("-b", "--benchmark", type=click.IntRange(1), required=True, help="Benchmark UID.")
-@click.option("-m", "--model_uid", type=click.IntRange(1), required=True, help="Container UID.")
+@click.option("-b", "--benchmark", type=Uid(), required=True, help="Benchmark UID.")
+@click.option("-m", "--model_uid", type=Uid(), required=True, help="Container UID.")
 @click.option("--no-cache", is_flag=True, help="Run every step of the test, even unchanged ones.")
 @yes_option
+@online_option
 @json_option
 @example("medperf container associate --benchmark 1 --model_uid 4")
-def associate(benchmark: int, model_uid: int, no_cache: bool, yes: bool, as_json: bool) -> None:
-    """Request that a model joins a benchmark; the compatibility test runs first."""
+def associate(
+    benchmark: int | str,
+    model_uid: int | str,
+    no_cache: bool,
+    yes: bool,
+    require_online: bool,
+    as_json: bool,
+) -> None:
+    """Request that a model joins a benchmark; the compatibility test runs first.
+
+    While the registry is away the request waits in the queue.
+    """
     from medperf_client.cli.test import show_report
     from medperf_client.compatibility import Scenario
     from medperf_client.submissions import association_submission
@@ -127,11 +145,16 @@ def associate(benchmark: int, model_uid: int, no_cache: bool, yes: bool, as_json
         f"with benchmark {benchmark}?",
         yes,
     )
-    association = site().send(association_submission(model_uid, benchmark, report))
-    if as_json:
-        print_json(association)
-    else:
-        click.echo("Requested. Follow it with: medperf association ls -bm")
+    queue = site().queue
+    submission = association_submission(
+        queue.reference(model_uid), queue.reference(benchmark), report
+    )
+    deliver(
+        submission,
+        as_json,
+        require_online,
+        lambda _: "Requested. Follow it with: medperf association ls -bm",
+    )
 
 
 @group.command()

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from medperf_client.cli.base import Group, Sha256, display, example, json_option, site
+from medperf_client.cli.base import Group, Sha256, Uid, display, example, json_option, site
 from medperf_client.cli.text import plain, print_entity, print_json, print_table
 
 
@@ -23,7 +23,7 @@ def run_test(scenario: Any) -> dict[str, Any]:
 
 
 @group.command()
-@click.option("-b", "--benchmark", type=click.IntRange(1), help="UID of the benchmark.")
+@click.option("-b", "--benchmark", type=Uid(), help="UID of the benchmark.")
 @click.option("-m", "--model", help="Model: UID, or path of a container_config.yaml.")
 @click.option("-p", "--data_preparator", help="Data preparator: UID or path.")
 @click.option("-e", "--evaluator", help="Metrics container: UID or path.")

@@ -52,6 +52,12 @@ def _lines(value: Any, indent: str = "") -> Iterable[str]:
             yield f"{indent}{_cell(key)}: {_cell(item)}"
 
 
+def state_of(entity: dict[str, Any]) -> str:
+    """An entity's state, and what it waits for if it is in the queue."""
+    queued = entity.get("queued")
+    return f"{entity['state']} ({queued})" if queued else str(entity["state"])
+
+
 def human_size(size_bytes: float) -> str:
     """A number of bytes in decimal units, as 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB"):

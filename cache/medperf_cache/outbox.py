@@ -1,0 +1,190 @@
+"""What waits to be sent: durable, in order, each entry exactly once."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from medperf_cache.disk import open_store
+from medperf_cache.errors import CacheError
+from medperf_cache.locks import hold
+
+QUEUED, SENDING, SENT, REJECTED, HELD = "queued", "sending", "sent", "rejected", "held"
+# How a payload refers to an entry that has no UID in the registry yet: {REFERENCE: "q1"}.
+REFERENCE = "$queued"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One write to a registry.
+
+    `uid` (q1, q2, …) is its provisional UID, never used twice. `key` makes it happen once however
+    often it is sent. `path` and `body` may refer to other entries (`REFERENCE`; in a path `{q1}`).
+    `after` names entries it may not overtake. `unknown` maps fields of the body that could not be
+    known yet to the URL they come from. `reason` is why it waits or was refused; `answer` what the
+    registry said when it took it.
+    """
+
+    uid: str
+    kind: str
+    method: str
+    path: str
+    body: Json
+    key: str
+    created_at: str
+    state: str = QUEUED
+    unknown: dict[str, str] = field(default_factory=dict)
+    after: list[str] = field(default_factory=list)
+    attempts: int = 0
+    reason: str = ""
+    answer: Json | None = None
+
+    @property
+    def needs(self) -> set[str]:
+        """The entries that must be sent before it: those it refers to, and those it comes after."""
+        found = set(self.after)
+
+        def note(uid: str) -> str:
+            found.add(uid)
+            return uid
+
+        self.resolved(note)
+        return found
+
+    @property
+    def real_uid(self) -> int | None:
+        """The UID that the registry gave, once it did."""
+        given: int | None = self.answer.get("id") if self.answer else None
+        return given
+
+    def resolved(self, uid_of: Callable[[str], Any]) -> tuple[str, Json]:
+        """Path and body with `uid_of(q1)` in place of every reference to `q1`."""
+        segments = [
+            str(uid_of(part[1:-1])) if part[:1] == "{" and part[-1:] == "}" else part
+            for part in self.path.split("/")
+        ]
+        return "/".join(segments), _replaced(self.body, uid_of)
+
+
+def _replaced(value: Any, uid_of: Callable[[str], Any]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {REFERENCE}:
+            return uid_of(value[REFERENCE])
+        return {key: _replaced(item, uid_of) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, uid_of) for item in value]
+    return value
+
+
+class Outbox:
+    """The entries of one site for one registry, in a folder of their own.
+
+    What `add`, `change` or `drop` did survives a power cut once they return. Any number of
+    processes may add and read; `alone` keeps two from sending at once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store = open_store(folder, durable=True)
+
+    def add(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        body: Json,
+        unknown: dict[str, str] | None = None,
+        after: Sequence[str] = (),
+    ) -> Entry:
+        """Store a new entry, the last in the queue; see `Entry` for what it holds."""
+        with self._store.transact(retry=True):
+            number = int(self._store.get("last", 0)) + 1
+            entry = Entry(
+                uid=f"q{number}",
+                kind=kind,
+                method=method,
+                path=path,
+                body=body,
+                key=str(uuid.uuid4()),
+                created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                unknown=unknown or {},
+                after=list(after),
+            )
+            self._store["last"] = number
+            self._put(entry)
+        return entry
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Take entries of another outbox as they are; those that are here already stay."""
+        with self._store.transact(retry=True):
+            for entry in entries:
+                if f"entry/{entry.uid}" not in self._store:
+                    self._put(entry)
+
+    def get(self, uid: str) -> Entry:
+        """One entry. Raises `CacheError` naming those there are."""
+        for entry in self.entries():
+            if entry.uid == uid:
+                return entry
+        raise CacheError(f"there is no queue entry {uid}")
+
+    def entries(self) -> list[Entry]:
+        """Every entry in the order of their UIDs, those that wait for a rejected one as held."""
+        found = [Entry(**stored) for _, stored in self._store.with_prefix("entry/")]
+        found.sort(key=lambda entry: int(entry.uid[1:]))
+        return _with_held(found)
+
+    def change(self, uid: str, **values: Any) -> Entry:
+        """Set fields of an entry. Raises `CacheError` if it is gone."""
+        with self._store.transact(retry=True):
+            stored = self._store.get(f"entry/{uid}")
+            if stored is None:
+                raise CacheError(f"there is no queue entry {uid}")
+            entry = replace(Entry(**stored), **values)
+            self._put(entry)
+        return entry
+
+    def drop(self, uid: str) -> None:
+        """Delete an entry; its UID is never used again."""
+        self._store.pop(f"entry/{uid}")
+
+    def dependents(self, uid: str) -> list[Entry]:
+        """The entries that refer to this one, directly or through others."""
+        found: dict[str, Entry] = {}
+        entries = self.entries()
+        grew = True
+        while grew:
+            reached = {uid, *found}
+            more = {e.uid: e for e in entries if e.uid not in reached and e.needs & reached}
+            found |= more
+            grew = bool(more)
+        return list(found.values())
+
+    def _put(self, entry: Entry) -> None:
+        self._store[f"entry/{entry.uid}"] = asdict(entry)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only process that sends; waits until no other does."""
+        with hold(self._folder / "lock", "another medperf process is sending this queue"):
+            yield
+
+
+def _with_held(entries: list[Entry]) -> list[Entry]:
+    """The same entries, with HELD for those that cannot go before a rejected one is mended."""
+    stuck = {entry.uid for entry in entries if entry.state == REJECTED}
+    waiting = [entry for entry in entries if entry.state in (QUEUED, SENDING)]
+    grew = True
+    while grew:
+        held = {entry.uid for entry in waiting if entry.needs & stuck} - stuck
+        stuck |= held
+        grew = bool(held)
+    return [
+        replace(entry, state=HELD) if entry.uid in stuck and entry.state != REJECTED else entry
+        for entry in entries
+    ]

@@ -1,0 +1,130 @@
+"""`medperf queue`: what waits to be sent."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
+from medperf_client.cli.text import plain, print_entity, print_json, print_table
+from medperf_client.errors import UsageError
+
+if TYPE_CHECKING:  # Its help needs none of it.
+    from medperf_cache.outbox import Entry
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """See what waits to be sent, and mend what was refused."""
+
+
+def _record(entry: "Entry") -> dict[str, Any]:
+    fields = ("uid", "state", "kind", "method", "path", "body", "unknown", "reason", "attempts")
+    return {
+        **{name: getattr(entry, name) for name in fields},
+        "needs": sorted(entry.needs),
+        "created_at": entry.created_at,
+        "answer": entry.answer,
+    }
+
+
+@group.command()
+@click.option("--all", "sent_too", is_flag=True, help="Those that were sent, too.")
+@json_option
+@example("medperf queue ls")
+def ls(sent_too: bool, as_json: bool) -> None:
+    """List what waits: queued, sending, rejected, or held by a rejected one."""
+    queue = site().queue
+    entries = queue.outbox.entries() if sent_too else queue.waiting()
+    if as_json:
+        print_json([_record(entry) for entry in entries])
+        return
+    print_table(
+        ("UID", "STATE", "WHAT", "NEEDS", "SINCE", "REASON"),
+        [
+            (
+                entry.uid,
+                entry.state,
+                f"{entry.kind} {entry.body.get('name') or entry.path}",
+                ", ".join(sorted(entry.needs)),
+                entry.created_at[:16],
+                entry.reason,
+            )
+            for entry in entries
+        ],
+    )
+
+
+@group.command()
+@click.argument("uid")
+@json_option
+@example("medperf queue view q1")
+def view(uid: str, as_json: bool) -> None:
+    """Show an entry, whole."""
+    record = _record(site().queue.entry(uid))
+    (print_json if as_json else print_entity)(record)
+
+
+@group.command()
+@click.argument("uid")
+@example("medperf queue retry q1")
+def retry(uid: str) -> None:
+    """Let a refused entry be sent again, as it is."""
+    site().queue.retry(uid)
+    click.echo(f"{uid} is queued. Send it with: medperf sync")
+
+
+@group.command()
+@click.argument("uid")
+@yes_option
+@example("medperf queue drop q1")
+def drop(uid: str, yes: bool) -> None:
+    """Delete an entry, and what depends on it."""
+    queue = site().queue
+    queue.entry(uid)
+    dependents = ", ".join(entry.uid for entry in queue.outbox.dependents(uid))
+    also = f" and what depends on it ({dependents})" if dependents else ""
+    confirm(f"Delete {uid}{also}?", yes)
+    dropped = queue.drop(uid)
+    click.echo(f"Deleted {', '.join(entry.uid for entry in dropped)}.")
+
+
+@group.command()
+@click.argument("uid")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Without an editor.")
+@example("medperf queue edit q1", "medperf queue edit q1 --set name=another-name")
+def edit(uid: str, changes: tuple[str, ...]) -> None:
+    """Change what an entry says, in your editor or by --set, and queue it again."""
+    queue = site().queue
+    body = queue.entry(uid).body
+    edited = _with(body, changes) if changes else _in_editor(body)
+    if edited == body:
+        click.echo("Nothing was changed.")
+        return
+    queue.edit(uid, edited)
+    click.echo(plain(f"{uid} is queued with its changes. Send it with: medperf sync"))
+
+
+def _with(body: dict[str, Any], changes: tuple[str, ...]) -> dict[str, Any]:
+    edited = dict(body)
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals or field not in body:
+            raise UsageError(
+                f"--set {change}: expected FIELD=VALUE", hint=f"Fields: {', '.join(body)}."
+            )
+        edited[field] = value
+    return edited
+
+
+def _in_editor(body: dict[str, Any]) -> dict[str, Any]:
+    text = click.edit(json.dumps(body, indent=2), extension=".json")
+    if text is None:
+        return body
+    try:
+        edited = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"what you saved is not JSON: {error}") from error
+    if not isinstance(edited, dict):
+        raise UsageError("what you saved is not a JSON object")
+    return edited

@@ -1,0 +1,108 @@
+"""`medperf sync`: send the queue, then learn what is new."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medperf_client.cli.base import Command, example, json_option, site
+from medperf_client.cli.text import plain, print_json, print_table
+from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline
+
+if TYPE_CHECKING:  # Its help needs none of it.
+    from medperf_client.site import Synced
+
+
+@click.command("sync", cls=Command)
+@click.option("--watch", is_flag=True, help="Go on until interrupted; quiet while nothing happens.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(1),
+    default=60,
+    show_default=True,
+    help="Seconds between two looks of --watch.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; open no connection.")
+@click.option(
+    "--require-online", is_flag=True, help="Exit with 3 if the registry is away; nothing is lost."
+)
+@json_option
+@example("medperf sync", "medperf sync --watch --interval 300")
+def group(watch: bool, interval: float, dry_run: bool, require_online: bool, as_json: bool) -> None:
+    """Send what waits in the queue, then learn what is new in the registry.
+
+    What the registry refuses stays in the queue with its reason, and so does what depends on it;
+    see `medperf queue`. Exit code 1 says that something was refused.
+    """
+    if dry_run:
+        _show_waiting(as_json)
+        return
+    if watch:
+        _watch(interval, as_json)
+        return
+    sys.exit(_once(require_online, as_json))
+
+
+def _once(require_online: bool, as_json: bool) -> int:
+    here = site()
+    done = here.sync()
+    if as_json:
+        print_json(done.record())
+    else:
+        _show(done)
+        waiting = len(here.queue.waiting())
+        if not (done.sent or done.rejected or done.news or done.stopped):
+            click.echo("Nothing is new." if not waiting else f"Nothing is new; {waiting} wait.")
+    if done.stopped is not None and not isinstance(done.stopped, Offline):
+        raise done.stopped
+    if done.rejected:
+        return FAILED
+    return QUEUED if done.stopped is not None and require_online else OK
+
+
+def _show(done: "Synced") -> None:
+    for entry in done.sent:
+        uid = "" if entry.real_uid is None else f" as {entry.real_uid}"
+        click.echo(plain(f"sent {entry.uid}{uid}: {entry.kind} {entry.body.get('name', '')}"))
+    for entry in done.rejected:
+        click.echo(plain(f"refused {entry.uid}: {entry.reason}"))
+    for line in done.news:
+        click.echo(plain(f"news: {line}"))
+    if done.stopped is not None:
+        click.echo(plain(f"{done.stopped}; what waits is safe"), err=True)
+
+
+def _watch(interval: float, as_json: bool) -> None:
+    """One look after the other, each as if for the first time; only changes are told."""
+    last = ""
+    with site().watching():
+        while True:
+            here = site(fresh=True)
+            try:
+                done = here.sync()
+            except MedPerfError as error:
+                trouble = str(error)
+            else:
+                trouble = str(done.stopped or "")
+                if done.sent or done.rejected or done.news:
+                    print_json(done.record()) if as_json else _show(done)
+            if trouble != last:
+                click.echo(plain(trouble or "the registry answers again"), err=True)
+                last = trouble
+            time.sleep(interval)
+
+
+def _show_waiting(as_json: bool) -> None:
+    entries = site().queue.waiting()
+    shown: list[dict[str, Any]] = [
+        {"uid": entry.uid, "state": entry.state, "kind": entry.kind, "needs": sorted(entry.needs)}
+        for entry in entries
+    ]
+    if as_json:
+        print_json(shown)
+    elif not shown:
+        click.echo("Nothing waits to be sent.")
+    else:
+        rows = [(e["uid"], e["state"], e["kind"], ", ".join(e["needs"])) for e in shown]
+        print_table(("UID", "STATE", "WHAT", "NEEDS"), rows)
