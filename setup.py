@@ -18,6 +18,8 @@ setup(
     package_data={"medperf_server": ["migrations/*", "migrations/versions/*"]},
     install_requires=[
         'backports.tarfile>=1.2; python_version < "3.12"',
+        # Not `zstandard`: its reader cannot tell a stream that was cut off from one that ended.
+        'backports.zstd>=1.0; python_version < "3.14"',
         # 8.4 and later import uuid and platform first: a sixth of the whole start-up time.
         "click>=8.2,<8.4",
         "diskcache>=5.6",
@@ -38,7 +40,9 @@ setup(
     extras_require={
         "postgres": ["psycopg[binary]>=3.1"],
         "keyring": ["keyring>=25"],
+        "signing": ["cryptography>=42"],
         "test": [
+            "cryptography>=42",
             "gunicorn>=22",
             "hypothesis>=6",
             "mypy>=1.10",

@@ -18,7 +18,7 @@ if sys.version_info >= (3, 12):
     import tarfile
 else:
     # Early patch releases of 3.10 and 3.11 have no extraction filters.
-    from backports import tarfile
+    import backports.tarfile as tarfile
 
 # Long names and extended attributes: these headers are read into memory.
 EXTENSION_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class UnpackLimits:
     depth: int = 100
 
 
-class _Member(tarfile.TarInfo):
+class Member(tarfile.TarInfo):
     """A member whose header is sound."""
 
     @classmethod
@@ -64,7 +64,7 @@ class _Member(tarfile.TarInfo):
         return super()._block(count)
 
 
-class _Guard:
+class Guard:
     """tarfile's `data` filter, which also counts and distrusts links."""
 
     def __init__(self, limits: UnpackLimits) -> None:
@@ -106,7 +106,7 @@ class _Guard:
 
 def _open(archive: Path) -> Any:
     try:
-        return tarfile.open(archive, tarinfo=_Member, errorlevel=2, copybufsize=CHUNK_BYTES)
+        return tarfile.open(archive, tarinfo=Member, errorlevel=2, copybufsize=CHUNK_BYTES)
     except tarfile.ReadError as error:
         raise UnsafeArchive("not a tar archive (plain, gzip, bzip2 or xz), or damaged") from error
 
@@ -117,7 +117,7 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits) -> None:
     Raises `UnsafeArchive` for anything but files, folders and links that stay inside, for an
     archive over the `limits` and for a damaged one, `CacheError` if it cannot be written here.
     """
-    guard = _Guard(limits)
+    guard = Guard(limits)
     try:
         with _open(archive) as tar:
             while (member := tar.next()) is not None:

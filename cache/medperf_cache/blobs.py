@@ -57,7 +57,7 @@ class BlobStore:
             found = digest.hexdigest()
             if expected is not None and found != expected:
                 raise CorruptContent(what or "content", expected, found)
-            return self._publish(folder / "content", found)
+            return self.publish(folder / "content", found)
 
     def adopt(self, file: Path) -> str:
         """Move a file of this file system in (from a scratch folder); returns its SHA-256.
@@ -66,9 +66,10 @@ class BlobStore:
         """
         if not stat.S_ISREG(file.lstat().st_mode):
             raise CacheError(f"{file} is not a file")
-        return self._publish(file, file_digest(file))
+        return self.publish(file, file_digest(file))
 
-    def _publish(self, file: Path, digest: str) -> str:
+    def publish(self, file: Path, digest: str) -> str:
+        """Move a file of this file system in whose SHA-256 is known to be this; returns it."""
         path = place(self._root, digest)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.chmod(file, 0o444)

@@ -10,6 +10,11 @@ from medperf_cache.disk import open_store
 Entity = dict[str, Any]
 
 
+def _key(kind: str, uid: int) -> str:
+    """A key that sorts as UIDs do."""
+    return f"{kind}/{uid:020d}"
+
+
 class Catalog:
     """Entities by type and UID, as the registry sent them.
 
@@ -27,8 +32,17 @@ class Catalog:
 
     def get(self, kind: str, uid: int) -> Entity | None:
         """One entity, or None."""
-        entity: Entity | None = self._store.get(f"{kind}/{uid}")
+        entity: Entity | None = self._store.get(_key(kind, uid))
         return entity
+
+    def count(self, kind: str) -> int:
+        """How many entities of a type there are."""
+        return self._store.count_prefix(f"{kind}/")
+
+    def newest(self, kind: str, limit: int) -> list[Entity]:
+        """The entities of a type with the highest UIDs, at most `limit`, by UID."""
+        found = self._store.with_prefix(f"{kind}/", last=limit)
+        return [entity for _, entity in found][::-1]
 
     def all(self, kind: str) -> list[Entity]:
         """Every entity of a type, by UID."""
@@ -37,11 +51,11 @@ class Catalog:
 
     def put(self, kind: str, entity: Entity) -> None:
         """Store an entity, which carries its UID as `id`."""
-        self._store[f"{kind}/{entity['id']}"] = entity
+        self._store[_key(kind, entity["id"])] = entity
 
     def remove(self, kind: str, uid: int) -> None:
         """Forget an entity; no error if it is unknown."""
-        self._store.pop(f"{kind}/{uid}")
+        self._store.pop(_key(kind, uid))
 
     def replace(self, kind: str, entities: Iterable[Entity]) -> None:
         """Make `entities` all there are of a type."""

@@ -51,11 +51,11 @@ def file_digest(path: str | Path) -> str:
 def _listing(folder: str, prefix: str) -> list[tuple[str, os.DirEntry[str]]]:
     """The entries of a folder, last first. Sorted as bytes: names read the same in any locale."""
     with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: os.fsencode(entry.name), reverse=True)
-    return [(prefix + entry.name, entry) for entry in entries]
+        ordered = sorted(found, key=lambda entry: os.fsencode(entry.name), reverse=True)
+    return [(prefix + entry.name, entry) for entry in ordered]
 
 
-def _entries(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def entries(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every entry below `root` with its path relative to it, sorted within each folder."""
     waiting = _listing(str(root), "")
     while waiting:
@@ -79,7 +79,7 @@ def leaves(path: str, target: str) -> bool:
 def _describe(root: Path, known: dict[str, Any], fresh: dict[str, Any]) -> str:
     """The digest of a folder; digests of files whose signature is in `known` are taken from it."""
     tree = hashlib.sha256()
-    for path, entry in _entries(root):
+    for path, entry in entries(root):
         if entry.is_symlink():
             target = os.readlink(entry.path)
             if leaves(path, target):

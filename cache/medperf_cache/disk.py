@@ -54,15 +54,29 @@ def stored_key(key: str) -> sqlite3.Binary:
 class Store(Cache):
     """diskcache's `Cache`, which can also be read by ranges of keys."""
 
-    def with_prefix(self, prefix: str) -> Iterator[tuple[str, Any]]:
-        """Keys that begin with `prefix`, in order, and their values, all as of one moment."""
+    def with_prefix(self, prefix: str, last: int | None = None) -> Iterator[tuple[str, Any]]:
+        """Keys that begin with `prefix`, in order, and their values, all as of one moment.
+
+        With `last`, only so many from the end, in the opposite order.
+        """
         rows = self._sql(
             "SELECT key, raw, mode, filename, value FROM Cache"
-            " WHERE key >= ? AND key < ? ORDER BY key",
-            (stored_key(prefix), bytes(stored_key(prefix)) + b"\xff"),
+            f" WHERE key >= ? AND key < ? ORDER BY key {'ASC' if last is None else 'DESC'} LIMIT ?",
+            (*_range(prefix), -1 if last is None else last),
         ).fetchall()
         for key, raw, mode, filename, value in rows:
             yield self._disk.get(key, raw), self._disk.fetch(mode, filename, value, False)
+
+    def count_prefix(self, prefix: str) -> int:
+        """How many keys begin with `prefix`."""
+        counted = "SELECT COUNT(*) FROM Cache WHERE key >= ? AND key < ?"
+        return int(self._sql(counted, _range(prefix)).fetchone()[0])
+
+
+def _range(prefix: str) -> tuple[bytes, bytes]:
+    """The first key with a prefix, and what is beyond the last."""
+    first = bytes(stored_key(prefix))
+    return first, first + b"\xff"
 
 
 def open_store(folder: Path, durable: bool = False) -> Store:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from medperf_cache.disk import Store
@@ -27,6 +27,11 @@ class Memo:
         """The record stored under a key, or None."""
         record: dict[str, Any] | None = self._store.get(f"memo:{key}")
         return record
+
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every key and its record."""
+        for key, record in self._store.with_prefix("memo:"):
+            yield key.removeprefix("memo:"), record
 
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Store a record, JSON-able, in place of any earlier one."""

@@ -1,5 +1,7 @@
 """Digests by name: what a URL held, what an archive was unpacked to."""
 
+from collections.abc import Iterator
+
 from medperf_cache.disk import Store
 
 
@@ -13,6 +15,11 @@ class Names:
         """The digest stored under a name, or None."""
         digest: str | None = self._store.get(f"name:{name}")
         return digest
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Every name and its digest."""
+        for key, digest in self._store.with_prefix("name:"):
+            yield key.removeprefix("name:"), digest
 
     def put(self, name: str, digest: str) -> None:
         """Store a digest under a name."""

@@ -1,14 +1,14 @@
 """What waits to be sent: durable, in order, each entry exactly once."""
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medperf_cache.disk import open_store
+from medperf_cache.disk import Store, open_store
 from medperf_cache.errors import CacheError
 from medperf_cache.locks import hold
 
@@ -17,6 +17,8 @@ QUEUED, SENDING, SENT, REJECTED, HELD = "queued", "sending", "sent", "rejected",
 REFERENCE = "$queued"
 
 Json = dict[str, Any]
+# A UID of the registry, or how a payload refers to an entry.
+Reference = int | dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class Entry:
     `uid` (q1, q2, …) is its provisional UID, never used twice. `key` makes it happen once however
     often it is sent. `path` and `body` may refer to other entries (`REFERENCE`; in a path `{q1}`).
     `after` names entries it may not overtake. `unknown` maps fields of the body that could not be
-    known yet to the URL they come from. `reason` is why it waits or was refused; `answer` what the
-    registry said when it took it.
+    known yet to the URL they come from. `member` is whose it is: their UID in the registry, or the
+    digest of their token while the registry never said who that is; None is anybody's. `reason` is
+    why it waits or was refused; `answer` what the registry said when it took it. `before` is how
+    many entities like it a registry that knows no keys had before it was first sent.
     """
 
     uid: str
@@ -43,11 +47,18 @@ class Entry:
     attempts: int = 0
     reason: str = ""
     answer: Json | None = None
+    member: int | str | None = None
+    before: int | None = None
 
     @property
     def needs(self) -> set[str]:
         """The entries that must be sent before it: those it refers to, and those it comes after."""
-        found = set(self.after)
+        return self.references | set(self.after)
+
+    @property
+    def references(self) -> set[str]:
+        """The entries whose UIDs it needs."""
+        found: set[str] = set()
 
         def note(uid: str) -> str:
             found.add(uid)
@@ -84,13 +95,23 @@ def _replaced(value: Any, uid_of: Callable[[str], Any]) -> Any:
 class Outbox:
     """The entries of one site for one registry, in a folder of their own.
 
-    What `add`, `change` or `drop` did survives a power cut once they return. Any number of
-    processes may add and read; `alone` keeps two from sending at once.
+    What `add`, `change`, `update` or `drop` did survives a power cut once they return. Any number
+    of processes may add, read and edit: who decides by what they read does so in a `transaction`,
+    or with `update`. `alone` keeps two from sending at once.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._store = open_store(folder, durable=True)
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self._folder, durable=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all others from writing during the block; it is stored whole or not at all."""
+        with self._store.transact(retry=True):
+            yield
 
     def add(
         self,
@@ -100,8 +121,15 @@ class Outbox:
         body: Json,
         unknown: dict[str, str] | None = None,
         after: Sequence[str] = (),
+        member: int | str | None = None,
     ) -> Entry:
-        """Store a new entry, the last in the queue; see `Entry` for what it holds."""
+        """Store a new entry, the last in the queue; see `Entry` for what it holds.
+
+        Raises `CacheError` if it refers to an entry that is not there.
+        """
+        # Imported late: who only lists what waits does not need it.
+        import uuid
+
         with self._store.transact(retry=True):
             number = int(self._store.get("last", 0)) + 1
             entry = Entry(
@@ -114,16 +142,27 @@ class Outbox:
                 created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 unknown=unknown or {},
                 after=list(after),
+                member=member,
             )
             self._store["last"] = number
             self._put(entry)
+            self.check(entry)
         return entry
+
+    def check(self, entry: Entry) -> None:
+        """Raise `CacheError` if an entry refers to one that is not there, or to itself."""
+        for uid in sorted(entry.references):
+            if f"entry/{uid}" not in self._store:
+                raise CacheError(f"{entry.uid} refers to {uid}, which is not in the queue")
+        if entry.needs & {entry.uid, *(one.uid for one in self.dependents(entry.uid))}:
+            raise CacheError(f"{entry.uid} refers to what depends on it")
 
     def restore(self, entries: Iterable[Entry]) -> None:
         """Take entries of another outbox as they are; those that are here already stay."""
         with self._store.transact(retry=True):
             for entry in entries:
                 if f"entry/{entry.uid}" not in self._store:
+                    self._store["last"] = max(int(self._store.get("last", 0)), int(entry.uid[1:]))
                     self._put(entry)
 
     def get(self, uid: str) -> Entry:
@@ -135,6 +174,8 @@ class Outbox:
 
     def entries(self) -> list[Entry]:
         """Every entry in the order of their UIDs, those that wait for a rejected one as held."""
+        if not self._folder.exists():
+            return []
         found = [Entry(**stored) for _, stored in self._store.with_prefix("entry/")]
         found.sort(key=lambda entry: int(entry.uid[1:]))
         return _with_held(found)
@@ -148,6 +189,14 @@ class Outbox:
             entry = replace(Entry(**stored), **values)
             self._put(entry)
         return entry
+
+    def update(self, entry: Entry, **values: Any) -> Entry | None:
+        """Set fields of an entry that was read before; None if it was edited or dropped since."""
+        with self._store.transact(retry=True):
+            stored = self._store.get(f"entry/{entry.uid}")
+            if stored is None or stored["key"] != entry.key:
+                return None
+            return self.change(entry.uid, **values)
 
     def drop(self, uid: str) -> None:
         """Delete an entry; its UID is never used again."""

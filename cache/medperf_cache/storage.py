@@ -11,23 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import Fingerprints, stored
+from medperf_cache.digests import Fingerprints, place, stored
 from medperf_cache.disk import Store, open_store
 from medperf_cache.errors import CorruptContent, InUse
+from medperf_cache.images import ImageStore
 from medperf_cache.memo import Memo
 from medperf_cache.names import Names
+from medperf_cache.partials import Partials
+from medperf_cache.pins import Pins
 from medperf_cache.scratch import scratch, sweep
 from medperf_cache.trees import TreeStore
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing the cache holds: `kind` is blob or tree, `used` the time of last use (Unix)."""
+    """One thing the cache holds: `kind` is blob or tree, `used` the time of last use (Unix).
+
+    `pins` names what it is kept for.
+    """
 
     kind: str
     digest: str
     size_bytes: int
     used: float
+    pins: tuple[str, ...] = ()
 
 
 def _size(path: Path) -> int:
@@ -41,7 +48,7 @@ def _size(path: Path) -> int:
 
 
 class Storage:
-    """Blobs, trees, memo and fingerprints of one site. All of it can be rebuilt."""
+    """Blobs, trees, images, memo and fingerprints of one site. All of it can be rebuilt."""
 
     def __init__(self, root: Path) -> None:
         self.root = root = root.resolve()
@@ -57,6 +64,16 @@ class Storage:
     def trees(self) -> TreeStore:
         """Folders by content."""
         return TreeStore(self.root / "trees", self._incoming, self.names)
+
+    @cached_property
+    def images(self) -> ImageStore:
+        """Copies of images; their parts are blobs."""
+        return ImageStore(self.blobs, self.names)
+
+    @cached_property
+    def pins(self) -> Pins:
+        """What `gc` leaves alone."""
+        return Pins(self._index)
 
     @cached_property
     def memo(self) -> Memo:
@@ -96,12 +113,19 @@ class Storage:
             os.close(descriptor)
 
     def items(self) -> Iterator[Item]:
-        """What is stored, with sizes and times of last use."""
+        """What is stored, with sizes, times of last use and pins."""
+        pins = self.pins.names()
         for kind in ("blob", "tree"):
             for path in stored(self.root / f"{kind}s"):
                 # Another process may be removing it.
                 with suppress(FileNotFoundError):
-                    yield Item(kind, path.name, _size(path), path.stat().st_mtime)
+                    names = tuple(pins.get((kind, path.name), ()))
+                    yield Item(kind, path.name, _size(path), path.stat().st_mtime, names)
+
+    def size(self, kind: str, digest: str) -> int:
+        """How many bytes a blob or a tree has; 0 if it is not here."""
+        path = place(self.root / f"{kind}s", digest)
+        return _size(path) if path.exists() else 0
 
     def verify(self) -> Iterator[CorruptContent]:
         """Read everything again; yields what is damaged."""
@@ -113,17 +137,29 @@ class Storage:
         """Delete a blob or a tree; steps that need it run again."""
         (self.blobs if kind == "blob" else self.trees).remove(digest)
 
-    def gc(self, unused_for_seconds: float) -> list[Item]:
-        """Delete what was not used for that long, and what dead processes left; returns it.
+    def gc(
+        self, unused_for_seconds: float | None = None, most_bytes: int | None = None
+    ) -> list[Item]:
+        """Delete what was not used for that long, then the least recently used until no more than
+        `most_bytes` are left; and what dead processes left. Returns what was deleted.
 
-        Raises `InUse` if another process is working with the cache.
+        What is pinned stays, so that more than `most_bytes` may be left. Raises `InUse` if another
+        process is working with the cache.
         """
         with self.in_use(alone=True):
             sweep(self._incoming)
-            limit = time.time() - unused_for_seconds
-            removed = [item for item in self.items() if item.used < limit]
-            for item in removed:
-                self.remove(item.kind, item.digest)
+            if unused_for_seconds is not None:
+                Partials(self.root, self.blobs).clean(unused_for_seconds)
+            items = sorted(self.items(), key=lambda item: item.used)
+            oldest = 0.0 if unused_for_seconds is None else time.time() - unused_for_seconds
+            left = sum(item.size_bytes for item in items)
+            removed = []
+            for item in items:
+                too_much = most_bytes is not None and left > most_bytes
+                if not item.pins and (item.used < oldest or too_much):
+                    self.remove(item.kind, item.digest)
+                    left -= item.size_bytes
+                    removed.append(item)
             self.memo.drop_unless(self._complete)
             self.fingerprints.forget_missing()
             return removed

@@ -29,8 +29,7 @@ def _make_read_only(root: Path) -> None:
                 elif entry.is_file(follow_symlinks=False):
                     executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
                     os.chmod(entry.path, 0o555 if executable else 0o444)
-    # The top stays writable: renaming a folder needs that of everyone but root.
-    for folder in folders[1:]:
+    for folder in folders:
         os.chmod(folder, 0o555)
 
 
@@ -92,8 +91,13 @@ class TreeStore:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             raise CacheError(f"{folder} is not a folder")
         _make_read_only(folder)
-        digest = tree_digest(folder)
+        return self.publish(folder, tree_digest(folder))
+
+    def publish(self, folder: Path, digest: str) -> str:
+        """Move in a read-only folder whose digest is known to be this; returns it."""
         path = place(self._root, digest)
+        # Renaming a folder needs that of everyone but root.
+        os.chmod(folder, stat.S_IRWXU)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             os.rename(folder, path)

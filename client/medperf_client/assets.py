@@ -1,19 +1,16 @@
 """Bring files into the cache: by URL, verified while they stream, whole or not at all."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 
-from medperf_cache import CorruptContent, Storage
-from medperf_client.errors import Offline, Refused, UsageError, WrongHash
-from medperf_client.network import reason, trouble
+from medperf_cache import Storage
+from medperf_cache.partials import Partial, Partials
+from medperf_client.downloads import Downloader
+from medperf_client.errors import MedPerfError, Offline, UsageError
 from medperf_client.registry import ONLINE_HINT
 
-if TYPE_CHECKING:
-    import requests
-
-CHUNK_BYTES = 1 << 20
-AGAIN_HINT = "Nothing was kept. Check the URL, or try again once its host answers."
+AT_ONCE = 4
+TRIES = 5
 
 # Called with (what, bytes so far, bytes in all or None) while something long goes on.
 Progress = Callable[[str, int, int | None], None]
@@ -26,7 +23,9 @@ def silent(what: str, done: int, total: int | None) -> None:
 class Fetcher:
     """Gets files by HTTP(S) into a site's cache.
 
-    With `offline` no socket is opened. `progress` is told of every chunk.
+    With `offline` no socket is opened. `progress` is told of every chunk, by one thread at a time.
+    `mirrors` are the profile's. `first_wait_seconds` is how long a host that answers in vain is
+    left alone at first; every further time takes twice as long.
     """
 
     def __init__(
@@ -35,16 +34,23 @@ class Fetcher:
         timeouts: tuple[float, float] = (2.0, 60.0),
         offline: bool = False,
         progress: Progress = silent,
+        mirrors: Mapping[str, Sequence[str]] | None = None,
+        first_wait_seconds: float = 0.5,
     ) -> None:
         self._storage, self._timeouts = storage, timeouts
         self._offline, self._progress = offline, progress
+        self._mirrors, self._first_wait_seconds = mirrors or {}, first_wait_seconds
+        self._partials = Partials(storage.root, storage.blobs)
+        self._one_reports = Lock()
 
     def fetch(self, url: str, expected: str | None = None) -> str:
         """The SHA-256 of the file at `url`, which is in the cache afterwards.
 
-        With `expected`, a file that is here already is not asked for again. Raises `Offline` if
-        it cannot be had now, `Refused` if its host has none, `WrongHash` naming both hashes,
-        `UsageError` for other kinds of URL.
+        With `expected`, a file that is here already is not asked for again. What arrives of a
+        file is kept, and the next call goes on from there. While another process gets the same
+        URL this one waits. Raises `Offline` if it cannot be had now, `Refused` if its host has
+        none, `WrongHash` naming both hashes, `UsageError` for other kinds of URL, `OSError` if
+        the disk is full; if there are mirrors, what the file's own host did.
         """
         if expected and expected in self._storage.blobs:
             return expected
@@ -52,48 +58,46 @@ class Fetcher:
             raise UsageError(f"{url!r} is not a URL", hint="It starts with http:// or https://")
         if self._offline:
             raise Offline(f"{url} is not in the cache, and this works offline", ONLINE_HINT)
+        with self._partials.hold(url) as partial:
+            # Whoever was waited for may have brought it.
+            if expected and expected in self._storage.blobs:
+                return expected
+            self._complete(partial, url, expected)
+            digest = partial.publish()
+        self._storage.names.put(url, digest)
+        return digest
+
+    def remembered(self, url: str) -> str | None:
+        """The SHA-256 of what `url` held when it was last fetched, if that is still here."""
+        digest = self._storage.names.get(url)
+        return digest if digest is not None and digest in self._storage.blobs else None
+
+    def _complete(self, partial: Partial, url: str, expected: str | None) -> None:
+        """From the mirrors in turn, and at last from the URL itself."""
+
+        def report(done: int, total: int | None) -> None:
+            with self._one_reports:
+                self._progress(url, done, total)
+
+        missed = []
+        for mirror in self._mirrors_of(url):
+            # Who has another host to ask does not wait for this one.
+            downloader = Downloader(self._timeouts, 1, 0, report)
+            try:
+                return downloader.complete(partial, mirror, expected)
+            except MedPerfError as error:
+                missed.append(str(error))
         try:
-            return self._storage.blobs.add(self._download(url), expected or None, url)
-        except CorruptContent as error:
-            raise WrongHash(
-                str(error), hint="The file was changed, or its registered hash is wrong."
-            ) from error
+            downloader = Downloader(self._timeouts, TRIES, self._first_wait_seconds, report)
+            downloader.complete(partial, url, expected)
+        except MedPerfError as error:
+            error.hint = " ".join([error.hint, *(f"Before it: {one}." for one in missed)])
+            raise
 
-    def _download(self, url: str) -> Iterator[bytes]:
-        # Imported late: what is in the cache does not pay for it.
-        import requests
-
-        # The bytes as they are stored: a host must not compress or unpack them on the way.
-        headers = {"Accept-Encoding": "identity"}
-        try:
-            with requests.get(
-                url, stream=True, timeout=self._timeouts, headers=headers
-            ) as response:
-                _check(response, url)
-                # Of a host that compresses all the same: but what is called .gz already is gzip.
-                decode = not urlsplit(url).path.endswith((".gz", ".tgz"))
-                total = _length(response.headers.get("Content-Length"))
-                while chunk := response.raw.read(CHUNK_BYTES, decode_content=decode):
-                    self._progress(url, response.raw.tell(), total)
-                    yield chunk
-                done = response.raw.tell()
-                if total is not None and done != total:
-                    raise Offline(f"{url} ended after {done} of {total} bytes", AGAIN_HINT)
-                if total is None:
-                    self._progress(url, done, done)
-        except trouble() as error:
-            raise Offline(f"{url} cannot be fetched: {reason(error)}", AGAIN_HINT) from error
-
-
-def _check(response: "requests.Response", url: str) -> None:
-    """Raise unless the answer is the file: `Refused` for good, `Offline` for now."""
-    status = response.status_code
-    said = f"{url} cannot be fetched: its host answered {status} {response.reason}"
-    if 400 <= status < 500 and status not in (408, 429):
-        raise Refused(said, "Check the URL. Has its owner moved the file, or closed it?")
-    if status != 200:
-        raise Offline(said, AGAIN_HINT)
-
-
-def _length(header: Any) -> int | None:
-    return int(header) if header is not None and header.isdecimal() else None
+    def _mirrors_of(self, url: str) -> list[str]:
+        return [
+            mirror + url[len(prefix) :]
+            for prefix, mirrors in self._mirrors.items()
+            if url.startswith(prefix)
+            for mirror in mirrors
+        ]

@@ -32,6 +32,7 @@ class Profile:
     task_timeout: float | None = None
     pids_limit: int = 1024
     memory: int | None = None
+    mirrors: Mapping[str, list[str]] = field(default_factory=dict)
 
     def with_text(self, key: str, text: str) -> "Profile":
         """A copy with one setting read from text, as `profile set` takes it.
@@ -55,6 +56,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "task_timeout": ((int, float, type(None)), "seconds, or null for no bound"),
     "pids_limit": ((int,), "a number of processes"),
     "memory": ((int, type(None)), "bytes, or null for no bound"),
+    "mirrors": ((dict,), "lists of URLs by URL, such as {https://a.org/: [http://b.lan/]}"),
 }
 
 
@@ -73,8 +75,23 @@ def _profile(values: object, where: str) -> Profile:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if wrong or (number and not 0 < value < (MOST_SECONDS if float in kinds else 2**63)):
             raise UsageError(f"{where}: {key} expects {expected}, found {value!r}")
+    _check_mirrors(values.get("mirrors", {}), where)
     profile = replace(Profile(), **values)
     return replace(profile, server_url=_server_url(profile.server_url, where))
+
+
+def _check_mirrors(mirrors: Mapping[object, object], where: str) -> None:
+    for prefix, urls in mirrors.items():
+        if not isinstance(urls, list):
+            raise UsageError(f"{where}: mirrors: {prefix} expects a list of URLs, found {urls!r}")
+        for url in (prefix, *urls):
+            # Without the slash a prefix would stand for other hosts too, whose names begin so.
+            if not isinstance(url, str) or not re.fullmatch(r"https?://[^/\s]+/(\S*/)?", url):
+                raise UsageError(
+                    f"{where}: mirrors: {url!r} is not a URL that ends with a slash",
+                    hint="Both URLs of a mirror stand for the beginnings of many: "
+                    "https://example.org/files/",
+                )
 
 
 def _server_url(url: str, where: str) -> str:

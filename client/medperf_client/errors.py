@@ -1,6 +1,7 @@
 """What can go wrong, each with what to do next and the exit code a script sees."""
 
 OK, FAILED, USAGE, QUEUED = 0, 1, 2, 3
+LOGIN_HINT = "Log in with: medperf auth login"
 
 
 class MedPerfError(Exception):

@@ -31,6 +31,21 @@ def reason(error: Exception) -> str:
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
+def asked_to_wait(response: Any) -> float | None:
+    """`Retry-After` in seconds (RFC 9110, section 10.2.3); a date by the host's own clock."""
+    # Imported late: what answers from the cache does not pay for it.
+    from email.utils import parsedate_to_datetime
+
+    asked = response.headers.get("Retry-After", "")
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        until, now = (parsedate_to_datetime(d) for d in (asked, response.headers.get("Date", "")))
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
 def unreachable(url: str, seconds: float) -> str:
     """Why no connection to a URL's host, or to its proxy, comes about in time; empty if one does.
 

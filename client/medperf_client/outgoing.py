@@ -3,19 +3,31 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medperf_cache import Catalog
+from medperf_cache import CacheError, Catalog, UnsafeArchive
 from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
-from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, TryLater
+from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
 from medperf_client.registry import Registry
 from medperf_client.wire import checked
 
 Entity = dict[str, Any]
-# Gives a queued container or benchmark with what could not be known when it was queued.
+# Gives the body of a queued container with what could not be known when it was queued.
 Complete = Callable[[Entry], Entity]
 
+# What tells an entity from all others on a server that knows no keys.
+UNIQUE = {
+    "mlcube": (
+        *("name", "mlcube_hash", "parameters_hash", "image_hash", "image_tarball_hash"),
+        "additional_files_tarball_hash",
+    ),
+    "benchmark": (
+        *("name", "data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube"),
+        "demo_dataset_tarball_hash",
+    ),
+}
+TAKE_OVER_HINT = "Whose it is may log in and sync; to make it yours: medperf queue retry UID"
 TRIES = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
@@ -32,7 +44,8 @@ class Sending:
 class Sender:
     """Sends one site's outbox to its registry.
 
-    `rest` waits for a number of seconds; it is `time.sleep` but for who has a clock of their own.
+    `acting` tells which member the registry takes this for; what others queued here waits for
+    them. `rest` waits for a number of seconds; it is `time.sleep` but for who has their own clock.
     """
 
     def __init__(
@@ -41,10 +54,11 @@ class Sender:
         registry: Registry,
         catalog: Catalog,
         complete: Complete,
+        acting: Callable[[], Entity],
         rest: Callable[[float], None] = time.sleep,
     ) -> None:
         self._outbox, self._registry, self._catalog = outbox, registry, catalog
-        self._complete, self._rest = complete, rest
+        self._complete, self._acting, self._rest = complete, acting, rest
 
     def send(self, only: str | None = None) -> Sending:
         """Send every entry that can go, or `only` one and what it needs.
@@ -56,21 +70,26 @@ class Sender:
         outcome = Sending()
         with self._outbox.alone():
             for entry in self._ready(only):
+                # Where one thing failed again and again, others are not waited for as long.
+                tries = TRIES if outcome.stopped is None else 1
                 try:
-                    outcome.sent.append(self._deliver(entry))
+                    if (sent := self._deliver(entry, tries)) is not None:
+                        outcome.sent.append(sent)
                 except (Offline, NotLoggedIn) as error:
-                    self._outbox.change(entry.uid, reason=str(error))
-                    outcome.stopped = error
-                    # A busy registry or an absent file host says nothing of the other entries.
-                    if not isinstance(error, TryLater):
+                    self._outbox.update(entry, reason=str(error))
+                    outcome.stopped = outcome.stopped or error
+                    # One that failed says nothing of the others, unless they are to wait, too.
+                    if not isinstance(error, TryLater) or error.seconds is not None:
                         break
                 except MedPerfError as error:
-                    changed = self._outbox.change(entry.uid, state=REJECTED, reason=str(error))
-                    outcome.rejected.append(changed)
+                    refused = self._outbox.update(entry, state=REJECTED, reason=str(error))
+                    if refused is not None:
+                        outcome.rejected.append(refused)
         return outcome
 
     def _ready(self, only: str | None) -> Iterator[Entry]:
         """Each entry whose time has come, as sending the others makes it come."""
+        # By their keys: what was edited meanwhile is another thing.
         tried: set[str] = set()
         while True:
             entries = {entry.uid: entry for entry in self._outbox.entries()}
@@ -79,7 +98,8 @@ class Sender:
                 (
                     entry
                     for uid, entry in entries.items()
-                    if uid in wanted - tried
+                    if uid in wanted
+                    and entry.key not in tried
                     and entry.state in (QUEUED, SENDING)
                     and all(entries[need].state == SENT for need in entry.needs if need in entries)
                 ),
@@ -87,45 +107,115 @@ class Sender:
             )
             if chosen is None:
                 return
-            tried.add(chosen.uid)
+            tried.add(chosen.key)
             yield chosen
 
-    def _deliver(self, entry: Entry) -> Entry:
-        """Send one entry until it is taken or refused; raises when it has to wait."""
+    def _deliver(self, entry: Entry, tries: int) -> Entry | None:
+        """Send one entry until it is taken or refused; None if it was edited or dropped first.
+
+        Raises when it has to wait, or is refused.
+        """
+        # To a registry that is away nothing can be sent, completed or not.
+        self._registry.reach()
+        me = self._acting()["id"]
+        if entry.member not in (None, me, self._registry.token_digest):
+            raise TryLater(f"{entry.uid} was queued under another login", TAKE_OVER_HINT)
         if entry.unknown:
             # Stored before it is sent: a key stands for one body.
-            entry = self._outbox.change(entry.uid, body=self._complete(entry), unknown={})
-        for left in range(TRIES - 1, -1, -1):
+            completed = self._outbox.update(entry, body=self._completed(entry), unknown={})
+            if completed is None:
+                return None
+            entry = completed
+        first, cursor = entry.state == QUEUED, self._catalog.cursor
+        if first and not self._keyed and (entry.kind, entry.method) == ("association", "POST"):
+            entry = replace(entry, before=len(self._pair(entry)))
+        for left in range(tries - 1, -1, -1):
+            claimed = self._claim(entry, me)
+            if claimed is None:
+                return None
             try:
-                answer = self._attempt(entry)
+                answer = self._attempt(claimed, may_have_arrived=entry.state == SENDING)
                 break
+            except NotLoggedIn:
+                self._outbox.update(entry, state=entry.state)
+                raise
             except TryLater as error:
                 if not left or (error.seconds or 0) > LONGEST_WAIT_SECONDS:
                     raise
                 self._rest(_wait(TRIES - 1 - left, error.seconds))
-                entry = self._outbox.get(entry.uid)
+                self._registry.reach()
+                entry, first = claimed, False
         # The outbox first: what it says is sent is never sent again, and a sync mends the catalog.
-        entry = self._outbox.change(entry.uid, state=SENT, reason="", answer=answer)
-        if "id" in answer:
-            self._catalog.put(entry.kind, answer)
-        return entry
+        sent = self._outbox.change(entry.uid, state=SENT, reason="", answer=answer)
+        if first and "id" in answer:
+            with self._catalog.transaction():
+                # Where somebody pulled meanwhile, the catalog may be ahead of this answer.
+                if self._catalog.cursor == cursor and self._acting()["id"] == me:
+                    self._catalog.put(entry.kind, answer)
+        return sent
 
-    def _attempt(self, entry: Entry) -> Entity:
+    def _completed(self, entry: Entry) -> Entity:
+        try:
+            return self._complete(entry)
+        except UnsafeArchive as error:
+            raise Refused(str(error)) from error
+        except (Offline, CacheError, OSError) as error:
+            # A file host that is away, or a full disk: other entries need neither.
+            raise TryLater(str(error)) from error
+
+    def _claim(self, entry: Entry, member: int) -> Entry | None:
+        """The entry, marked as one that may have arrived; None if it is not as it was any more."""
+        claim = {"state": SENDING, "attempts": entry.attempts + 1, "member": member}
+        return self._outbox.update(entry, **claim, before=entry.before)
+
+    def _attempt(self, entry: Entry, may_have_arrived: bool) -> Entity:
         path, body = entry.resolved(self._real_uid)
-        may_have_arrived = entry.state == SENDING
-        # From here on nobody can say that it did not arrive.
-        self._registry.reach()
-        self._outbox.change(entry.uid, state=SENDING, attempts=entry.attempts + 1)
-        if may_have_arrived and not self._registry.knows_keys:
-            found = _arrived(self._registry, entry.kind, entry.method, path, body)
-            if found is not None:
-                return found
+        if may_have_arrived and not self._keyed and (found := self._arrived(entry)) is not None:
+            return found
         write = self._registry.post if entry.method == "POST" else self._registry.put
-        answer = write(path, body, entry.key)
-        if entry.kind == "association" and isinstance(answer, dict) and "id" not in answer:
+        try:
+            answer = write(path, body, entry.key)
+        except NotLoggedIn:
+            raise
+        except Refused:
+            # Perhaps because it is there: from an earlier try whose key is forgotten, or late.
+            if may_have_arrived and (found := self._arrived(entry)) is not None:
+                return found
+            raise
+        if entry.kind == "association" and isinstance(answer, dict) and "approval_status" in answer:
             # A plain MedPerf server may say no more; the next pull lists it.
             return answer
         return checked(entry.kind, answer)
+
+    @property
+    def _keyed(self) -> bool:
+        """Whether the registry knows idempotency keys."""
+        # Who has read its change log needs not ask.
+        return self._catalog.cursor > 0 or self._registry.knows_keys
+
+    def _arrived(self, entry: Entry) -> Entity | None:
+        """What an earlier try made, found by what is unique about it; None if nothing is there."""
+        path, body = entry.resolved(self._real_uid)
+        if entry.kind == "association":
+            found = self._pair(entry)
+            newest = max(found, key=lambda one: str(one.get("created_at")), default={})
+            if entry.method == "POST":
+                mine = newest.get("initiated_by") == entry.member
+                return newest if mine and len(found) > (entry.before or 0) else None
+            return newest if newest and _holds(newest, body, *body) else None
+        if entry.method == "PUT":
+            entity = self._registry.get(path)
+            return entity if entity is not None and _holds(entity, body, *body) else None
+        own = self._registry.pages("/me" + path)
+        return next((one for one in own if _holds(one, body, *UNIQUE[entry.kind])), None)
+
+    def _pair(self, entry: Entry) -> list[Entity]:
+        """The associations of the model and the benchmark that an entry is about."""
+        path, body = entry.resolved(self._real_uid)
+        if entry.method == "POST":
+            path = f"/mlcubes/{body['model_mlcube']}/benchmarks/{body['benchmark']}/"
+        found = self._registry.get(path)
+        return found if isinstance(found, list) else []
 
     def _real_uid(self, uid: str) -> int:
         real = self._outbox.get(uid).real_uid
@@ -156,19 +246,6 @@ def _wait(failures: int, asked: float | None) -> float:
     return random.uniform(0.1, 1) * FIRST_WAIT_SECONDS * 2.0**failures
 
 
-def _arrived(registry: Registry, kind: str, method: str, path: str, body: Entity) -> Entity | None:
-    """What an earlier try made on a server that knows no keys, told by what is unique about it."""
-    if kind == "association":
-        pair = (body.get("model_mlcube"), body.get("benchmark"))
-        where = f"/mlcubes/{pair[0]}/benchmarks/{pair[1]}/" if method == "POST" else path
-        found = registry.get(where) or []
-        newest = max(found, key=lambda one: str(one.get("created_at")), default=None)
-        told = [name for name in ("approval_status", "priority") if name in body]
-        same = newest is not None and all(newest.get(name) == body[name] for name in told)
-        return dict(newest) if newest is not None and same else None
-    if method == "PUT":
-        entity: Entity | None = registry.get(path)
-        same = entity is not None and all(entity.get(name) == body[name] for name in body)
-        return entity if same else None
-    own = "/me/mlcubes/" if kind == "mlcube" else "/me/benchmarks/"
-    return next((entity for entity in registry.pages(own) if entity["name"] == body["name"]), None)
+def _holds(entity: Entity, body: Entity, *fields: str) -> bool:
+    """Whether an entity has what a body says in these fields."""
+    return all((entity.get(name) or "") == (body.get(name) or "") for name in fields)

@@ -1,12 +1,22 @@
 """A site's queue as its member sees it: provisional UIDs, and entities that wait."""
 
 import re
-import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medperf_cache.outbox import QUEUED, REFERENCE, SENDING, SENT, Entry, Outbox
+from medperf_cache.outbox import (
+    QUEUED,
+    REFERENCE,
+    REJECTED,
+    SENDING,
+    SENT,
+    Entry,
+    Outbox,
+    Reference,
+)
 from medperf_client.errors import UsageError
-from medperf_client.submissions import Reference, Submission
+
+if TYPE_CHECKING:  # To list what waits, what is submitted is not needed.
+    from medperf_client.submissions import Submission
 
 Entity = dict[str, Any]
 PAIR = re.compile(r"/mlcubes/([^/]+)/benchmarks/([^/]+)/")
@@ -25,32 +35,54 @@ class Queue:
                 return entry
         raise UsageError(f"there is no queue entry {uid}", hint="See: medperf queue ls")
 
-    def add(self, submission: Submission) -> Entry:
-        """Queue a submission, behind those about the same association that still wait."""
-        pair = _pair(submission.kind, submission.path, submission.body)
-        before = [
-            entry.uid
-            for entry in self.waiting()
-            if pair is not None and _pair(entry.kind, entry.path, entry.body) == pair
-        ]
-        return self.outbox.add(
-            submission.kind,
-            submission.method,
-            submission.path,
-            submission.body,
-            submission.unknown,
-            before,
-        )
+    def add(self, submission: "Submission", member: int | str | None = None) -> Entry:
+        """Queue a submission of a member, behind those about the same association that wait.
+
+        Raises `CacheError` if it refers to an entry that was dropped meanwhile.
+        """
+        with self.outbox.transaction():
+            entry = self.outbox.add(
+                submission.kind,
+                submission.method,
+                submission.path,
+                submission.body,
+                submission.unknown,
+                member=member,
+            )
+            pair = self._pair(entry)
+            before = [
+                one.uid
+                for one in self.waiting()
+                if pair is not None
+                and self._pair(one) == pair
+                and one.uid != entry.uid
+                and one.state != REJECTED
+            ]
+            return self.outbox.change(entry.uid, after=before)
+
+    def _pair(self, entry: Entry) -> tuple[str, str] | None:
+        """The model and benchmark that an entry about an association names."""
+        if entry.kind != "association":
+            return None
+        path, body = entry.resolved(self.real_uid)
+        if match := PAIR.fullmatch(path):
+            return match[1], match[2]
+        return str(body["model_mlcube"]), str(body["benchmark"])
 
     def waiting(self) -> list[Entry]:
         """The entries that are not sent."""
         return [entry for entry in self.outbox.entries() if entry.state != SENT]
 
     def real_uid(self, uid: int | str) -> int | str:
-        """The registry's UID for a provisional one, once there is one; all else as it is."""
+        """The registry's UID for a provisional one, once there is one; all else as it is.
+
+        Raises `UsageError` if there is no such entry, or it makes no container or benchmark.
+        """
         if isinstance(uid, int):
             return uid
         entry = self.entry(uid)
+        if entry.method != "POST" or entry.kind == "association":
+            raise UsageError(f"{uid} creates nothing", hint=f"See: medperf queue view {uid}")
         return uid if entry.real_uid is None else entry.real_uid
 
     def reference(self, uid: int | str) -> Reference:
@@ -79,33 +111,52 @@ class Queue:
         return {**body, "id": entry.uid, **{name: value for name, value in waits.items() if value}}
 
     def retry(self, uid: str) -> Entry:
-        """Let a refused entry be sent again, as it is."""
-        self._decided(self.entry(uid))
-        return self.outbox.change(uid, state=QUEUED, reason="")
+        """Let an entry be sent again as it is, by whoever is logged in then."""
+        with self.outbox.transaction():
+            self._decided(self.entry(uid))
+            return self.outbox.change(uid, state=QUEUED, reason="", member=None)
 
-    def edit(self, uid: str, body: Entity) -> Entry:
-        """Change what an entry says, and let it be sent again, as a new thing (a new key)."""
-        entry = self.entry(uid)
-        self._decided(entry)
+    def edit(self, entry: Entry, body: Entity) -> Entry:
+        """Change what an entry says, and let it be sent again, as a new thing (a new key).
+
+        `entry` is as it was before. Raises `UsageError` if it is not so any more, or cannot be
+        edited, `CacheError` if the new body refers to what it cannot.
+        """
+        # Imported late: who only lists what waits does not need it.
+        import uuid
+
         unknown = {field: url for field, url in entry.unknown.items() if not body.get(field)}
-        return self.outbox.change(
-            uid,
-            body=body,
-            unknown=unknown,
-            key=str(uuid.uuid4()),
-            state=QUEUED,
-            attempts=0,
-            reason="",
-        )
+        with self.outbox.transaction():
+            now = self.entry(entry.uid)
+            self._decided(now)
+            if now.body != entry.body:
+                raise UsageError(f"{entry.uid} has changed meanwhile", hint="Edit it again.")
+            edited = self.outbox.change(
+                entry.uid,
+                body=body,
+                unknown=unknown,
+                key=str(uuid.uuid4()),
+                state=QUEUED,
+                attempts=0,
+                reason="",
+                before=None,
+            )
+            self.outbox.check(edited)
+        return edited
 
-    def drop(self, uid: str) -> list[Entry]:
-        """Delete an entry and what depends on it; returns them all."""
-        dropped = [self.entry(uid), *self.outbox.dependents(uid)]
-        for entry in dropped:
-            self._decided(entry)
-        for entry in reversed(dropped):
-            self.outbox.drop(entry.uid)
-        return dropped
+    def drop(self, *uids: str) -> None:
+        """Delete entries, all or none. Raises `UsageError` if others depend on them."""
+        with self.outbox.transaction():
+            for uid in uids:
+                self._decided(self.entry(uid))
+                others = {one.uid for one in self.outbox.dependents(uid)}.difference(uids)
+                if others:
+                    raise UsageError(
+                        f"{', '.join(sorted(others))} came to depend on {uid} meanwhile",
+                        hint="Look again: medperf queue ls",
+                    )
+            for uid in uids:
+                self.outbox.drop(uid)
 
     @staticmethod
     def _decided(entry: Entry) -> None:
@@ -117,16 +168,3 @@ class Queue:
                 f"{entry.uid} may have reached the registry: its answer was lost",
                 hint="Find out with: medperf sync",
             )
-
-
-def _pair(kind: str, path: str, body: Entity) -> tuple[str, str] | None:
-    """The model and benchmark that a submission about an association names."""
-    if kind != "association":
-        return None
-    if match := PAIR.fullmatch(path):
-        return match[1], match[2]
-    named = []
-    for field in ("model_mlcube", "benchmark"):
-        value = body[field]
-        named.append(f"{{{value[REFERENCE]}}}" if isinstance(value, dict) else str(value))
-    return named[0], named[1]

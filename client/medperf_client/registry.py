@@ -5,15 +5,14 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from medperf_client.errors import NotLoggedIn, Offline, Refused, TryLater
-from medperf_client.network import reason, trouble, unreachable
+from medperf_client.errors import LOGIN_HINT, NotLoggedIn, Offline, Refused, TryLater
+from medperf_client.network import asked_to_wait, reason, trouble, unreachable
 from medperf_client.wire import checked
 
 if TYPE_CHECKING:
     import requests
 
 PAGE_SIZE = 500
-LOGIN_HINT = "Log in with: medperf auth login"
 AS_ASKED = "working offline, as asked"
 ONLINE_HINT = "Leave --offline and MEDPERF_OFFLINE away to use the network."
 AWAY_HINT = "Try again once it answers; check server_url with: medperf profile view"
@@ -134,7 +133,7 @@ def _answer(response: "requests.Response") -> Any:
         body = response.json()
     except (ValueError, RecursionError):
         body = None
-    if status >= 500 or status == 429:
+    if status >= 500 or status in (408, 425, 429):
         raise _later(response, words(body) or response.reason)
     # A server without the change log may answer with a page for people.
     if status == 404 and response.request.method == "GET":
@@ -154,13 +153,9 @@ def _answer(response: "requests.Response") -> Any:
 
 
 def _later(response: "requests.Response", said: str) -> TryLater:
-    """A busy or broken registry, with its `Retry-After` (RFC 9110, section 10.2.3) in seconds."""
-    asked = response.headers.get("Retry-After", "")
-    return TryLater(
-        f"the registry answered {response.status_code}: {said}",
-        "Try again later.",
-        float(asked) if asked.isdecimal() else None,
-    )
+    """A busy or broken registry, with what it asked for."""
+    answered = f"the registry answered {response.status_code}: {said}"
+    return TryLater(answered, "Try again later.", asked_to_wait(response))
 
 
 def words(body: object) -> str:

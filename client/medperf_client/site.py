@@ -2,29 +2,31 @@
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medperf_cache import Catalog, Storage
 from medperf_cache.locks import hold
 from medperf_cache.outbox import REJECTED, Entry, Outbox
-from medperf_client.assets import Fetcher, Progress, silent
-from medperf_client.compatibility import CompatibilityTest, Reports
 from medperf_client.config import Home, load_config
-from medperf_client.containers.library import Library
-from medperf_client.containers.platforms import Platforms
-from medperf_client.containers.runner import Limits
 from medperf_client.credentials import Credentials
-from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
-from medperf_client.outgoing import Sender
+from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
 from medperf_client.queue import Queue
-from medperf_client.registry import LOGIN_HINT, Registry
-from medperf_client.submissions import OPERATION, ContainerChecker, Submission
-from medperf_client.sync import Synced, known_member, pull, sync
 
+# Whoever lists or looks things up does not wait for what tests, fetches or sends.
+if TYPE_CHECKING:
+    from medperf_client.assets import Fetcher, Progress
+    from medperf_client.compatibility import CompatibilityTest, Reports
+    from medperf_client.containers.platforms import Platforms
+    from medperf_client.outgoing import Sender
+    from medperf_client.registry import Registry
+    from medperf_client.submissions import ContainerChecker, Submission
+    from medperf_client.sync import Synced
+
+OPERATION = "OPERATION"
 Entity = dict[str, Any]
 KINDS = {"benchmark": "benchmark", "mlcube": "container"}
 
@@ -41,13 +43,14 @@ class Site:
         home: Home | None = None,
         offline: bool = False,
         tell: Callable[[str], None] = lambda line: None,
-        progress: Progress = silent,
+        progress: "Progress | None" = None,
     ) -> None:
         self.home = home or Home.from_environment()
         self.config = load_config(self.home.config_file)
         self.profile = self.config.profile
         self.offline = offline or os.environ.get("MEDPERF_OFFLINE", "") not in ("", "0")
-        self.tell, self.progress = tell, progress
+        self.tell = tell
+        self.progress: Progress = progress or (lambda what, done, total: None)
 
     @property
     def folder(self) -> Path:
@@ -60,13 +63,15 @@ class Site:
         return Credentials(self.home.data)
 
     @cached_property
-    def registry(self) -> Registry:
+    def registry(self) -> "Registry":
         """The registry of the active profile, as the member who is logged in."""
         url = self.profile.server_url
         return self.registry_with(None if self.offline else self.credentials.token(url))
 
-    def registry_with(self, token: str | None) -> Registry:
+    def registry_with(self, token: str | None) -> "Registry":
         """The registry of the active profile, as whoever holds a token."""
+        from medperf_client.registry import Registry
+
         profile = self.profile
         return Registry(
             profile.server_url, token, profile.connect_timeout, profile.read_timeout, self.offline
@@ -83,30 +88,46 @@ class Site:
         return Storage(self.home.cache)
 
     @cached_property
-    def fetcher(self) -> Fetcher:
+    def fetcher(self) -> "Fetcher":
         """Brings files into the cache."""
+        from medperf_client.assets import Fetcher
+
         timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
         return Fetcher(self.storage, timeouts, self.offline, self.progress)
 
     @cached_property
-    def platforms(self) -> Platforms:
+    def platforms(self) -> "Platforms":
         """What runs containers."""
+        from medperf_client.containers.platforms import Platforms
+
         return Platforms(
-            self.profile.allow_process, self.storage.scratch, self.offline, self.progress
+            self.profile.allow_process,
+            self.storage.scratch,
+            self.offline,
+            self.progress,
+            self.storage.images,
         )
 
     @cached_property
-    def reports(self) -> Reports:
+    def reports(self) -> "Reports":
         """The compatibility tests that were run."""
+        from medperf_client.compatibility import Reports
+
         return Reports(self.folder / "reports")
 
     @cached_property
-    def checker(self) -> ContainerChecker:
+    def checker(self) -> "ContainerChecker":
         """Checks containers before they are submitted."""
+        from medperf_client.submissions import ContainerChecker
+
         return ContainerChecker(self.storage, self.fetcher, self.platforms.runner_for, self.tell)
 
-    def compatibility_test(self, refetch: bool = False) -> CompatibilityTest:
+    def compatibility_test(self, refetch: bool = False) -> "CompatibilityTest":
         """Runs compatibility tests; with `refetch`, images at URLs are asked for again."""
+        from medperf_client.compatibility import CompatibilityTest
+        from medperf_client.containers.library import Library
+        from medperf_client.containers.runner import Limits
+
         limits = Limits(self.profile.task_timeout, self.profile.pids_limit, self.profile.memory)
         return CompatibilityTest(
             self.storage,
@@ -125,33 +146,55 @@ class Site:
         return Queue(Outbox(self.folder / "outbox"))
 
     @cached_property
-    def sender(self) -> Sender:
+    def sender(self) -> "Sender":
         """Sends the queue."""
         return self.sender_of(self.queue.outbox)
 
-    def sender_of(self, outbox: Outbox) -> Sender:
+    def sender_of(self, outbox: Outbox) -> "Sender":
         """Sends an outbox to the registry, as this member."""
-        return Sender(outbox, self.registry, self.catalog, self._complete)
+        from medperf_client.outgoing import Sender
+
+        return Sender(outbox, self.registry, self.catalog, self._complete, self._acting)
+
+    @property
+    def _whose(self) -> int | str | None:
+        """Whose a submission is: the member's, or of who holds this token if that is unknown."""
+        if self.member is not None:
+            uid: int = self.member["id"]
+            return uid
+        known = not self.offline and self.credentials.token(self.profile.server_url)
+        return self.registry.token_digest if known else None
 
     def _complete(self, entry: Entry) -> Entity:
         return self.checker.completed(entry.body)
 
-    def submit(self, submission: Submission) -> Entry:
+    def _acting(self) -> Entity:
+        """Who sends: the member whose token it is, asked if the registry never said."""
+        from medperf_client.sync import known_member, log_in
+
+        known = known_member(self.registry, self.catalog)
+        return known or log_in(self.registry, self.catalog)
+
+    def submit(self, submission: "Submission") -> Entry:
         """Queue a submission and send it, if the registry answers; else it waits.
 
         Returns the entry, sent or not. Raises `Refused` with the registry's words if it says no:
-        then nothing stays in the queue, for who submitted is there to decide what to do.
+        then it does not stay in the queue, unless something has come to depend on it there, for
+        who submitted is there to decide what to do.
         """
-        entry = self.queue.add(submission)
+        entry = self.queue.add(submission, self._whose)
         self.sender.send(only=entry.uid)
         entry = self.queue.entry(entry.uid)
         if entry.state == REJECTED:
-            self.queue.drop(entry.uid)
+            with suppress(UsageError):
+                self.queue.drop(entry.uid)
             raise Refused(entry.reason)
         return entry
 
-    def sync(self) -> Synced:
-        """Send the queue, then learn what is new. Raises `Refused`."""
+    def sync(self) -> "Synced":
+        """Send the queue, then learn what is new."""
+        from medperf_client.sync import sync
+
         return sync(self.sender, self.registry, self.catalog)
 
     def watching(self) -> AbstractContextManager[None]:
@@ -164,25 +207,37 @@ class Site:
 
         Raises `Refused`, and `Offline` if there is no copy.
         """
-        if not self.offline and self.credentials.token(self.profile.server_url) is None:
+        if self.offline:
+            self._show_copy("working offline, as asked", "")
+            return
+        if self.credentials.token(self.profile.server_url) is None:
             raise MedPerfError(f"not logged in to {self.profile.server_url}", hint=LOGIN_HINT)
+        from medperf_client.sync import pull
+
         try:
-            pull(self.registry, self.catalog)
+            pull(self.registry, self.catalog, hurried=True)
         except Offline as error:
-            moment = self.catalog.fetched_at
-            if moment is None:
-                raise Offline(
-                    f"{error}, and there is no copy of it here yet",
-                    hint="Run the command once while the registry can be reached.",
-                ) from error
-            shown = datetime.fromisoformat(moment).astimezone()
-            why = "" if self.offline else f" ({error})"
-            self.tell(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}{why}")
+            self._show_copy(str(error), f" ({error})")
+
+    def _show_copy(self, reason: str, why: str) -> None:
+        """Say that the copy is what there is, as of when. Raises `Offline` if there is none."""
+        moment = self.catalog.fetched_at
+        if moment is None:
+            raise Offline(
+                f"{self.profile.server_url}: {reason}, and there is no copy of it here yet",
+                hint="Run the command once while the registry can be reached.",
+            )
+        shown = datetime.fromisoformat(moment).astimezone()
+        self.tell(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}{why}")
 
     @property
     def member(self) -> Entity | None:
         """The member who is logged in, if the registry ever said who that is."""
-        return self.catalog.me if self.offline else known_member(self.registry, self.catalog)
+        if self.offline:
+            return self.catalog.me
+        from medperf_client.sync import known_member
+
+        return known_member(self.registry, self.catalog)
 
     @cached_property
     def me(self) -> Entity:
@@ -193,11 +248,15 @@ class Site:
             raise Offline("the registry never said who you are", hint=LOGIN_HINT)
         return self.member
 
-    def listed(self, kind: str, mine: bool = False) -> list[Entity]:
-        """The entities of a type: the registry's, then those in the queue with UIDs such as q1."""
-        known = self.catalog.all(kind)
+    def listed(self, kind: str, mine: bool = False, limit: int = 0) -> list[Entity]:
+        """The entities of a type: the registry's, then those in the queue with UIDs such as q1.
+
+        With `mine` only this member's, with a `limit` only so many of the newest; 0 is all.
+        """
         if mine:
-            known = [entity for entity in known if entity["owner"] == self.me["id"]]
+            known = [e for e in self.catalog.all(kind) if e["owner"] == self.me["id"]][-limit:]
+        else:
+            known = self.catalog.newest(kind, limit) if limit else self.catalog.all(kind)
         return [*known, *self.queue.entities(kind)]
 
     def entity(self, kind: str, uid: int | str) -> Entity:

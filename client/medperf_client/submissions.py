@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medperf_cache import Storage
-from medperf_cache.outbox import REFERENCE
+from medperf_cache.outbox import REFERENCE, Reference
 from medperf_client.assets import Fetcher
 from medperf_client.compatibility import Report
 from medperf_client.containers.runner import Runner
@@ -16,10 +16,6 @@ from medperf_client.errors import InvalidContainer, Offline, Unsupported
 Entity = dict[str, Any]
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
 PENDING, APPROVED, REJECTED = "PENDING", "APPROVED", "REJECTED"
-
-
-# A UID of the registry, or how a payload refers to a queue entry that has none yet.
-Reference = int | dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -144,11 +140,11 @@ class ContainerChecker:
         try:
             return self._fetcher.fetch(url, given or None)
         except Offline:
-            seen = self._storage.names.get(url)
+            seen = self._fetcher.remembered(url)
             if given:
                 self._tell(f"not checked: {url} cannot be reached, its hash is taken as given")
                 return given
-            if seen is None or seen not in self._storage.blobs:
+            if seen is None:
                 raise
             self._tell(f"not checked: {url} cannot be reached, it is taken as it was last seen")
             return seen

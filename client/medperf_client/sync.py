@@ -48,16 +48,14 @@ class Synced:
 
 
 def sync(sender: Sender, registry: Registry, catalog: Catalog) -> Synced:
-    """Send the queue, then bring the catalog up to date and see what is news.
-
-    Raises `Refused` if the registry does not let this member read.
-    """
+    """Send the queue, then bring the catalog up to date and see what is news."""
     sending = sender.send()
     news = News(catalog)
     stopped = sending.stopped
     try:
         pull(registry, catalog, news)
-    except Offline as error:
+    except MedPerfError as error:
+        # What was sent has to be told, whatever comes after it.
         stopped = stopped or error
     return Synced(sending.sent, sending.rejected, stopped, news.lines)
 
@@ -66,16 +64,20 @@ def unnoticed(kind: str, before: Entity | None, after: Entity | None) -> None:
     """Notice for nobody."""
 
 
-def pull(registry: Registry, catalog: Catalog, notice: Notice = unnoticed) -> None:
+def pull(
+    registry: Registry, catalog: Catalog, notice: Notice = unnoticed, hurried: bool = False
+) -> None:
     """Make the catalog equal to what the registry shows this member; `notice` sees what changes.
 
+    With `hurried` whoever has a copy to work with does not wait for a registry that is slow.
     Each page of changes and its cursor are stored together: a pull that is cut off resumes there,
     and what of two pulls at once was stored last is what its cursor says. Raises `Offline` and
     `Refused` as the registry does; the catalog is then as of the last page.
     """
     if known_member(registry, catalog) is None:
         log_in(registry, catalog)
-    if not _pull_changes(registry, catalog, notice):
+    hurried = hurried and catalog.fetched_at is not None
+    if not _pull_changes(registry, catalog, notice, hurried):
         _pull_lists(registry, catalog, notice)
     catalog.fetched_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -112,10 +114,8 @@ def _write(registry: Registry, catalog: Catalog) -> Iterator[None]:
         yield
 
 
-def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice) -> bool:
+def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice, hurried: bool) -> bool:
     """Whether the registry has a change log; the catalog is as of its end then."""
-    # Who has a copy to work with does not wait for a registry that is slow to answer.
-    hurried = catalog.fetched_at is not None
     more = True
     while more:
         since = catalog.cursor

@@ -26,6 +26,7 @@ FIELDS: dict[str, dict[str, type]] = {
         **dict.fromkeys(("id", "model_mlcube", "benchmark"), int),
         "approval_status": str,
     },
+    "model": {"model_mlcube": int, "approval_status": str},
     "pair": {"model_mlcube": int, "benchmark": int},
     "user": {"id": int, "email": str},
     "page": {"results": list},

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-GROUPS = ("commands", "docker", "download", "registry")
+GROUPS = ("commands", "offline", "bundle", "docker", "download", "registry", "resume")
 
 
 def main() -> None:

@@ -29,12 +29,27 @@ def command(
     return run
 
 
-def compare(ours: Run, theirs: Run, rounds: int, goal: float) -> dict[str, Any]:
-    """Run both in turn after a warm-up; medians in seconds, and their ratio."""
+def nothing() -> None:
+    """No preparation."""
+
+
+def compare(
+    ours: Run,
+    theirs: Run,
+    rounds: int,
+    goal: float,
+    before_ours: Run = nothing,
+    before_theirs: Run = nothing,
+) -> dict[str, Any]:
+    """Run both in turn after a warm-up, what goes before each not timed; medians and ratio."""
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     ours(), theirs()
     for _ in range(rounds):
-        for name, run in (("ours", ours), ("theirs", theirs)):
+        for name, before, run in (
+            ("ours", before_ours, ours),
+            ("theirs", before_theirs, theirs),
+        ):
+            before()
             started = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - started)

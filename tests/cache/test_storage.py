@@ -3,14 +3,17 @@
 import os
 import stat
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from medperf_cache import Storage
 from medperf_cache.errors import InUse
+from medperf_cache.partials import Origin, Partials
 from tests.cache.content import File, build, residue
 from tests.cache.processes import run_together, start
+from tests.cache.test_images import LAYER, archive
 
 DAY = 86_400
 
@@ -48,6 +51,79 @@ def test_gc_removes_what_was_not_used_and_keeps_what_was(tmp_path: Path, storage
 
     assert {item.digest for item in removed} == {trees[0], blobs[0]}
     assert {item.digest for item in storage.items()} == {trees[1], blobs[1]}
+
+
+def test_gc_evicts_the_least_recently_used_until_it_is_small_enough(
+    tmp_path: Path, storage: Storage
+) -> None:
+    tree = storage.trees.copy(build({"a": File(b"1234567890")}, tmp_path / "folder"))
+    blobs = [storage.blobs.add([bytes([n]) * 10]) for n in range(3)]
+    for days, path in enumerate(
+        [*map(storage.blobs.path, reversed(blobs)), storage.trees.path(tree)], start=1
+    ):
+        age(path, days)
+
+    assert storage.gc(most_bytes=40) == []
+    removed = storage.gc(most_bytes=20)
+
+    # Oldest first, and no more than it takes.
+    assert [item.digest for item in removed] == [tree, blobs[0]]
+    assert {item.digest for item in storage.items()} == set(blobs[1:])
+
+
+def test_gc_by_age_and_by_size_together(storage: Storage) -> None:
+    old, older, new = (storage.blobs.add([bytes([n]) * 10]) for n in range(3))
+    age(storage.blobs.path(old), days=40)
+    age(storage.blobs.path(older), days=50)
+    assert len(storage.gc(45 * DAY, most_bytes=20)) == 1
+    assert len(storage.gc(30 * DAY, most_bytes=20)) == 1
+    assert set(storage.blobs) == {new}
+
+
+def test_gc_leaves_what_is_pinned(tmp_path: Path, storage: Storage) -> None:
+    tree = storage.trees.copy(build({"a": File(b"12345")}, tmp_path / "folder"))
+    kept, free = (storage.blobs.add([text]) for text in (b"kept", b"free"))
+    for path in (storage.trees.path(tree), storage.blobs.path(kept)):
+        age(path, days=99)
+    storage.pins.put("benchmark 1", [("tree", tree), ("blob", kept)])
+    storage.pins.put("benchmark 2", [("blob", kept)])
+
+    assert [item.digest for item in storage.gc(30 * DAY, most_bytes=0)] == [free]
+    assert {item.digest: item.pins for item in storage.items()} == {
+        tree: ("benchmark 1",),
+        kept: ("benchmark 1", "benchmark 2"),
+    }
+
+    storage.pins.remove("benchmark 1")
+    assert [item.digest for item in storage.gc(30 * DAY)] == [tree]
+
+
+def test_an_image_that_gc_took_a_part_of_is_whole_again_when_it_is_added(
+    storage: Storage,
+) -> None:
+    config = b"configuration"
+    image_id = sha256(config).hexdigest()
+    storage.images.add(image_id, [archive(config, LAYER)])
+    recipe, layer = storage.images.parts(image_id)
+    age(storage.blobs.path(layer), days=2)
+    assert [item.digest for item in storage.gc(DAY)] == [layer]
+    assert image_id not in storage.images
+    storage.images.add(image_id, [archive(config, LAYER)])
+    assert storage.images.parts(image_id) == [recipe, layer]
+
+
+def test_gc_deletes_unfinished_downloads_that_nobody_goes_on_with(storage: Storage) -> None:
+    partials = Partials(storage.root, storage.blobs)
+    with partials.hold("http://host/file") as partial:
+        partial.begin(Origin("http://host/file", '"tag"', 10, "text/plain"))
+        partial.append(b"12345")
+    storage.gc(DAY)
+    storage.gc(most_bytes=0)
+    with partials.hold("http://host/file") as partial:
+        assert partial.size == 5
+    storage.gc(0)
+    with partials.hold("http://host/file") as partial:
+        assert partial.size == 0
 
 
 def test_gc_forgets_the_steps_whose_results_are_gone(tmp_path: Path, storage: Storage) -> None:

@@ -37,6 +37,11 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path / "cache")
 
 
+def hurried(storage: Storage) -> Fetcher:
+    """A fetcher that tries again without waiting."""
+    return Fetcher(storage, first_wait_seconds=0)
+
+
 @pytest.mark.parametrize(
     ("path", "reply"),
     [
@@ -114,17 +119,21 @@ FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {
 def test_a_failed_download_says_why_and_leaves_nothing(storage: Storage, name: str) -> None:
     reply, expected, said = FAILURES[name]
     with bad_host(lambda _: reply) as host, pytest.raises(expected) as caught:
-        Fetcher(storage).fetch(f"{host.url}/weights")
+        hurried(storage).fetch(f"{host.url}/weights")
     assert said in str(caught.value) and host.url in str(caught.value) and caught.value.hint
     assert list(storage.items()) == [] and list(storage.verify()) == []
 
 
-def test_a_wrong_hash_names_both_and_keeps_nothing(storage: Storage) -> None:
+def test_a_wrong_hash_names_both_and_keeps_what_came_apart(storage: Storage) -> None:
     with bad_host(lambda _: answer("200 OK", CONTENT)) as host:
         with pytest.raises(WrongHash) as caught:
             Fetcher(storage).fetch(f"{host.url}/weights", "0" * 64)
         assert "0" * 64 in str(caught.value) and DIGEST in str(caught.value)
-        assert list(storage.items()) == []
+        assert len(host.requests) == 1
+        assert Fetcher(storage).remembered(f"{host.url}/weights") is None
+    rejected = storage.root / "rejected" / DIGEST
+    assert str(rejected) in str(caught.value) and rejected.read_bytes() == CONTENT
+    assert list(storage.items()) == [] and DIGEST not in storage.blobs
 
 
 def test_what_is_here_is_not_asked_for_again(storage: Storage) -> None:
@@ -178,7 +187,7 @@ def test_a_disk_that_is_full_is_an_error_that_leaves_nothing(
         )
     assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
     assert "File too large" in done.stderr and "set MEDPERF_HOME" in done.stderr
-    assert list((home / "cache" / "incoming").iterdir()) == []
+    assert list((home / "cache" / "partials").iterdir()) == []
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import pytest
 
+from medperf_cache import Storage
 from medperf_client.containers import owner
 from medperf_client.containers.archive import archive_image_id
 from medperf_client.containers.docker import DockerRunner
@@ -147,31 +148,41 @@ def test_offline_nothing_is_pulled(
     assert not _has(engine, small_image)
 
 
-def test_a_pruned_image_comes_back_from_its_saved_copy_and_runs(
+def test_a_pruned_image_comes_back_from_its_copy_and_runs(
     any_engine: "DockerClient", model_image: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     spec = image(f"localhost/medperf-test/away:{uuid4().hex}")
-    runner, copy = sandbox.runner, tmp_path / "image.tar"
-    with copy.open("wb") as file:
-        file.writelines(runner.save(model_image))
+    copies = Storage(tmp_path / "cache").images
+    runner = DockerRunner(copies=copies)
+    runner.keep(spec, model_image)
     _forget(any_engine, model_image)
-    assert runner.image_id(spec, copy) == model_image
-    assert runner.provide(spec, copy, expected=model_image) == model_image
-    assert runner.image_id(spec) == model_image
+    assert runner.image_id(spec) == runner.image_id(spec, expected=model_image) == model_image
+    assert runner.provide(spec, expected=model_image) == model_image
+    assert DockerRunner().image_id(spec) == model_image
     sandbox.image_id = model_image
     assert len(sandbox.run("print(open('/weights').read())")) == 32
 
 
-def test_a_saved_copy_of_another_image_is_refused(
+def test_an_image_comes_back_by_the_name_it_was_kept_under(
+    engine: "DockerClient", small_image: str, tmp_path: Path
+) -> None:
+    spec = image(f"localhost/medperf-test/away:{uuid4().hex}")
+    runner = DockerRunner(copies=Storage(tmp_path / "cache").images)
+    runner.keep(spec, small_image)
+    _forget(engine, small_image)
+    assert runner.provide(spec) == small_image
+
+
+def test_the_copy_of_another_image_is_not_used(
     engine: "DockerClient", small_image: str, python_image: str, tmp_path: Path
 ) -> None:
-    copy, runner = tmp_path / "image.tar", DockerRunner()
-    with copy.open("wb") as file:
-        file.writelines(runner.save(python_image))
+    spec = image("localhost/medperf-test/away:1")
+    runner = DockerRunner(offline=True, copies=Storage(tmp_path / "cache").images)
+    runner.keep(spec, python_image)
     _forget(engine, small_image)
-    with pytest.raises(WrongHash, match=f"{python_image}.*{small_image}"):
-        runner.provide(image("localhost/medperf-test/away:1"), copy, expected=small_image)
-    assert runner.image_id(image("localhost/medperf-test/away:1")) is None
+    assert runner.image_id(spec, expected=small_image) is None
+    with pytest.raises(Offline):
+        runner.provide(spec, expected=small_image)
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])

@@ -24,12 +24,23 @@ class ImageRegistry:
         program = shutil.which("docker-registry")
         require("docker", program is not None, "docker-registry is not installed")
         self.address = f"127.0.0.1:{free_port()}"
-        self._log = folder / "registry.log"
+        self._folder, self._log = folder, folder / "registry.log"
         self._command = [str(program), "serve", str(folder / "registry.yml")]
-        storage = {"filesystem": {"rootdirectory": str(folder / "images")}}
-        settings = {"version": "0.1", "storage": storage, "http": {"addr": self.address}}
+        self._configure()
+
+    def _configure(self, **more: object) -> None:
+        storage = {"filesystem": {"rootdirectory": str(self._folder / "images")}}
+        settings = {"version": "0.1", "storage": storage, "http": {"addr": self.address}, **more}
         # JSON is YAML.
-        (folder / "registry.yml").write_text(json.dumps(settings))
+        (self._folder / "registry.yml").write_text(json.dumps(settings))
+
+    def make_private(self, htpasswd: str) -> None:
+        """Serve from now on only those whom a line of an htpasswd file (bcrypt) lets in."""
+        self.stop()
+        path = self._folder / "htpasswd"
+        path.write_text(f"{htpasswd}\n")
+        self._configure(auth={"htpasswd": {"realm": "tests", "path": str(path)}})
+        self.start()
 
     def start(self) -> None:
         """Serve; returns when it listens."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "test": "Test a container's compatibility with a benchmark.",
     "queue": "See what waits to be sent, and mend what was refused.",
     "sync": "Send the queue, then learn what is new.",
+    "bundle": "Carry cache, catalog and queue in a file, where no network leads.",
     "storage": "Look after the local cache.",
     "completion": "Complete commands in your shell.",
 }

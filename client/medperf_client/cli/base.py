@@ -166,6 +166,26 @@ online_option = click.option(
 mine_option = click.option("--mine", is_flag=True, help="Only what you own.")
 
 
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(0),
+    help="Only so many of the newest; 0 for all.  [default: 50, with --json all]",
+)
+SHOWN = 50
+
+
+def shown(kind: str, as_json: bool, limit: int | None, mine: bool = False) -> list[dict[str, Any]]:
+    """The entities of a type that a list shows; says so if there are more."""
+    here = site()
+    here.freshen()
+    limit = (0 if as_json else SHOWN) if limit is None else limit
+    entities = here.listed(kind, mine, limit)
+    total = here.catalog.count(kind)
+    if limit and not mine and total > limit:
+        click.echo(f"the newest {limit} of {total}; --limit 0 shows all", err=True)
+    return entities
+
+
 def example(*lines: str) -> Callable[[Function], Function]:
     """Put an example below a command's description."""
 

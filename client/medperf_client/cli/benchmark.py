@@ -1,6 +1,7 @@
-"""`medperf benchmark`: see benchmarks, and submit one."""
+"""`medperf benchmark`: see benchmarks, bring one along, and submit one."""
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,12 +14,25 @@ from medperf_client.cli.base import (
     display,
     example,
     json_option,
+    limit_option,
     mine_option,
     online_option,
+    shown,
     site,
     yes_option,
 )
-from medperf_client.cli.text import print_entity, print_json, print_table, state_of
+from medperf_client.cli.text import (
+    human_size,
+    plain,
+    print_entity,
+    print_json,
+    print_table,
+    state_of,
+)
+from medperf_client.errors import FAILED, UsageError
+
+if TYPE_CHECKING:
+    from medperf_client.provisions import Part, Provisions
 
 CONTAINERS = (
     "data_preparation_container",
@@ -29,18 +43,17 @@ CONTAINERS = (
 
 @click.group(cls=Group)
 def group() -> None:
-    """See benchmarks, and submit one."""
+    """See benchmarks, bring one along, and submit one."""
 
 
 @group.command()
 @mine_option
+@limit_option
 @json_option
 @example("medperf benchmark ls", "medperf benchmark ls --mine --json")
-def ls(mine: bool, as_json: bool) -> None:
+def ls(mine: bool, limit: int | None, as_json: bool) -> None:
     """List the benchmarks of the registry."""
-    here = site()
-    here.freshen()
-    benchmarks = here.listed("benchmark", mine)
+    benchmarks = shown("benchmark", as_json, limit, mine)
     if as_json:
         print_json(benchmarks)
         return
@@ -63,6 +76,112 @@ def view(uid: int | str, as_json: bool) -> None:
     here.freshen()
     benchmark = here.entity("benchmark", uid)
     (print_json if as_json else print_entity)(benchmark)
+
+
+@group.command()
+@click.argument("uid", type=Uid())
+@click.option(
+    "--models",
+    type=click.Choice(["all", "approved", "none"]),
+    default="approved",
+    show_default=True,
+    help="Which of its models to bring too; all: also those that wait for a decision.",
+)
+@json_option
+@example("medperf benchmark fetch 1", "medperf benchmark fetch 1 --models none")
+def fetch(uid: int | str, models: str, as_json: bool) -> None:
+    """Bring along all that a benchmark needs to run with no network.
+
+    That is its demo data and its containers, with their files and copies of their images. What is
+    here already is not fetched again. It stays until `medperf storage unpin`. Exit code 1 if
+    something could not be had; the rest is here all the same.
+    """
+    from medperf_client.provisions import pin_name
+
+    here = site()
+    here.freshen()
+    provisions, benchmark = _provisions(uid)
+    unknown = "" if models == "none" else provisions.learn_models(benchmark, here.registry)
+    chosen = [] if models == "none" else provisions.models(benchmark, waiting=models == "all")
+    pin = pin_name(benchmark["id"], here.profile.server_url)
+    parts = provisions.bring(benchmark, chosen, pin)
+    display().close()
+    if unknown:
+        here.tell(f"Only your own models are known here: {unknown}")
+    _print_parts(benchmark, parts, provisions.size_bytes(parts), as_json)
+    missing = [part for part in parts if part.missing]
+    for part in missing:
+        here.tell(f"{part.name} of {part.owner} cannot be had: {part.missing}")
+    if missing:
+        sys.exit(FAILED)
+
+
+@group.command()
+@click.argument("uid", type=Uid())
+@json_option
+@example("medperf benchmark status 1")
+def status(uid: int | str, as_json: bool) -> None:
+    """Tell whether a test on a benchmark can run here with no network, now.
+
+    Opens no connection but to the local container engine. Exit code 1 if something is missing
+    that every test needs.
+    """
+    provisions, benchmark = _provisions(uid)
+    parts = provisions.look(benchmark, provisions.models(benchmark))
+    _print_parts(benchmark, parts, provisions.size_bytes(parts), as_json)
+    if not _ready(parts):
+        sys.exit(FAILED)
+
+
+def _provisions(uid: int | str) -> "tuple[Provisions, dict[str, Any]]":
+    """What knows about provisions, and the benchmark they are for."""
+    from medperf_client.provisions import Provisions
+
+    here = site()
+    real = here.queue.real_uid(uid)
+    if isinstance(real, str):
+        raise UsageError(f"benchmark {real} is not in the registry yet", "See: medperf queue ls")
+    provisions = Provisions(here.storage, here.catalog, here.fetcher, here.platforms.runner_for)
+    return provisions, provisions.benchmark(real)
+
+
+def _ready(parts: "list[Part]") -> bool:
+    return not any(part.missing for part in parts if part.required)
+
+
+def _print_parts(
+    benchmark: dict[str, Any], parts: "list[Part]", size_bytes: int, as_json: bool
+) -> None:
+    if as_json:
+        print_json(
+            {
+                "benchmark": benchmark["id"],
+                "ready": _ready(parts),
+                "bytes": size_bytes,
+                "parts": [part.record() for part in parts],
+            }
+        )
+        return
+    print_table(
+        ("OF", "PART", "SIZE", "STATE"),
+        [
+            (
+                part.owner,
+                part.name,
+                human_size(part.size_bytes) if part.contents else None,
+                f"missing: {part.missing}" if part.missing else "ready",
+            )
+            for part in parts
+        ],
+    )
+    ready = sum(not part.missing for part in parts)
+    verdict = "can run offline" if _ready(parts) else "cannot run offline"
+    click.echo(
+        plain(
+            f"A test on benchmark {benchmark['id']} ({benchmark['name']}) {verdict}: "
+            f"{ready} of {len(parts)} parts ready, {human_size(size_bytes)} in the cache."
+        )
+    )
 
 
 @group.command()

@@ -13,8 +13,10 @@ from medperf_client.cli.base import (
     deliver,
     example,
     json_option,
+    limit_option,
     mine_option,
     online_option,
+    shown,
     site,
     yes_option,
 )
@@ -29,13 +31,12 @@ def group() -> None:
 
 @group.command()
 @mine_option
+@limit_option
 @json_option
 @example("medperf container ls --mine")
-def ls(mine: bool, as_json: bool) -> None:
+def ls(mine: bool, limit: int | None, as_json: bool) -> None:
     """List the containers of the registry."""
-    here = site()
-    here.freshen()
-    containers = here.listed("mlcube", mine)
+    containers = shown("mlcube", as_json, limit, mine)
     if as_json:
         print_json(containers)
         return

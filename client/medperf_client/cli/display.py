@@ -2,6 +2,7 @@
 
 import sys
 import time
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,8 @@ class Display:
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
+        # Several transfers go on at once.
+        self._one = Lock()
 
     def close(self) -> None:
         """Clear what is live on the terminal."""
@@ -36,7 +39,11 @@ class Display:
             self._tasks.clear()
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """A transfer of `done` bytes out of `total` (None: unknown)."""
+        """A transfer of `done` bytes out of `total` (None: unknown). Any thread may call it."""
+        with self._one:
+            self._show(what, done, total)
+
+    def _show(self, what: str, done: int, total: int | None) -> None:
         begun = self._started.setdefault(what, time.monotonic())
         if self._live:
             bars = self._rich()

@@ -1,6 +1,7 @@
 """`medperf queue`: what waits to be sent."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,7 +70,7 @@ def view(uid: str, as_json: bool) -> None:
 @click.argument("uid")
 @example("medperf queue retry q1")
 def retry(uid: str) -> None:
-    """Let a refused entry be sent again, as it is."""
+    """Let a refused entry, or one queued under another login, be sent again as it is."""
     site().queue.retry(uid)
     click.echo(f"{uid} is queued. Send it with: medperf sync")
 
@@ -82,11 +83,11 @@ def drop(uid: str, yes: bool) -> None:
     """Delete an entry, and what depends on it."""
     queue = site().queue
     queue.entry(uid)
-    dependents = ", ".join(entry.uid for entry in queue.outbox.dependents(uid))
-    also = f" and what depends on it ({dependents})" if dependents else ""
+    dependents = [entry.uid for entry in queue.outbox.dependents(uid)]
+    also = f" and what depends on it ({', '.join(dependents)})" if dependents else ""
     confirm(f"Delete {uid}{also}?", yes)
-    dropped = queue.drop(uid)
-    click.echo(f"Deleted {', '.join(entry.uid for entry in dropped)}.")
+    queue.drop(uid, *dependents)
+    click.echo(f"Deleted {', '.join([uid, *dependents])}.")
 
 
 @group.command()
@@ -96,12 +97,12 @@ def drop(uid: str, yes: bool) -> None:
 def edit(uid: str, changes: tuple[str, ...]) -> None:
     """Change what an entry says, in your editor or by --set, and queue it again."""
     queue = site().queue
-    body = queue.entry(uid).body
-    edited = _with(body, changes) if changes else _in_editor(body)
-    if edited == body:
+    entry = queue.entry(uid)
+    edited = _with(entry.body, changes) if changes else _in_editor(entry.body)
+    if edited == entry.body:
         click.echo("Nothing was changed.")
         return
-    queue.edit(uid, edited)
+    queue.edit(entry, edited)
     click.echo(plain(f"{uid} is queued with its changes. Send it with: medperf sync"))
 
 
@@ -128,3 +129,14 @@ def _in_editor(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(edited, dict):
         raise UsageError("what you saved is not a JSON object")
     return edited
+
+
+@group.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@example("medperf queue export usb/queue.bundle")
+def export(file: Path) -> None:
+    """Write the queue to a file, for `medperf sync --bundle` where there is a network."""
+    from medperf_client.bundles import export_bundle
+
+    export_bundle(site(), file, queue=True)
+    click.echo(plain(f"Wrote {file}. Send it where there is a network: medperf sync --bundle FILE"))

@@ -1,14 +1,32 @@
 """`medperf storage`: what the local cache holds."""
 
+import re
 import sys
 import time
+from typing import Any
 
 import click
 
-from medperf_client.cli.base import Group, example, json_option, site
+from medperf_client.cli.base import Group, Uid, example, json_option, site
 from medperf_client.cli.text import human_size, print_json, print_table
+from medperf_client.errors import UsageError
 
 DAY_SECONDS = 86400
+UNUSED_DAYS = 30.0
+UNITS = ("", "k", "m", "g", "t")
+
+
+class Size(click.ParamType):
+    """A number of bytes with a unit, decimal (GB) or binary (GiB)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes."""
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([kmgt]?)(i?)b?", str(value).lower())
+        if match is None:
+            self.fail(f"{value!r} is no size: it is a number of bytes, 500MB, 20GiB", param, ctx)
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** UNITS.index(match[2]))
 
 
 @click.group(cls=Group)
@@ -30,20 +48,27 @@ def ls(as_json: bool) -> None:
                 "folder": str(storage.root),
                 "bytes": total,
                 "items": [
-                    {"kind": i.kind, "sha256": i.digest, "bytes": i.size_bytes, "used": i.used}
-                    for i in items
+                    {
+                        "kind": item.kind,
+                        "sha256": item.digest,
+                        "bytes": item.size_bytes,
+                        "used": item.used,
+                        "pins": item.pins,
+                    }
+                    for item in items
                 ],
             }
         )
         return
     print_table(
-        ("KIND", "SHA256", "SIZE", "LAST USED"),
+        ("KIND", "SHA256", "SIZE", "LAST USED", "PINNED FOR"),
         [
             (
                 item.kind,
                 item.digest,
                 human_size(item.size_bytes),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used)),
+                ", ".join(item.pins),
             )
             for item in items
         ],
@@ -79,20 +104,46 @@ def verify(remove: bool, as_json: bool) -> None:
 @click.option(
     "--unused-days",
     type=click.FloatRange(0),
-    default=30,
-    show_default=True,
-    help="Remove what no command used for so many days; 0 empties the cache.",
+    help="Remove what no command used for so many days; 0 empties the cache.  "
+    f"[default: {UNUSED_DAYS:.0f}, but not with --max-size]",
+)
+@click.option(
+    "--max-size",
+    type=Size(),
+    help="Remove what was not used for longest, until the cache is no larger, such as 20GB.",
 )
 @json_option
-@example("medperf storage gc", "medperf storage gc --unused-days 0")
-def gc(unused_days: float, as_json: bool) -> None:
+@example("medperf storage gc", "medperf storage gc --max-size 20GB")
+def gc(unused_days: float | None, max_size: int | None, as_json: bool) -> None:
     """Remove what was not used for long, and what interrupted commands left.
 
-    Reports, profiles and the catalog stay. What is removed is fetched again when needed.
+    What `medperf benchmark fetch` brought stays; so do the queue, reports, profiles and the
+    catalog. What is removed is fetched again when needed.
     """
-    removed = site().storage.gc(unused_days * DAY_SECONDS)
+    if unused_days is None and max_size is None:
+        unused_days = UNUSED_DAYS
+    storage = site().storage
+    unused = None if unused_days is None else unused_days * DAY_SECONDS
+    removed = storage.gc(unused, max_size)
     freed = sum(item.size_bytes for item in removed)
     if as_json:
         print_json({"removed": [item.digest for item in removed], "bytes": freed})
-    else:
-        click.echo(f"Removed {len(removed)} items, {human_size(freed)}.")
+        return
+    click.echo(f"Removed {len(removed)} items, {human_size(freed)}.")
+    left = 0 if max_size is None else sum(item.size_bytes for item in storage.items())
+    if max_size is not None and left > max_size:
+        click.echo(f"{human_size(left)} are left, all pinned. See: medperf storage ls", err=True)
+
+
+@group.command()
+@click.argument("benchmark", type=Uid())
+@example("medperf storage unpin 1")
+def unpin(benchmark: int | str) -> None:
+    """Let `gc` remove what `medperf benchmark fetch` brought for a benchmark."""
+    from medperf_client.provisions import pin_name
+
+    here = site()
+    uid = here.queue.real_uid(benchmark)
+    if isinstance(uid, str) or not here.storage.pins.remove(pin_name(uid, here.profile.server_url)):
+        raise UsageError(f"nothing is pinned for benchmark {uid}", "See: medperf storage ls")
+    click.echo(f"What benchmark {uid} needs may now be removed by: medperf storage gc")

@@ -2,13 +2,14 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from medperf_client.cli.base import Command, example, json_option, site
 from medperf_client.cli.text import plain, print_json, print_table
-from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline
+from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_client.site import Synced
@@ -23,24 +24,45 @@ if TYPE_CHECKING:  # Its help needs none of it.
     show_default=True,
     help="Seconds between two looks of --watch.",
 )
+@click.option(
+    "--bundle",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Send the queue that a bundle carries, and write FILE.receipt to bring back.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; open no connection.")
 @click.option(
     "--require-online", is_flag=True, help="Exit with 3 if the registry is away; nothing is lost."
 )
 @json_option
-@example("medperf sync", "medperf sync --watch --interval 300")
-def group(watch: bool, interval: float, dry_run: bool, require_online: bool, as_json: bool) -> None:
+@example(
+    "medperf sync",
+    "medperf sync --watch --interval 300",
+    "medperf sync --bundle usb/site.bundle",
+)
+def group(
+    watch: bool,
+    interval: float,
+    bundle: Path | None,
+    dry_run: bool,
+    require_online: bool,
+    as_json: bool,
+) -> None:
     """Send what waits in the queue, then learn what is new in the registry.
 
     What the registry refuses stays in the queue with its reason, and so does what depends on it;
     see `medperf queue`. Exit code 1 says that something was refused.
     """
+    if sum((watch, dry_run, bundle is not None)) > 1:
+        raise UsageError("--watch, --bundle and --dry-run are given one at a time")
     if dry_run:
         _show_waiting(as_json)
         return
     if watch:
         _watch(interval, as_json)
         return
+    if bundle is not None:
+        sys.exit(_send(bundle, require_online, as_json))
     sys.exit(_once(require_online, as_json))
 
 
@@ -54,6 +76,24 @@ def _once(require_online: bool, as_json: bool) -> int:
         waiting = len(here.queue.waiting())
         if not (done.sent or done.rejected or done.news or done.stopped):
             click.echo("Nothing is new." if not waiting else f"Nothing is new; {waiting} wait.")
+    return _code(done, require_online)
+
+
+def _send(file: Path, require_online: bool, as_json: bool) -> int:
+    from medperf_client.bundles import send_bundle
+    from medperf_client.sync import Synced
+
+    sending = send_bundle(site(), file)
+    done = Synced(sending.sent, sending.rejected, sending.stopped, [])
+    if as_json:
+        print_json(done.record())
+    else:
+        _show(done)
+        click.echo(plain(f"Wrote {file}.receipt: bring it back, and import it there."))
+    return _code(done, require_online)
+
+
+def _code(done: "Synced", require_online: bool) -> int:
     if done.stopped is not None and not isinstance(done.stopped, Offline):
         raise done.stopped
     if done.rejected:

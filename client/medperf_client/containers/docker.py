@@ -2,13 +2,14 @@
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from medperf_cache.images import ImageStore
 from medperf_client.containers import engine, owner
 from medperf_client.containers.archive import archive_image_id
 from medperf_client.containers.runner import Job, Runner
@@ -43,28 +44,43 @@ class DockerRunner(Runner):
 
     The engine is the one the Docker SDK finds: DOCKER_HOST, the current context, or the default
     socket. `progress` is told of downloads: what, bytes so far, bytes in all if known. With
-    `offline` nothing is pulled.
+    `offline` nothing is pulled. `copies` are those that `keep` makes; an image that the engine
+    has lost comes back from there.
     """
 
     name = "docker"
     kinds = (DOCKER_IMAGE, DOCKER_ARCHIVE)
 
-    def __init__(self, progress: Progress | None = None, offline: bool = False) -> None:
-        self._progress, self._offline = progress, offline
+    def __init__(
+        self,
+        progress: Progress | None = None,
+        offline: bool = False,
+        copies: ImageStore | None = None,
+    ) -> None:
+        self._progress, self._offline, self._copies = progress, offline, copies
 
-    def image_id(self, spec: ContainerSpec, archive: Path | None = None) -> str | None:
-        """See `Runner`. An image the engine has lost counts as here if `archive` holds it."""
+    def ready(self, spec: ContainerSpec) -> None:
+        """See `Runner`."""
+        super().ready(spec)
+        with _engine_trouble("the container engine cannot be used", Unsupported):
+            self._api.ping()
+
+    def image_id(
+        self, spec: ContainerSpec, archive: Path | None = None, expected: str | None = None
+    ) -> str | None:
+        """See `Runner`. An image the engine has lost counts as here if there is a copy of it."""
         self.check(spec)
-        found = self._id(spec.image) if spec.kind == DOCKER_IMAGE else None
-        return found or (archive_image_id(archive) if archive else None)
+        if spec.kind == DOCKER_ARCHIVE:
+            return archive_image_id(archive) if archive else None
+        return self._present(spec, expected) or self._copied(spec, expected)
 
     def provide(
         self, spec: ContainerSpec, archive: Path | None = None, expected: str | None = None
     ) -> str:
-        """See `Runner`. `archive` may also be a copy that `save` made of a `DockerImage`."""
+        """See `Runner`."""
         self.check(spec)
         if spec.kind == DOCKER_IMAGE:
-            found = self._provide_image(spec, archive, expected)
+            found = self._provide_image(spec, expected)
         elif archive is not None:
             found = self.load(archive)
         else:
@@ -76,20 +92,49 @@ class DockerRunner(Runner):
             )
         return found
 
-    def _provide_image(
-        self, spec: ContainerSpec, archive: Path | None, expected: str | None
-    ) -> str:
-        present = self._id(f"sha256:{expected}" if expected else spec.image)
+    def _provide_image(self, spec: ContainerSpec, expected: str | None) -> str:
+        present = self._present(spec, expected)
         if present:
             return present
-        if archive is None:
+        copied = self._copied(spec, expected)
+        if copied is None:
             return self._pull(spec)
-        loaded = self.load(archive)
-        # A copy saved by ID has no name, and the next image_id() asks by name.
-        right = expected in (None, loaded)
-        if right and "@" not in spec.image and self._id(spec.image) is None:
-            self._name(loaded, spec.image)
-        return loaded
+        assert self._copies is not None
+        try:
+            self._load(self._copies.read(copied), copied, f"the copy of {spec.image}")
+        except MedPerfError as error:
+            error.hint = "If it is damaged, remove it with: medperf storage verify --remove"
+            raise
+        # A copy has no name, and the next image_id() asks by name.
+        if "@" not in spec.image and self._id(spec.image) is None:
+            self._name(copied, spec.image)
+        return copied
+
+    def keep(self, spec: ContainerSpec, image_id: str) -> None:
+        """See `Runner`. Writes as many bytes as the image has, but shares layers with others."""
+        if spec.kind != DOCKER_IMAGE or self._copies is None:
+            return
+        if image_id not in self._copies:
+            self._copies.add(image_id, self._counted(f"copy of {spec.image}", self.save(image_id)))
+        self._copies.name(spec.image, image_id)
+
+    def _present(self, spec: ContainerSpec, expected: str | None) -> str | None:
+        return self._id(f"sha256:{expected}" if expected else spec.image)
+
+    def _copied(self, spec: ContainerSpec, expected: str | None) -> str | None:
+        """The ID of the image if there is a copy of it, the expected one or the one of its name."""
+        if self._copies is None:
+            return None
+        wanted = expected or self._copies.named(spec.image)
+        return wanted if wanted is not None and wanted in self._copies else None
+
+    def _counted(self, what: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        done = 0
+        for chunk in chunks:
+            done += len(chunk)
+            self._tell(what, done, None)
+            yield chunk
+        self._tell(what, done, done)
 
     def _name(self, image_id: str, reference: str) -> None:
         from docker.utils import parse_repository_tag
@@ -111,13 +156,17 @@ class DockerRunner(Runner):
         """
         image_id = archive_image_id(path)
         if self._id(f"sha256:{image_id}") is None:
-            with _engine_trouble(f"{path} cannot be loaded"), open(path, "rb") as content:
-                for event in self._api.load_image(content):
-                    if "error" in event:
-                        raise InvalidContainer(f"{path} cannot be loaded: {event['error']}")
-            if self._id(f"sha256:{image_id}") is None:
-                raise WrongHash(f"the engine loaded {path}, but not as image {image_id}")
+            with open(path, "rb") as content:
+                self._load(content, image_id, str(path))
         return image_id
+
+    def _load(self, content: Iterable[bytes], image_id: str, source: str) -> None:
+        with _engine_trouble(f"{source} cannot be loaded"):
+            for event in self._api.load_image(content):
+                if "error" in event:
+                    raise InvalidContainer(f"{source} cannot be loaded: {event['error']}")
+        if self._id(f"sha256:{image_id}") is None:
+            raise WrongHash(f"the engine loaded {source}, but not as image {image_id}")
 
     def run(self, job: Job) -> None:
         """See `Runner`. The container gets no more than the job names; see `_isolation`."""
@@ -234,10 +283,13 @@ class DockerRunner(Runner):
         return f"{os.getuid()}:{os.getgid()}"
 
     def _show(self, image: str, event: dict[str, Any]) -> None:
-        if self._progress and event.get("status") == "Downloading":
+        if event.get("status") == "Downloading":
             detail = event["progressDetail"]
-            what = f"{image} {event['id']}"
-            self._progress(what, detail.get("current", 0), detail.get("total"))
+            self._tell(f"{image} {event['id']}", detail.get("current", 0), detail.get("total"))
+
+    def _tell(self, what: str, done: int, total: int | None) -> None:
+        if self._progress:
+            self._progress(what, done, total)
 
 
 def _isolation(job: Job) -> dict[str, Any]:

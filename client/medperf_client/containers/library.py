@@ -49,6 +49,11 @@ class Container:
         return {name: given for name, given in own.items() if given is not None}
 
 
+def pinned(entity: Entity) -> str:
+    """What pins the image of a container of the registry: its ID, or its archive's SHA-256."""
+    return str(entity["image_tarball_hash"] or entity["image_hash"])
+
+
 class Library:
     """Containers of one site: registered ones, and those on this disk.
 
@@ -64,8 +69,7 @@ class Library:
         Raises `Offline`, `WrongHash`, and `InvalidContainer` if its configuration is wrong.
         """
         blobs, trees = self._storage.blobs, self._storage.trees
-        config = self._fetcher.fetch(entity["git_mlcube_url"], entity["mlcube_hash"])
-        spec = parse(blobs.path(config).read_bytes(), entity["git_mlcube_url"])
+        spec = self.spec(entity)
         parameters = additional = None
         if entity["git_parameters_url"]:
             digest = self._fetcher.fetch(entity["git_parameters_url"], entity["parameters_hash"])
@@ -75,16 +79,24 @@ class Library:
                 entity["additional_files_tarball_url"], entity["additional_files_tarball_hash"]
             )
             additional = Input(trees.path(digest), digest)
-        pinned = entity["image_tarball_hash"] or entity["image_hash"]
         return Container(
             name=f"container {entity['id']} ({entity['name']})",
             uid=entity["id"],
             spec=spec,
             parameters=parameters,
             additional_files=additional,
-            expected_image=pinned if spec.kind == DOCKER_IMAGE else None,
-            archive=self._archive(spec, entity["image_tarball_url"] or spec.image, pinned),
+            expected_image=pinned(entity) if spec.kind == DOCKER_IMAGE else None,
+            archive=self.archive(spec, entity),
         )
+
+    def spec(self, entity: Entity) -> ContainerSpec:
+        """What the configuration of a container of the registry says; fetched if need be."""
+        config = self._fetcher.fetch(entity["git_mlcube_url"], entity["mlcube_hash"])
+        return parse(self._storage.blobs.path(config).read_bytes(), entity["git_mlcube_url"])
+
+    def archive(self, spec: ContainerSpec, entity: Entity) -> Path | None:
+        """The image of a container of the registry if it is a file, else None."""
+        return self._archive(spec, entity["image_tarball_url"] or spec.image, pinned(entity))
 
     def local(self, config: Path) -> Container:
         """A container on this disk: its configuration, and `workspace/` beside it."""

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from medperf_cache.images import ImageStore
 from medperf_client.assets import Progress, silent
 from medperf_client.containers.docker import DockerRunner
 from medperf_client.containers.process import ProcessRunner, Scratch
@@ -12,7 +13,8 @@ from medperf_client.containers.spec import PROCESS, ContainerSpec
 class Platforms:
     """The runners of one site, made when first needed.
 
-    `scratch` makes private folders; with `offline` nothing is pulled; `progress` is told of pulls.
+    `scratch` makes private folders; with `offline` nothing is pulled; `progress` is told of pulls;
+    `copies` are those of images.
     """
 
     def __init__(
@@ -21,13 +23,14 @@ class Platforms:
         scratch: Scratch,
         offline: bool = False,
         progress: Progress = silent,
+        copies: ImageStore | None = None,
     ) -> None:
         self._allow_process, self._scratch = allow_process, scratch
-        self._offline, self._progress = offline, progress
+        self._offline, self._progress, self._copies = offline, progress, copies
 
     @cached_property
     def _docker(self) -> Runner:
-        return DockerRunner(progress=self._progress, offline=self._offline)
+        return DockerRunner(self._progress, self._offline, self._copies)
 
     @cached_property
     def _process(self) -> Runner:

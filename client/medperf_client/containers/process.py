@@ -45,7 +45,19 @@ class ProcessRunner(Runner):
         self._allowed, self._scratch = allowed, scratch
         self._folders: dict[str, Path] = {}
 
-    def image_id(self, spec: ContainerSpec, archive: Path | None = None) -> str | None:
+    def ready(self, spec: ContainerSpec) -> None:
+        """See `Runner`."""
+        super().ready(spec)
+        if not self._allowed:
+            raise Unsupported(
+                f"{spec.source} is a {PROCESS} container, which this profile does not allow",
+                hint="It would run unisolated. If you trust its code, set allow_process: true in "
+                "the profile.",
+            )
+
+    def image_id(
+        self, spec: ContainerSpec, archive: Path | None = None, expected: str | None = None
+    ) -> str | None:
         """See `Runner`."""
         self.check(spec)
         return archive.name if archive else None
@@ -54,19 +66,16 @@ class ProcessRunner(Runner):
         self, spec: ContainerSpec, archive: Path | None = None, expected: str | None = None
     ) -> str:
         """See `Runner`."""
-        self.check(spec)
-        if not self._allowed:
-            raise Unsupported(
-                f"{spec.source} is a {PROCESS} container, which this profile does not allow",
-                hint="It would run unisolated. If you trust its code, set allow_process: true in "
-                "the profile.",
-            )
+        self.ready(spec)
         if archive is None:
             raise InvalidContainer(f"{spec.source}: the code {spec.image} is not at hand")
         if expected and archive.name != expected:
             raise WrongHash(f"{spec.image} is code {archive.name}, but {expected} is registered")
         self._folders[archive.name] = archive
         return archive.name
+
+    def keep(self, spec: ContainerSpec, image_id: str) -> None:
+        """See `Runner`."""
 
     def run(self, job: Job) -> None:
         """See `Runner`. `provide` must have seen the image."""

@@ -56,12 +56,22 @@ class Runner(ABC):
                 "Ask the container's owner for one of these.",
             )
 
+    def ready(self, spec: ContainerSpec) -> None:
+        """Raise `Unsupported` unless a container of that kind could run here and now.
+
+        Opens no connection but to the local engine.
+        """
+        self.check(spec)
+
     @abstractmethod
-    def image_id(self, spec: ContainerSpec, archive: Path | None = None) -> str | None:
+    def image_id(
+        self, spec: ContainerSpec, archive: Path | None = None, expected: str | None = None
+    ) -> str | None:
         """The ID (64 hexadecimal digits of a SHA-256) of the image `spec` names, if it is here.
 
-        Opens no connection but to the local engine, and imports nothing slow: an unchanged
-        repeat of a test calls this and nothing else of the runner.
+        With `expected` (an image ID) that image is asked for, whatever its name is. Opens no
+        connection but to the local engine, and imports nothing slow: an unchanged repeat of a
+        test calls this and nothing else of the runner.
         """
 
     @abstractmethod
@@ -76,6 +86,13 @@ class Runner(ABC):
 
         Raises `Unsupported` for a kind this platform cannot run, `WrongHash` if the image is
         not the expected one, `Offline` if it must be fetched and cannot be.
+        """
+
+    @abstractmethod
+    def keep(self, spec: ContainerSpec, image_id: str) -> None:
+        """Copy an image that is here into the cache, so that `provide` needs nobody for it again.
+
+        Does nothing if there is a copy, and for the kinds whose image is a file.
         """
 
     @abstractmethod

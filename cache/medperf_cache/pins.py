@@ -1,0 +1,35 @@
+"""What must stay in the cache, by the name of what needs it."""
+
+from collections.abc import Iterable
+
+from medperf_cache.disk import Store
+
+# A kind, "blob" or "tree", and a digest.
+Content = tuple[str, str]
+
+
+class Pins:
+    """Names, each with the content that is kept for it. Processes may share it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, name: str, contents: Iterable[Content]) -> None:
+        """Keep these for a name, in place of what was kept for it before."""
+        self._store[f"pin:{name}"] = sorted(set(contents))
+
+    def get(self, name: str) -> list[Content]:
+        """What is kept for a name; nothing if the name is unknown."""
+        return [(kind, digest) for kind, digest in self._store.get(f"pin:{name}") or ()]
+
+    def remove(self, name: str) -> bool:
+        """Keep nothing for a name any more; whether there was such a name."""
+        return self._store.pop(f"pin:{name}") is not None
+
+    def names(self) -> dict[Content, list[str]]:
+        """What is kept, and the names it is kept for."""
+        found: dict[Content, list[str]] = {}
+        for key, contents in self._store.with_prefix("pin:"):
+            for kind, digest in contents:
+                found.setdefault((kind, digest), []).append(key.removeprefix("pin:"))
+        return found

@@ -1,0 +1,304 @@
+"""Carry catalog, assets, results and the queue between machines that no network joins."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from medperf_cache import Storage
+from medperf_cache.bundle import Bundle, Head, Progress, read_head, verified, write
+from medperf_cache.outbox import QUEUED, SENDING, Entry, Outbox
+from medperf_client.carried import (
+    CATALOG,
+    KINDS,
+    MEMO,
+    NAMES,
+    OUTBOX,
+    About,
+    entities,
+    entries,
+    fates,
+    merge,
+    settle,
+    to_carry,
+)
+from medperf_client.compatibility import ROLES
+from medperf_client.errors import UsageError
+from medperf_client.outgoing import Sending
+from medperf_client.provisions import MODELS, Provisions, pin_name
+from medperf_client.signing import check_signature, signer
+from medperf_client.site import Site
+
+Entity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a bundle brought: the bundle, how many entities of the catalog changed, what is missing.
+
+    `settled` are queue entries whose fate it told, `unsent` how many that wait to be sent from
+    this machine by `send_bundle`, `missing` digests that it left out and that are not here.
+    """
+
+    head: Head
+    changed: int
+    settled: list[Entry]
+    unsent: int
+    missing: list[str]
+
+
+def export_bundle(
+    site: Site,
+    file: Path,
+    benchmark: int | None = None,
+    queue: bool = False,
+    since: Path | None = None,
+    sign_with: Path | None = None,
+) -> Head:
+    """Write a bundle of everything here, of what one benchmark needs, or of the queue.
+
+    The `queue` goes alone, unless a benchmark is named too: results on a site's own data do not
+    leave it with the queue. Leaves out what the bundle `since` had or left out. Opens no
+    connection. Raises `UsageError` if there is nothing such to export, `CorruptContent` if
+    something in the cache is damaged.
+    """
+    sign = signer(sign_with) if sign_with else None
+    other_side = read_head(since).manifest.content if since else set()
+    storage = site.storage
+    with storage.in_use(), storage.scratch() as folder:
+        about, documents, content = _about(site), {}, set[str]()
+        if benchmark is not None or not queue:
+            with site.catalog.transaction():
+                about = _about(site, benchmark=benchmark)
+                chosen = _everything(site) if benchmark is None else _needed(site, benchmark)
+                documents[CATALOG] = _written(folder / CATALOG, chosen)
+            content = _whole(storage) if benchmark is None else _content(site, chosen)
+            documents[NAMES] = _written(folder / NAMES, _names(storage, content))
+            if benchmark is None:
+                documents[MEMO] = _written(folder / MEMO, _memo(storage, content))
+        with ExitStack() as stack:
+            if queue:
+                away = stack.enter_context(_carried_away(site.queue.outbox, file))
+                documents[OUTBOX] = _written(folder / OUTBOX, map(asdict, away))
+            progress = _progress(site, f"writing {file}")
+            return write(
+                file, storage, asdict(about), documents, content, other_side, sign, progress
+            )
+
+
+def import_bundle(site: Site, file: Path, public_key: Path | None = None) -> Imported:
+    """Take what a bundle holds, once every byte of it is verified; again does no harm.
+
+    A queue in it is not taken: see `send_bundle`. A receipt settles the queue here. Raises
+    `UsageError` if the bundle is of another registry, `UnsafeArchive` if it is damaged,
+    `MedPerfError` if it was not signed with that key; nothing has changed then.
+    """
+    with _verified(site, file, public_key) as (bundle, about):
+        carried = entries(bundle)
+        # Files first, what refers to them last: an interrupted import leaves nothing dangling.
+        bundle.add_content()
+        missing = bundle.missing()
+        if about.benchmark is not None:
+            _pin(site, about.benchmark, bundle)
+        has_catalog = CATALOG in bundle.head.manifest.documents
+        changed = merge(site.catalog, about, entities(bundle)) if has_catalog else 0
+        if about.receipt_for is None:
+            return Imported(bundle.head, changed, [], len(carried), missing)
+        settled = settle(site.queue.outbox, site.catalog, carried)
+        return Imported(bundle.head, changed, settled, 0, missing)
+
+
+def send_bundle(
+    site: Site,
+    file: Path,
+    receipt: Path | None = None,
+    public_key: Path | None = None,
+    sign_with: Path | None = None,
+) -> Sending:
+    """Send the queue in a bundle from this machine, and write a receipt to carry back.
+
+    The receipt is written beside the bundle, `.receipt` added to its name, unless told where.
+    Again goes on where it was interrupted, and writes the receipt anew. What is sent is sent once,
+    wherever from, as long as it is the same member who sends: an idempotency key belongs to a
+    member. Raises `UsageError` for another member's queue, and if the bundle carries none.
+    """
+    sign = signer(sign_with) if sign_with else None
+    with _verified(site, file, public_key) as (bundle, about):
+        carried = entries(bundle)
+        if not carried or about.receipt_for is not None:
+            raise UsageError(
+                f"{file} carries no queue", "Export one with: medperf bundle export FILE --queue"
+            )
+        me = site.me["id"]
+        strangers = {entry.member for entry in carried if isinstance(entry.member, int)} - {me}
+        if strangers or (about.member is not None and about.member["id"] != me):
+            raise UsageError(
+                f"{file} carries the queue of another member than {site.me['email']}",
+                "Its owner has to send it: log in as them with: medperf auth login",
+            )
+        outbox = Outbox(site.folder / "carried" / bundle.head.id)
+        outbox.restore(replace(entry, member=me) for entry in carried)
+        sending = site.sender_of(outbox).send()
+        with site.storage.scratch() as folder:
+            documents = {OUTBOX: _written(folder / OUTBOX, map(asdict, fates(outbox)))}
+            about = _about(site, receipt_for=bundle.head.id)
+            receipt = receipt or file.with_name(f"{file.name}.receipt")
+            write(receipt, site.storage, asdict(about), documents, sign=sign)
+        return sending
+
+
+def _about(site: Site, benchmark: int | None = None, receipt_for: str | None = None) -> About:
+    return About(
+        registry=site.profile.server_url,
+        created_at=_now(),
+        member=site.catalog.me,
+        cursor=site.catalog.cursor,
+        fetched_at=site.catalog.fetched_at,
+        benchmark=benchmark,
+        receipt_for=receipt_for,
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _everything(site: Site) -> Iterator[tuple[str, Entity]]:
+    for kind in KINDS:
+        for entity in site.catalog.all(kind):
+            yield kind, entity
+
+
+def _needed(site: Site, uid: int) -> list[tuple[str, Entity]]:
+    """A benchmark, its containers, the models that are not rejected, and what joins them."""
+    catalog = site.catalog
+    provisions = Provisions(site.storage, catalog, site.fetcher, site.platforms.runner_for)
+    benchmark = provisions.benchmark(uid)
+    roles = {benchmark[field] for field in ROLES.values()}
+    containers = sorted(roles.union(provisions.models(benchmark, waiting=True)))
+    found = [("mlcube", catalog.get("mlcube", container)) for container in containers]
+    found.append((MODELS, catalog.get(MODELS, uid)))
+    known = [(kind, entity) for kind, entity in found if entity is not None]
+    joined = [
+        ("association", association)
+        for association in catalog.all("association")
+        if association["benchmark"] == uid
+    ]
+    return [("benchmark", benchmark), *known, *joined]
+
+
+def _whole(storage: Storage) -> set[str]:
+    """Everything in the cache but folders that can be unpacked again from what is carried."""
+    blobs = set(storage.blobs)
+    return blobs | set(storage.trees) - {storage.trees.unpacked(blob) for blob in blobs}
+
+
+def _content(site: Site, chosen: Iterable[tuple[str, Entity]]) -> set[str]:
+    """The files and folders that entities name by their hashes; tells which are not here."""
+    content: set[str] = set()
+    for kind, entity in chosen:
+        for field, value in entity.items():
+            if not field.endswith("_hash") or not value:
+                continue
+            found = _kept(site.storage, str(value))
+            content |= found
+            if not found:
+                site.tell(f"not in the cache, so not carried: {field} of {kind} {entity['id']}")
+    return content
+
+
+def _kept(storage: Storage, digest: str) -> set[str]:
+    """What is here of a file, or an image, by its digest."""
+    if digest in storage.images:
+        return set(storage.images.parts(digest))
+    if digest in storage.blobs:
+        return {digest}
+    tree = storage.trees.unpacked(digest)
+    return set() if tree is None else {tree}
+
+
+def _names(storage: Storage, content: set[str]) -> Iterator[tuple[str, str]]:
+    for name, digest in storage.names.items():
+        # A name of a file or folder, or of an image all of whose parts are carried.
+        parts = {digest} if digest not in storage.images else storage.images.parts(digest)
+        if content.issuperset(parts):
+            yield name, digest
+
+
+def _memo(storage: Storage, content: set[str]) -> Iterator[tuple[str, Entity]]:
+    for key, record in storage.memo.items():
+        if content.issuperset(digest for _, digest in record["outputs"].values()):
+            yield key, record
+
+
+def _written(file: Path, rows: Iterable[Any]) -> Path:
+    with open(file, "w", encoding="ascii") as lines:
+        for row in rows:
+            lines.write(json.dumps(row) + "\n")
+    return file
+
+
+@contextmanager
+def _carried_away(outbox: Outbox, file: Path) -> Iterator[list[Entry]]:
+    """The entries to carry, marked as sent from elsewhere, perhaps, unless the block raises.
+
+    So marked they cannot be edited or dropped until it is known what became of them.
+    """
+    with outbox.alone():
+        before = to_carry(outbox)
+        waiting = [entry for entry in before if entry.state in (QUEUED, SENDING)]
+        if not waiting:
+            raise UsageError("nothing waits that could be sent", "See: medperf queue ls")
+        reason = f"carried in {file.name} since {_now()}; import its receipt, or sync"
+        for entry in waiting:
+            outbox.change(entry.uid, state=SENDING, reason=reason)
+        try:
+            yield to_carry(outbox)
+        except BaseException:
+            for entry in waiting:
+                outbox.change(entry.uid, state=entry.state, reason=entry.reason)
+            raise
+
+
+@contextmanager
+def _verified(site: Site, file: Path, public_key: Path | None) -> Iterator[tuple[Bundle, About]]:
+    """A bundle of this site's registry, all of it verified, and what it says of itself."""
+
+    def accept(head: Head) -> None:
+        if public_key is not None:
+            check_signature(head.data, head.signature, public_key)
+        unknown = head.manifest.documents.keys() - {CATALOG, NAMES, MEMO, OUTBOX}
+        if unknown:
+            raise UsageError(f"{file} holds {', '.join(unknown)}", "Update medperf to import it.")
+        registry, here = About.of(head.manifest).registry, site.profile.server_url
+        if registry != here:
+            raise UsageError(
+                f"{file} is of the registry {registry}, and this profile is of {here}",
+                "See: medperf profile activate --help",
+            )
+
+    with verified(file, site.storage, accept, _progress(site, f"reading {file}")) as bundle:
+        for _ in entities(bundle):
+            pass
+        yield bundle, About.of(bundle.head.manifest)
+
+
+def _progress(site: Site, what: str) -> Progress:
+    def show(done: int, total: int) -> None:
+        # The end is told by the command.
+        if done < total:
+            site.progress(what, done, total)
+
+    return show
+
+
+def _pin(site: Site, benchmark: int, bundle: Bundle) -> None:
+    """Keep what a benchmark's bundle brought from `storage gc`, as `benchmark fetch` does."""
+    pins, name = site.storage.pins, pin_name(benchmark, site.profile.server_url)
+    content = bundle.head.manifest.content
+    blobs = [("blob", digest) for digest in content if digest in site.storage.blobs]
+    trees = [("tree", digest) for digest in content if digest in site.storage.trees]
+    pins.put(name, [*pins.get(name), *blobs, *trees])

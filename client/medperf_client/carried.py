@@ -1,0 +1,240 @@
+"""What a bundle carries of the catalog and of a queue: checked, and joined with what is here."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from medperf_cache import Catalog, UnsafeArchive
+from medperf_cache.bundle import Bundle, Manifest
+from medperf_cache.outbox import HELD, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
+from medperf_client.errors import MedPerfError
+from medperf_client.provisions import MODELS
+from medperf_client.sync import LISTS
+from medperf_client.wire import checked
+
+Entity = dict[str, Any]
+CATALOG, NAMES, MEMO, OUTBOX = "catalog", "names", "memo", "outbox"
+# What is in the catalog because of who looked is not for another member's catalog.
+SHOWN_TO_ALL = ("benchmark", "mlcube")
+KINDS = (*LISTS, MODELS)
+# The catalog's note of the newest view that was carried here.
+CARRIED = "carried"
+
+FORMS = {
+    "uid": re.compile("q[1-9][0-9]{0,17}"),
+    "kind": re.compile("|".join(LISTS)),
+    "method": re.compile("POST|PUT"),
+    # Nothing that leads out of the API, or to another host.
+    "path": re.compile(r"(/([a-z]{1,32}|[1-9][0-9]{0,17}|\{q[1-9][0-9]{0,17}\}))+/"),
+    "key": re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+    "state": re.compile("|".join((QUEUED, SENDING, SENT, REJECTED))),
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """Where a bundle comes from: which registry, whose view of it, and as of when.
+
+    `benchmark` is the UID of the only one it is about; `receipt_for` names the bundle whose queue
+    was sent. `cursor` and `fetched_at` are the catalog's.
+    """
+
+    registry: str
+    created_at: str
+    member: Entity | None = None
+    cursor: int = 0
+    fetched_at: str | None = None
+    benchmark: int | None = None
+    receipt_for: str | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "About":
+        """What a manifest says. Raises `UnsafeArchive` unless it has this form."""
+        try:
+            about = cls(**manifest.about)
+            if about.member is not None:
+                checked("user", about.member)
+            for moment in (about.created_at, about.fetched_at or about.created_at):
+                if datetime.fromisoformat(moment).utcoffset() != timedelta(0):
+                    raise ValueError(f"{moment} is no time in UTC")
+            sound = (
+                isinstance(about.registry, str)
+                and type(about.cursor) is int
+                and about.cursor >= 0
+                and type(about.benchmark) in (int, type(None))
+                and isinstance(about.receipt_for, (str, type(None)))
+            )
+            if not sound:
+                raise ValueError("it is of another form")
+        except (TypeError, ValueError, MedPerfError) as error:
+            raise UnsafeArchive(f"what the bundle says of itself is wrong: {error}") from error
+        return about
+
+    @property
+    def as_of(self) -> tuple[int, str]:
+        """How new its view of the registry is."""
+        return self.cursor, self.fetched_at or ""
+
+
+def entities(bundle: Bundle) -> Iterator[tuple[str, Entity]]:
+    """The catalog that a bundle carries. Raises `UnsafeArchive` unless its lines have the form."""
+    for line in bundle.lines(CATALOG):
+        try:
+            kind, entity = line
+            if kind not in KINDS:
+                raise ValueError(f"{kind!r} is no type of entity")
+            entity = checked(kind, entity)
+            if kind == MODELS:
+                for model in entity["models"]:
+                    checked("model", model)
+        except (TypeError, ValueError, KeyError, MedPerfError) as error:
+            raise UnsafeArchive(f"the bundle's catalog is wrong: {error!r}") from error
+        yield kind, entity
+
+
+def entries(bundle: Bundle) -> list[Entry]:
+    """The queue that a bundle carries. Raises `UnsafeArchive` unless each entry has the form."""
+    try:
+        found = [_entry(line) for line in bundle.lines(OUTBOX)]
+        uids = {entry.uid for entry in found}
+        if len(uids) != len(found):
+            raise ValueError("a UID is there twice")
+        for entry in found:
+            if not entry.needs <= uids:
+                raise ValueError(f"{entry.uid} needs what is not there")
+            if entry.state == SENT and entry.real_uid is not None:
+                checked(entry.kind, entry.answer)
+    except (TypeError, ValueError, RecursionError, MedPerfError) as error:
+        raise UnsafeArchive(f"the bundle's queue is wrong: {error}") from error
+    return found
+
+
+def _entry(line: Any) -> Entry:
+    entry = Entry(**line)
+    for name, form in FORMS.items():
+        value = getattr(entry, name)
+        if not isinstance(value, str) or not form.fullmatch(value):
+            raise ValueError(f"{name} is {value!r}")
+    kinds: dict[str, Any] = {
+        **dict.fromkeys(("created_at", "reason"), str),
+        **dict.fromkeys(("body", "unknown"), dict),
+        **{"after": list, "attempts": int, "before": int | None},
+        **{"answer": dict | None, "member": int | str | None},
+    }
+    for name, kind in kinds.items():
+        if not isinstance(getattr(entry, name), kind):
+            raise ValueError(f"{name} is {getattr(entry, name)!r}")
+    if not all(isinstance(value, str) for value in [*entry.unknown.values(), *entry.after]):
+        raise ValueError("unknown and after hold what is no text")
+    return entry
+
+
+def merge(catalog: Catalog, about: About, carried: Iterable[tuple[str, Entity]]) -> int:
+    """Bring a catalog up to date with what a bundle carries; returns how many entities changed.
+
+    A whole view of this member that is newer than all seen here takes the catalog's place, cursor
+    included. Of any other only what is newer than its copy here, or new, is taken.
+    """
+    with catalog.transaction():
+        if about.fetched_at is None:
+            return 0
+        me = catalog.me
+        mine = me is None or (about.member is not None and about.member["id"] == me["id"])
+        seen = catalog.get(CARRIED, 0) or {"as_of": [0, ""]}
+        newest = max((catalog.cursor, catalog.fetched_at or ""), tuple(seen["as_of"]))
+        if mine and about.benchmark is None and about.as_of >= newest:
+            changed = _replace(catalog, carried)
+            catalog.cursor, catalog.fetched_at = about.cursor, about.fetched_at
+        else:
+            changed = sum(
+                _take_newer(catalog, about, kind, entity)
+                for kind, entity in carried
+                if mine or kind in SHOWN_TO_ALL
+            )
+            catalog.put(CARRIED, {"id": 0, "as_of": max(newest, about.as_of)})
+            catalog.fetched_at = catalog.fetched_at or about.fetched_at
+        if me is None and about.member is not None:
+            catalog.me = about.member
+        return changed
+
+
+def _replace(catalog: Catalog, carried: Iterable[tuple[str, Entity]]) -> int:
+    gone = {(kind, entity["id"]) for kind in KINDS for entity in catalog.all(kind)}
+    changed = 0
+    for kind, entity in carried:
+        gone.discard((kind, entity["id"]))
+        if catalog.get(kind, entity["id"]) != entity:
+            catalog.put(kind, entity)
+            changed += 1
+    for kind, uid in gone:
+        catalog.remove(kind, uid)
+    return changed + len(gone)
+
+
+def _take_newer(catalog: Catalog, about: About, kind: str, entity: Entity) -> bool:
+    known = catalog.get(kind, entity["id"])
+    if known is None:
+        # What a newer view of the whole registry does not have was deleted.
+        newer = about.cursor >= catalog.cursor
+    elif kind == MODELS:
+        newer = about.as_of > (catalog.cursor, catalog.fetched_at or "")
+    else:
+        newer = _moment(entity) > _moment(known)
+    # The negative UIDs of a plain server's associations are places in one list.
+    if newer and entity["id"] > 0:
+        catalog.put(kind, entity)
+        return True
+    return False
+
+
+def _moment(entity: Entity) -> str:
+    # Without the Z, so that a time with a fraction sorts after the same one without.
+    return str(entity.get("modified_at") or "").removesuffix("Z")
+
+
+def to_carry(outbox: Outbox) -> list[Entry]:
+    """The entries that wait, and those already sent that they refer to."""
+    known = {entry.uid: entry for entry in outbox.entries()}
+    waiting = {uid for uid, entry in known.items() if entry.state in (QUEUED, SENDING)}
+    needed = {need for uid in waiting for need in known[uid].needs}
+    return [entry for uid, entry in known.items() if uid in waiting | needed]
+
+
+def fates(outbox: Outbox) -> list[Entry]:
+    """What became of every entry of a queue that was carried here."""
+    return [
+        replace(entry, state=SENDING) if entry.state == HELD else entry
+        for entry in outbox.entries()
+    ]
+
+
+def settle(outbox: Outbox, catalog: Catalog, carried: Iterable[Entry]) -> list[Entry]:
+    """Let the queue know what became of the entries that were carried away.
+
+    Returns those that were decided. What was sent or changed here meanwhile stays as it is.
+    """
+    settled = []
+    with outbox.alone():
+        here = {entry.uid: entry for entry in outbox.entries()}
+        for entry in carried:
+            known = here.get(entry.uid)
+            if known is None or known.key != entry.key or known.state == SENT:
+                continue
+            fate: Entity = {}
+            if known.unknown and not entry.unknown:
+                # A key stands for one body: that with what was found out elsewhere.
+                fate = {"body": entry.body, "unknown": {}}
+            if entry.state in (SENT, REJECTED):
+                fate |= {"state": entry.state, "reason": entry.reason, "answer": entry.answer}
+            changed = outbox.update(known, **fate)
+            if changed is None or "state" not in fate:
+                continue
+            settled.append(changed)
+            answer = entry.answer
+            if answer is not None and entry.real_uid is not None:
+                copy = catalog.get(entry.kind, answer["id"])
+                if copy is None or _moment(answer) > _moment(copy):
+                    catalog.put(entry.kind, answer)
+    return settled

@@ -1,0 +1,251 @@
+"""One file from one host: asked for from where it was cut, until all of it is here."""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from medperf_cache.partials import Origin, Partial
+from medperf_client.errors import Offline, Refused, TryLater, WrongHash
+from medperf_client.network import reason, trouble
+
+if TYPE_CHECKING:
+    import requests
+
+# What a reset connection or a killed process loses at most of what had arrived.
+CHUNK_BYTES = 1 << 16
+# A connection that brings less is no progress: else a host could be asked for every byte.
+LEAST_PROGRESS_BYTES = 1 << 16
+LONGEST_WAIT_SECONDS = 60.0
+AGAIN_HINT = "Check the URL, or try again once its host answers; what has arrived is kept."
+PAGE_HINT = "What came is a web page: does this network ask for a login in a browser first?"
+CHANGED_HINT = "The file was changed, or its registered hash is wrong."
+
+
+@dataclass(frozen=True)
+class Downloader:
+    """Gets files by HTTP(S), in parts where their hosts allow it.
+
+    `timeouts` are for a connection and for silence, in seconds. A host may answer `tries` times
+    in vain, `first_wait_seconds` and then twice as long apart. `progress` gets the bytes so far
+    and those in all.
+    """
+
+    timeouts: tuple[float, float]
+    tries: int
+    first_wait_seconds: float
+    progress: Callable[[int, int | None], None]
+
+    def complete(self, partial: Partial, source: str, expected: str | None) -> None:
+        """Bring what is missing of a file; with `expected`, its SHA-256, from any host it began.
+
+        Raises `Offline` or `TryLater` if it cannot be had now, `Refused` if the host has none,
+        `WrongHash` naming both hashes, `OSError` if the disk is full.
+        """
+        if not expected:
+            partial.shorten(partial.synced)
+        started = furthest = partial.size
+        failures, clean = 0, False
+        while True:
+            try:
+                self._continue(partial, source, expected)
+                if not expected or partial.digest() == expected:
+                    return
+                if partial.fresh or clean:
+                    raise _rejected(partial, source, expected)
+                # Parts of two versions, or what a power cut left: nobody's fault yet.
+                partial.forget()
+                started, furthest, clean = 0, 0, True
+            except Offline as error:
+                if partial.size >= furthest + LEAST_PROGRESS_BYTES:
+                    furthest, failures = partial.size, 0
+                    continue
+                failures += 1
+                again = isinstance(error, TryLater) or furthest > started
+                asked = error.seconds if isinstance(error, TryLater) else None
+                if not again or failures >= self.tries or (asked or 0) > LONGEST_WAIT_SECONDS:
+                    raise
+                time.sleep(self._wait(failures) if asked is None else asked)
+
+    def _wait(self, failures: int) -> float:
+        return random.uniform(0.1, 1) * self.first_wait_seconds * 2.0 ** (failures - 1)
+
+    def _continue(self, partial: Partial, source: str, expected: str | None) -> None:
+        """One answer of the host, appended as far as it gets."""
+        with self._answer(partial, source, bool(expected)) as response:
+            decode = _is_coded(response, source)
+            length = _length(response.headers.get("Content-Length"))
+            total = partial.size + length if length is not None else None
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code == 206 and partial.origin:
+                total = partial.origin.total
+                partial.go_on(Origin(source, _validator(response), total, partial.origin.kind))
+            else:
+                _refuse_page(partial, source, kind)
+                total = length
+                partial.begin(Origin(source, _validator(response), None if decode else total, kind))
+            for chunk in _chunks(response, source, decode):
+                partial.append(chunk)
+                self.progress(response.raw.tell() if decode else partial.size, total)
+            done = response.raw.tell() if decode else partial.size
+            if total is None:
+                self.progress(done, done)
+            elif done != total:
+                raise TryLater(f"{source} ended after {done} of {total} bytes", AGAIN_HINT)
+
+    @contextmanager
+    def _answer(
+        self, partial: Partial, source: str, verified: bool
+    ) -> Iterator["requests.Response"]:
+        """The host's answer: the file from where it was cut, or from its start."""
+        if partial.origin and partial.origin.total:
+            # Nothing can be asked for after the last byte, not even whether it still is the last.
+            partial.shorten(partial.origin.total - 1)
+        wanted = _continuation(partial, source, verified)
+        with self._get(source, wanted) as response:
+            useless = response.status_code == 416 or (
+                response.status_code == 206 and not _continues(response, partial, source)
+            )
+            if not (wanted and useless):
+                _check(response, source, *((206,) if wanted else ()))
+                yield response
+                return
+        partial.forget()
+        with self._get(source, {}) as response:
+            _check(response, source)
+            yield response
+
+    def _get(self, source: str, headers: Mapping[str, str]) -> "requests.Response":
+        # Imported late: what is in the cache does not pay for it.
+        import requests
+        from urllib3.exceptions import ProtocolError
+
+        try:
+            # The bytes as they are stored: a host must not compress or unpack them on the way.
+            headers = {"Accept-Encoding": "identity", **headers}
+            return requests.get(source, stream=True, timeout=self.timeouts, headers=headers)
+        except trouble() as error:
+            cut = isinstance(error, requests.ConnectionError) and any(
+                isinstance(cause, ProtocolError) for cause in error.args
+            )
+            said = f"{source} cannot be fetched: {reason(error)}"
+            raise (TryLater if cut else Offline)(said, AGAIN_HINT) from error
+
+
+def _continuation(partial: Partial, source: str, verified: bool) -> dict[str, str]:
+    """What asks for the missing bytes only (RFC 9110, sections 13.1.5 and 14.2), if they will fit.
+
+    A file whose hash is known needs no validator: it may go on from any host.
+    """
+    origin = partial.origin
+    if origin is None or origin.total is None or not partial.size:
+        return {}
+    wanted = {"Range": f"bytes={partial.size}-"}
+    if source == origin.source and origin.validator:
+        return {**wanted, "If-Range": origin.validator}
+    return wanted if verified else {}
+
+
+def _continues(response: "requests.Response", partial: Partial, source: str) -> bool:
+    """Whether a 206 answer is the missing bytes of the same file, whatever it was asked."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    origin, validator = partial.origin, _validator(response)
+    return (
+        found is not None
+        and origin is not None
+        and int(found[1]) == partial.size
+        and found[2] in ("*", str(origin.total))
+        and not _is_coded(response, source)
+        and not (source == origin.source and _differ(validator, origin.validator))
+    )
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether two validators contradict each other; a tag and a date do not."""
+    return bool(one and other) and one != other and (one[0] == '"') == (other[0] == '"')
+
+
+def _validator(response: "requests.Response") -> str:
+    """What tells two versions of a file apart for sure (RFC 9110, section 8.8); may be empty."""
+    tag = response.headers.get("ETag", "")
+    if re.fullmatch(r'"[\x21\x23-\x7e]*"', tag):
+        return tag
+    modified = response.headers.get("Last-Modified", "")
+    changed, now = _moment(modified), _moment(response.headers.get("Date", ""))
+    # A file that changes twice within a second keeps its date: only an older date is one to trust.
+    old = changed is not None and now is not None and (now - changed).total_seconds() >= 1
+    return modified if old else ""
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text) if text.isascii() and text.isprintable() else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def _is_coded(response: "requests.Response", source: str) -> bool:
+    """Whether to decode: its host compresses unasked, but what is called .gz already is gzip."""
+    coding = response.headers.get("Content-Encoding", "identity")
+    return coding != "identity" and not urlsplit(source).path.endswith((".gz", ".tgz"))
+
+
+def _chunks(response: "requests.Response", source: str, decode: bool) -> Iterator[bytes]:
+    try:
+        while chunk := response.raw.read(CHUNK_BYTES, decode_content=decode):
+            yield chunk
+    except trouble() as error:
+        raise TryLater(f"{source} cannot be fetched: {reason(error)}", AGAIN_HINT) from error
+
+
+def _check(response: "requests.Response", source: str, *allowed: int) -> None:
+    """Raise unless the answer is the file: `Refused` for good, `Offline` for now."""
+    status = response.status_code
+    if status in (200, *allowed):
+        return
+    said = f"{source} cannot be fetched: its host answered {status} {response.reason}"
+    if status >= 500 or status in (408, 425, 429):
+        raise TryLater(said, AGAIN_HINT, _asked_to_wait(response))
+    if status >= 400:
+        raise Refused(said, "Check the URL. Has its owner moved the file, or closed it?")
+    raise Offline(said, AGAIN_HINT)
+
+
+def _asked_to_wait(response: "requests.Response") -> float | None:
+    """`Retry-After` in seconds (RFC 9110, section 10.2.3), by the host's own clock."""
+    asked = response.headers.get("Retry-After", "")
+    if asked.isdecimal():
+        return float(asked)
+    until, now = _moment(asked), _moment(response.headers.get("Date", ""))
+    return max(0.0, (until - now).total_seconds()) if until and now else None
+
+
+def _refuse_page(partial: Partial, source: str, kind: str) -> None:
+    """Raise `Offline` for a captive portal's page: what has arrived is worth more."""
+    if partial.size and partial.origin and _is_page(kind) and not _is_page(partial.origin.kind):
+        raise Offline(f"{source} is a web page now, not the rest of the file", PAGE_HINT)
+
+
+def _rejected(partial: Partial, source: str, expected: str) -> WrongHash:
+    page = partial.origin is not None and _is_page(partial.origin.kind)
+    found = partial.digest()
+    return WrongHash(
+        f"{source}: expected sha256 {expected}, found {found}. "
+        f"What came is never used; to look at it: {partial.reject()}",
+        PAGE_HINT if page else CHANGED_HINT,
+    )
+
+
+def _is_page(kind: str) -> bool:
+    return kind.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+
+
+def _length(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isdecimal() else None

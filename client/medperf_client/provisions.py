@@ -1,0 +1,270 @@
+"""What a benchmark needs to run with no network: bring it along, or tell what is missing."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from medperf_cache import CacheError, Catalog, Storage
+from medperf_cache.pins import Content
+from medperf_client.assets import Fetcher
+from medperf_client.compatibility import ROLES
+from medperf_client.containers.library import Library, pinned
+from medperf_client.containers.runner import Runner
+from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
+from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
+from medperf_client.parallel import at_once
+from medperf_client.registry import Registry
+from medperf_client.wire import checked
+
+Entity = dict[str, Any]
+# What may keep one thing from being had, and says nothing of the others.
+TROUBLE = (MedPerfError, CacheError, OSError)
+APPROVED, REJECTED = "APPROVED", "REJECTED"
+# The catalog's copies of `/benchmarks/<id>/models/`, by the benchmark's UID.
+MODELS = "models"
+
+
+def pin_name(benchmark: int, server_url: str) -> str:
+    """The name of the pin that keeps what `benchmark fetch` brought."""
+    return f"benchmark {benchmark} of {server_url}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a container or the benchmark itself (`owner`) needs, and how it stands.
+
+    Every test on the benchmark needs what is `required`; the rest belongs to its models.
+    `contents` is what of it is in the cache, `size_bytes` long; `missing` says why it cannot be
+    used now, and is empty if it can.
+    """
+
+    owner: str
+    name: str
+    required: bool
+    contents: tuple[Content, ...]
+    size_bytes: int
+    missing: str
+
+    def record(self) -> Entity:
+        """The same as JSON."""
+        return {
+            "of": self.owner,
+            "part": self.name,
+            "required": self.required,
+            "ready": not self.missing,
+            "bytes": self.size_bytes,
+            "missing": self.missing or None,
+        }
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something to have. `bring` gets it; `find` gives what is here, or raises saying why not.
+
+    `check` raises if this machine cannot use it although it is here.
+    """
+
+    owner: str
+    name: str
+    bring: Callable[[], object]
+    find: Callable[[], list[Content]]
+    check: Callable[[], object] = lambda: None
+
+
+class Provisions:
+    """Knows, and gets, what a benchmark's containers and demo data need with no network.
+
+    The catalog says what that is. The cache is held meanwhile, so that no `storage gc` takes away
+    what was there already.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        catalog: Catalog,
+        fetcher: Fetcher,
+        runner_for: Callable[[ContainerSpec], Runner],
+    ) -> None:
+        self._storage, self._catalog, self._fetcher = storage, catalog, fetcher
+        self._library, self._runner_for = Library(storage, fetcher), runner_for
+
+    def benchmark(self, uid: int) -> Entity:
+        """A benchmark of the catalog. Raises `UsageError` if it has none of that UID."""
+        found = self._catalog.get("benchmark", uid)
+        if found is None:
+            raise UsageError(
+                f"there is no benchmark with UID {uid} in the copy of the registry",
+                hint="See: medperf benchmark ls",
+            )
+        return found
+
+    def look(self, benchmark: Entity, models: Iterable[int]) -> list[Part]:
+        """How things stand; opens no connection but to the local engine."""
+        with self._storage.in_use():
+            return [self._part(need, required) for need, required in self._all(benchmark, models)]
+
+    def bring(self, benchmark: Entity, models: Iterable[int], pin: str) -> list[Part]:
+        """Get what is missing, several at a time; tell how things stand then, and pin them.
+
+        What cannot be had does not keep the rest from coming.
+        """
+        with self._storage.in_use():
+            needs = self._all(benchmark, models)
+            outcomes = at_once([need.bring for need, _ in needs])
+            troubles = [one if isinstance(one, Exception) else None for one in outcomes]
+            for trouble in troubles:
+                if trouble is not None and not isinstance(trouble, TROUBLE):
+                    raise trouble
+            parts = [
+                self._part(need, required, trouble)
+                for (need, required), trouble in zip(needs, troubles, strict=True)
+            ]
+            self._storage.pins.put(pin, (one for part in parts for one in part.contents))
+            return parts
+
+    def size_bytes(self, parts: Iterable[Part]) -> int:
+        """How much parts take in the cache together: images share layers."""
+        return self._size(one for part in parts for one in part.contents)
+
+    def learn_models(self, benchmark: Entity, registry: Registry) -> str:
+        """Ask the registry which models a benchmark has, and put that in the catalog.
+
+        Returns why that is not known, else nothing. Those who own the benchmark, administrate the
+        registry or evaluate models on their data are told; others see their own models.
+        """
+        uid = benchmark["id"]
+        try:
+            found = [checked("model", one) for one in registry.pages(f"/benchmarks/{uid}/models/")]
+        except (Offline, Refused) as error:
+            return "" if self._catalog.get(MODELS, uid) else str(error)
+        self._catalog.put(MODELS, {"id": uid, "models": found})
+        return ""
+
+    def models(self, benchmark: Entity, waiting: bool = False) -> list[int]:
+        """The UIDs of the approved models that the catalog knows a benchmark to have.
+
+        With `waiting` also of those that nobody decided about yet.
+        """
+        uid = benchmark["id"]
+        told = self._catalog.get(MODELS, uid) or {"models": []}
+        seen = [one for one in self._catalog.all("association") if one["benchmark"] == uid]
+        # The newest of a pair counts; what the catalog follows knows its state better.
+        known = sorted([*told["models"], *seen], key=lambda one: str(one.get("created_at")))
+        status = {one["model_mlcube"]: one["approval_status"] for one in known}
+        return sorted(
+            model
+            for model, decided in status.items()
+            if decided == APPROVED or (waiting and decided != REJECTED)
+        )
+
+    def _all(self, benchmark: Entity, models: Iterable[int]) -> list[tuple[Need, bool]]:
+        """Everything to have, and whether every test needs it."""
+        owner = f"benchmark {benchmark['id']} ({benchmark['name']})"
+        url, digest = (benchmark[f"demo_dataset_tarball_{what}"] for what in ("url", "hash"))
+        needs = [(self._folder(owner, "demo data", url, digest), True)]
+        own = dict.fromkeys(benchmark[field] for field in ROLES.values())
+        for uid in [*own, *(model for model in models if model not in own)]:
+            needs += [(need, uid in own) for need in self._of_container(uid)]
+        return needs
+
+    def _part(self, need: Need, required: bool, trouble: Exception | None = None) -> Part:
+        contents: list[Content] = []
+        try:
+            contents = need.find()
+            need.check()
+        except TROUBLE as error:
+            trouble = trouble or error
+        missing = "" if trouble is None else str(trouble)
+        size = self._size(contents)
+        return Part(need.owner, need.name, required, tuple(contents), size, missing)
+
+    def _size(self, contents: Iterable[Content]) -> int:
+        return sum(self._storage.size(*content) for content in set(contents))
+
+    def _of_container(self, uid: int) -> Iterator[Need]:
+        entity = self._catalog.get("mlcube", uid)
+        if entity is None:
+            yield _unknown(uid)
+            return
+        owner = f"container {uid} ({entity['name']})"
+        yield self._file(owner, "configuration", entity["git_mlcube_url"], entity["mlcube_hash"])
+        if url := entity["git_parameters_url"]:
+            yield self._file(owner, "parameters", url, entity["parameters_hash"])
+        if url := entity["additional_files_tarball_url"]:
+            digest = entity["additional_files_tarball_hash"]
+            yield self._folder(owner, "additional files", url, digest)
+        yield Need(
+            owner,
+            "image",
+            lambda: self._bring_image(entity),
+            lambda: self._find_image(entity),
+            lambda: self._check_platform(entity),
+        )
+
+    def _file(self, owner: str, name: str, url: str, digest: str) -> Need:
+        return Need(
+            owner,
+            name,
+            lambda: self._fetcher.fetch(url, digest),
+            lambda: self._find_file(url, digest),
+        )
+
+    def _folder(self, owner: str, name: str, url: str, digest: str) -> Need:
+        return Need(
+            owner,
+            name,
+            lambda: self._library.unpacked(url, digest),
+            lambda: self._find_folder(url, digest),
+        )
+
+    def _find_file(self, url: str, digest: str) -> list[Content]:
+        if digest not in self._storage.blobs:
+            raise Offline(f"{url} is not in the cache")
+        return [("blob", digest)]
+
+    def _find_folder(self, url: str, digest: str) -> list[Content]:
+        tree = self._storage.trees.unpacked(digest)
+        # What is still packed is unpacked when it is first used.
+        return self._find_file(url, digest) if tree is None else [("tree", tree)]
+
+    def _bring_image(self, entity: Entity) -> None:
+        spec = self._library.spec(entity)
+        runner = self._runner_for(spec)
+        runner.check(spec)
+        archive, image = self._library.archive(spec, entity), pinned(entity)
+        if spec.kind == DOCKER_IMAGE and image not in self._storage.images:
+            runner.keep(spec, runner.provide(spec, archive, image))
+
+    def _find_image(self, entity: Entity) -> list[Content]:
+        image, spec = pinned(entity), self._spec(entity)
+        url = entity["image_tarball_url"] or spec.image
+        runner = self._runner_for(spec)
+        runner.check(spec)
+        if spec.kind == PROCESS:
+            return self._find_folder(url, image)
+        if spec.kind != DOCKER_IMAGE:
+            return self._find_file(url, image)
+        if image in self._storage.images:
+            return [("blob", digest) for digest in self._storage.images.parts(image)]
+        runner.ready(spec)
+        if runner.image_id(spec, expected=image) is None:
+            raise Offline(f"neither the engine nor the cache has image {spec.image}")
+        return []
+
+    def _check_platform(self, entity: Entity) -> None:
+        spec = self._spec(entity)
+        self._runner_for(spec).ready(spec)
+
+    def _spec(self, entity: Entity) -> ContainerSpec:
+        """What the configuration says, if it is here."""
+        config = entity["mlcube_hash"]
+        if config not in self._storage.blobs:
+            raise Offline("its configuration, which names it, is not in the cache")
+        return parse(self._storage.blobs.path(config).read_bytes(), entity["git_mlcube_url"])
+
+
+def _unknown(uid: int) -> Need:
+    def find() -> list[Content]:
+        raise Offline(f"the copy of the registry has no container {uid}")
+
+    return Need(f"container {uid}", "registration", find, find)

@@ -1,0 +1,311 @@
+"""Whatever happens to two clients and their registry: each thing confirmed exists once in the end.
+
+MEDPERF_TEST_EXAMPLES and MEDPERF_TEST_STEPS say how many histories are tried, and how long.
+"""
+
+import itertools
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from medperf_cache.outbox import HELD, REJECTED
+from medperf_client.config import Config, Home, Profile, save_config
+from medperf_client.credentials import Credentials
+from medperf_client.errors import MedPerfError, Refused
+from medperf_client.outgoing import Sender
+from medperf_client.registry import Registry as Client
+from medperf_client.site import Site
+from medperf_client.submissions import Submission, association_change, association_submission
+from tests.support.consortium import Member
+from tests.support.proxy import FINE, LOST, PORTAL, RESET, Fault, Proxy, Request, status
+from tests.support.registry import Registry
+
+EXAMPLES = int(os.environ.get("MEDPERF_TEST_EXAMPLES", "8"))
+STEPS = int(os.environ.get("MEDPERF_TEST_STEPS", "20"))
+
+FAULTS = {
+    "none": FINE,
+    "answer lost": LOST,
+    "reset": RESET,
+    "captive portal": PORTAL,
+    "error": status("500 Internal Server Error"),
+    "busy": status("429 Too Many Requests", "Retry-After: 0"),
+    "unavailable": status("503 Service Unavailable"),
+    "another year": Fault(clock_days=4000),
+}
+REPORT: dict[str, Any] = {"results": {"auroc": 0.9}, "steps": []}
+_numbers = itertools.count(1)
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def container(name: str) -> Submission:
+    """A container in OPERATION whose content is as unique as its name."""
+    digest = sha256(name.encode()).hexdigest()
+    body = {
+        "name": name,
+        "git_mlcube_url": f"https://example.org/{name}.yaml",
+        "mlcube_hash": digest,
+        "git_parameters_url": "",
+        "parameters_hash": "",
+        "additional_files_tarball_url": "",
+        "additional_files_tarball_hash": "",
+        "image_tarball_url": "",
+        "image_tarball_hash": "",
+        "image_hash": digest,
+        "state": "OPERATION",
+        "is_valid": True,
+        "metadata": {},
+        "user_metadata": {},
+    }
+    return Submission("mlcube", "POST", "/mlcubes/", body)
+
+
+class Person:
+    """A member at a machine of their own, and what they were told is safe."""
+
+    def __init__(self, registry: Registry, proxy: Proxy) -> None:
+        self.email = f"member-{next(_numbers)}@example.org"
+        self.token = registry.token_for(self.email)
+        self.proxy = proxy
+        folder = Path(mkdtemp(prefix="medperf-machine-"))
+        self.home = Home(folder, folder / "cache")
+        config = Config(profiles={"default": Profile(server_url=proxy.url)})
+        save_config(config, self.home.config_file)
+        Credentials(self.home.data).store(proxy.url, self.token)
+        self.containers: dict[int | str, str] = {}
+        self.requests: dict[int | str, int | str] = {}
+
+    def site(self) -> Site:
+        """What a new command would work with; it does not rest between tries."""
+        site = Site(self.home)
+        site.__dict__["sender"] = Sender(
+            site.queue.outbox,
+            site.registry,
+            site.catalog,
+            site._complete,
+            site._acting,
+            rest=lambda seconds: None,
+        )
+        return site
+
+    def submit(self, submission: Submission, crash: str) -> int | str | None:
+        """Confirm a submission; its UID, or None if it was refused at once."""
+        site = self.site()
+        before = {entry.uid for entry in site.queue.outbox.entries()}
+        crashing(site.registry, crash)
+        try:
+            entry = site.submit(submission)
+        except Refused:
+            return None
+        except (Crash, MedPerfError):
+            # Who comes back finds it in the queue: it was stored before anything was tried.
+            (entry,) = (one for one in self.site().queue.outbox.entries() if one.uid not in before)
+        return entry.uid
+
+    def sync(self, crash: str = "no") -> None:
+        """One sync, which may be cut off."""
+        site = self.site()
+        crashing(site.registry, crash)
+        with suppress(Crash, MedPerfError):
+            site.sync()
+
+    def killed_sync(self, after_seconds: float) -> None:
+        """A sync in a process of its own, killed with SIGKILL."""
+        member = Member(self.home.data, self.proxy.url, self.token)
+        process = member.start("sync")
+        try:
+            process.communicate(timeout=after_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def crashing(client: Client, when: str) -> None:
+    """Make a client's process end before, or after, its next write reaches the registry."""
+    send: Callable[..., Any] = client._send
+
+    def sends(method: str, *args: Any, **kwargs: Any) -> Any:
+        if method == "GET" or when == "no":
+            return send(method, *args, **kwargs)
+        if when == "after":
+            send(method, *args, **kwargs)
+        raise Crash
+
+    client.__dict__["_send"] = sends
+
+
+class Histories(RuleBasedStateMachine):
+    """Commands, outages, crashes, kills and syncs of two members, in any order."""
+
+    registry: Registry
+    benchmark: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proxy = Proxy(self.registry.url)
+        self.there = True
+        self.people = [Person(self.registry, self.proxy) for _ in range(2)]
+        for person in self.people:
+            person.sync()
+
+    def fault(self, name: str) -> None:
+        """What goes wrong with the next write; reads are fine."""
+        waiting = [FAULTS[name]]
+
+        def faults(request: Request) -> Fault:
+            return waiting.pop() if request.method != "GET" and waiting else FINE
+
+        self.proxy.faults = faults
+
+    @rule(
+        who=st.integers(0, 1),
+        fault=st.sampled_from(sorted(FAULTS)),
+        crash=st.sampled_from(["no", "no", "no", "before", "after"]),
+    )
+    def submit_a_container(self, who: int, fault: str, crash: str) -> None:
+        """A new container."""
+        self.fault(fault)
+        person = self.people[who]
+        name = f"container-{next(_numbers)}"
+        uid = person.submit(container(name), crash)
+        assert uid is not None
+        person.containers[uid] = name
+
+    @rule(who=st.integers(0, 1))
+    def submit_a_taken_name(self, who: int) -> None:
+        """A container that the registry will refuse."""
+        self.fault("none")
+        self.people[who].submit(container("taken"), "no")
+
+    @rule(
+        who=st.integers(0, 1),
+        which=st.integers(0),
+        fault=st.sampled_from(sorted(FAULTS)),
+        crash=st.sampled_from(["no", "no", "before", "after"]),
+    )
+    def request_to_take_part(self, who: int, which: int, fault: str, crash: str) -> None:
+        """A request for one of the member's containers, queued or not."""
+        person = self.people[who]
+        free = [uid for uid in person.containers if uid not in person.requests.values()]
+        if not free:
+            return
+        self.fault(fault)
+        model = free[which % len(free)]
+        reference = person.site().queue.reference(model)
+        uid = person.submit(association_submission(reference, self.benchmark, REPORT), crash)
+        assert uid is not None
+        person.requests[uid] = model
+
+    @rule(who=st.integers(0, 1), which=st.integers(0), fault=st.sampled_from(sorted(FAULTS)))
+    def withdraw(self, who: int, which: int, fault: str) -> None:
+        """Reject one's own request; to say so twice is refused, which is fine."""
+        person = self.people[who]
+        if not person.requests:
+            return
+        self.fault(fault)
+        model = list(person.requests.values())[which % len(person.requests)]
+        reference = person.site().queue.reference(model)
+        change = association_change(reference, self.benchmark, approval_status="REJECTED")
+        person.submit(change, "no")
+
+    @rule(
+        who=st.integers(0, 1),
+        fault=st.sampled_from(sorted(FAULTS)),
+        crash=st.sampled_from(["no", "before", "after"]),
+    )
+    def sync(self, who: int, fault: str, crash: str) -> None:
+        """A sync, which may be cut off."""
+        self.fault(fault)
+        self.people[who].sync(crash)
+
+    @rule(who=st.integers(0, 1), after=st.floats(0.1, 0.6))
+    def kill_a_sync(self, who: int, after: float) -> None:
+        """A sync killed with SIGKILL."""
+        self.fault("none")
+        self.people[who].killed_sync(after)
+
+    @rule()
+    def the_network_goes_or_comes(self) -> None:
+        """An outage begins, or ends."""
+        self.proxy.stop() if self.there else self.proxy.start()
+        self.there = not self.there
+
+    def teardown(self) -> None:
+        """All is well again; then everything confirmed exists once, and nothing else does."""
+        if not self.there:
+            self.proxy.start()
+        self.fault("none")
+        try:
+            for _ in range(3):
+                for person in self.people:
+                    person.sync()
+            for person in self.people:
+                self.check(person)
+        finally:
+            self.proxy.stop()
+
+    def check(self, person: Person) -> None:
+        """One member's queue, things in the registry, and catalog."""
+        site = person.site()
+        left = site.queue.waiting()
+        assert {entry.state for entry in left} <= {REJECTED, HELD}
+        refused = [entry for entry in left if entry.body.get("name") != "taken"]
+        # Only a withdrawal that came twice, or after the request it withdraws, may be refused.
+        assert all(entry.method == "PUT" for entry in refused), refused
+        client = Client(self.registry.url, person.token)
+        mine = [one["name"] for one in client.pages("/me/mlcubes/")]
+        assert sorted(mine) == sorted(person.containers.values())
+        associations = list(client.pages("/me/mlcubes/associations/"))
+        real = sorted(site.queue.real_uid(uid) for uid in person.requests.values())
+        assert sorted(one["model_mlcube"] for one in associations) == real
+        assert site.catalog.all("association") == associations
+        assert site.catalog.all("mlcube") == list(client.pages("/mlcubes/"))
+
+
+@pytest.fixture(scope="module")
+def with_benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with an approved benchmark, UID 1, and a container called taken."""
+    for registry in Registry.serving(tmp_path_factory.mktemp("registry")):
+        client = Client(registry.url, registry.token_for("committee@example.org"))
+        for name in ("preparator", "reference", "metrics", "taken"):
+            client.post("/mlcubes/", container(name).body, name)
+        body = {
+            "name": "benchmark",
+            "demo_dataset_tarball_hash": "0" * 64,
+            "demo_dataset_tarball_url": "https://example.org/demo.tar.gz",
+            "data_preparation_mlcube": 1,
+            "reference_model_mlcube": 2,
+            "data_evaluator_mlcube": 3,
+            "state": "OPERATION",
+        }
+        client.post("/benchmarks/", body, "benchmark")
+        admin = Client(registry.url, registry.token_for("admin@example.org", admin=True))
+        admin.put("/benchmarks/1/", {"approval_status": "APPROVED"}, "approve")
+        yield registry
+
+
+def test_everything_confirmed_exists_once_whatever_happens(with_benchmark: Registry) -> None:
+    machine = type("Machine", (Histories,), {"registry": with_benchmark, "benchmark": 1})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
