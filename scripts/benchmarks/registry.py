@@ -29,13 +29,14 @@ app = Flask(__name__)
 def benchmark():
     return {"version": "v0"}
 """
+GOAL = 0.5
 WORKERS = 2
 CLIENTS = 4
 ROUNDS = 5
 ROUND_SECONDS = 1.0
 MODES = {
-    "new connections, sync workers": ("sync", False),
-    "kept connections, gthread workers": ("gthread", True),
+    "registry": ("sync", False),
+    "registry_kept_alive": ("gthread", True),
 }
 
 
@@ -130,6 +131,7 @@ def _compare(folder: Path, token: str, worker_class: str, keep: bool) -> dict[st
         "registry": round(statistics.median(rounds["registry"])),
         "bare": round(statistics.median(rounds["bare"])),
         "ratio": round(statistics.median(ratios), 3),
+        "goal": GOAL,
         "errors": errors,
     }
 
