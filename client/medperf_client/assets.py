@@ -9,7 +9,6 @@ from medperf_client.downloads import Downloader
 from medperf_client.errors import MedPerfError, Offline, UsageError
 from medperf_client.registry import ONLINE_HINT
 
-AT_ONCE = 4
 TRIES = 5
 
 # Called with (what, bytes so far, bytes in all or None) while something long goes on.

@@ -83,10 +83,11 @@ def _profile(values: object, where: str) -> Profile:
 def _check_mirrors(mirrors: Mapping[object, object], where: str) -> None:
     for prefix, urls in mirrors.items():
         if not isinstance(urls, list):
-            raise UsageError(f"{where}: mirrors: {prefix} expects a list of URLs, found {urls!r}")
+            raise UsageError(f"{where}: mirrors: {prefix!r} expects URLs, found {urls!r}")
         for url in (prefix, *urls):
             # Without the slash a prefix would stand for other hosts too, whose names begin so.
-            if not isinstance(url, str) or not re.fullmatch(r"https?://[^/\s]+/(\S*/)?", url):
+            form = r"https?://[^/\s]+/(\S*/)?"
+            if not (isinstance(url, str) and url.isprintable() and re.fullmatch(form, url)):
                 raise UsageError(
                     f"{where}: mirrors: {url!r} is not a URL that ends with a slash",
                     hint="Both URLs of a mirror stand for the beginnings of many: "

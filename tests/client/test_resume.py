@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 
 from medperf_cache import Storage
 from medperf_client.assets import Fetcher
-from medperf_client.errors import MedPerfError, Offline, Refused, TryLater, WrongHash
+from medperf_client.config import Profile
+from medperf_client.errors import (
+    MedPerfError,
+    Offline,
+    Refused,
+    TryLater,
+    UsageError,
+    WrongHash,
+)
 from medperf_client.parallel import at_once
 from tests.support.badhost import answer, bad_host
 from tests.support.proxy import (
@@ -288,6 +296,31 @@ def test_what_does_not_fit_is_refused_before_it_is_fetched(
     with bad_host(lambda _: reply) as host, pytest.raises(OSError, match="more bytes are needed"):
         fetcher().fetch(f"{host.url}/weights")
     assert list((tmp_path / "cache" / "partials").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "said"),
+    [
+        ("[http://a/]", "mirrors expects lists of URLs by URL"),
+        ("{http://a/: http://b/}", "'http://a/' expects URLs, found 'http://b/'"),
+        ("{http://a: [http://b/]}", "'http://a' is not a URL that ends with a slash"),
+        ("{http://a/: [http://b/files]}", "'http://b/files' is not a URL that ends with a slash"),
+        ("{http://a/: [ftp://b/]}", "'ftp://b/' is not a URL"),
+        ("{http://a/: [7]}", "7 is not a URL"),
+        ("{7: []}", "7 is not a URL"),
+        ('{http://a/: ["http://b/\\e[2J/"]}', "is not a URL"),
+    ],
+)
+def test_mirrors_that_cannot_be_are_named(mirrors: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Profile().with_text("mirrors", mirrors)
+    assert said in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+def test_mirrors_are_read_as_a_profile_has_them() -> None:
+    text = "{http://a/: [http://b/files/, https://c:8443/]}"
+    mirrors = Profile().with_text("mirrors", text).mirrors
+    assert mirrors == {"http://a/": ["http://b/files/", "https://c:8443/"]}
 
 
 def test_mirrors_come_first_and_in_order(
