@@ -93,7 +93,7 @@ class Site:
         from medperf_client.assets import Fetcher
 
         timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
-        return Fetcher(self.storage, timeouts, self.offline, self.progress)
+        return Fetcher(self.storage, timeouts, self.offline, self.progress, self.profile.mirrors)
 
     @cached_property
     def platforms(self) -> "Platforms":

@@ -190,6 +190,19 @@ def test_a_disk_that_is_full_is_an_error_that_leaves_nothing(
     assert list((home / "cache" / "partials").iterdir()) == []
 
 
+def test_a_profile_s_mirrors_are_asked_first(consortium: Consortium, newcomer: Member) -> None:
+    away = "http://127.0.0.1:1/"
+    newcomer.does("profile", "set", "mirrors", f"{{{away}: [{consortium.host.url}]}}")
+    options = [
+        option.replace(consortium.host.url, away)
+        for option in consortium.container_options("model_mlp")
+    ]
+    done = newcomer.run("container", "submit", "--name", "draft", *options, answers="n\n")
+    parameters = consortium.candidate / "workspace" / "parameters.yaml"
+    digest = hashlib.sha256(parameters.read_bytes()).hexdigest()
+    assert f"parameters_hash: {digest}" in done.stderr, done.stderr
+
+
 @pytest.fixture
 def submit(consortium: Consortium, newcomer: Member) -> Callable[..., tuple[int, str]]:
     """Submits the candidate with some options changed, and answers no; exit code and stderr."""
