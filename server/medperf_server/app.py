@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from medperf_server import answers, api, auth, changes, database, errors, idempotency, logs
+from medperf_server import answers, api, audit, auth, changes, database, errors, idempotency, logs
 from medperf_server.config import database_url, settings
 
 
@@ -17,6 +17,7 @@ def create_app(url: str | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database.init_app(app)
     changes.init_app()
+    audit.init_app()
     errors.init_app(app)
     # Each of these acts before the view in this order, and after it in the opposite one: the
     # answer is committed, then tagged, then logged.

@@ -11,8 +11,9 @@ from flask import Flask, abort, g, request
 from sqlalchemy import Engine, bindparam, func, or_, select
 from sqlalchemy.exc import OperationalError
 
-from medperf_server.models import ChangeCounter, Token, User, db
+from medperf_server.models import ADMIN, READ, SCOPES, SUBMIT, ChangeCounter, Token, User, db
 
+READING = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/api/v0/version", "/api/v0/openapi.json", "/api/v0/docs")
 
 
@@ -21,22 +22,38 @@ class Caller:
     """Who sent the request: all that the rules need to know."""
 
     id: int
+    # Whether they are an admin, and their token lets them be one.
     is_admin: bool
+    # One of SCOPES.
+    scope: str = ADMIN
+    token_id: int = 0
+
+    def may(self, scope: str) -> bool:
+        """Whether the token is good for this scope."""
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
 
 # With the caller comes where the change log stands: `answers` needs it with every request.
 CALLER = (
-    select(User.id, User.is_admin, select(ChangeCounter.value).scalar_subquery())
+    select(
+        User.id,
+        User.is_admin,
+        Token.scope,
+        Token.id,
+        select(ChangeCounter.value).scalar_subquery(),
+    )
     .join(Token, Token.user_id == User.id)
     .where(
         Token.digest == bindparam("digest"),
+        Token.is_session == bindparam("is_session"),
+        User.is_active,
         Token.revoked_at.is_(None),
         or_(Token.expires_at.is_(None), Token.expires_at > func.current_timestamp()),
     )
 )
 
-# A caller, and the change log's cursor, by a token's digest.
-ReadCaller = Callable[[str], tuple[Caller, int] | None]
+# A caller, and the change log's cursor, by a token; with True, by a browser session's.
+ReadCaller = Callable[[str, bool], tuple[Caller, int] | None]
 
 
 def digest_of(token: str) -> str:
@@ -53,11 +70,12 @@ def add_user(email: str, is_admin: bool = False) -> User:
 
 
 def issue_token(
-    user_id: int, name: str = "", expires_at: datetime | None = None
+    user_id: int, name: str = "", expires_at: datetime | None = None, scope: str = ADMIN
 ) -> tuple[int, str]:
     """Add a new token to the session; its ID, and its text, which is never shown again."""
     text = "mpf_" + secrets.token_urlsafe(32)
-    token = Token(user_id=user_id, name=name, digest=digest_of(text), expires_at=expires_at)
+    token = Token(user_id=user_id, name=name, digest=digest_of(text))
+    token.expires_at, token.scope = expires_at, scope
     db.session.add(token)
     db.session.flush()
     return token.id, text
@@ -73,15 +91,19 @@ def caller_reader(engine: Engine) -> ReadCaller:
     compiled = CALLER.compile(engine)
     sql, names = str(compiled), compiled.positiontup
 
-    def read(digest: str) -> tuple[Caller, int] | None:
+    def read(token: str, is_session: bool = False) -> tuple[Caller, int] | None:
+        values = {"digest": digest_of(token), "is_session": is_session}
         try:
             with closing(engine.raw_connection()) as connection:
                 cursor = connection.cursor()
-                cursor.execute(sql, [digest] if names else {"digest": digest})
+                cursor.execute(sql, [values[name] for name in names] if names else values)
                 row = cursor.fetchone()
         except engine.dialect.loaded_dbapi.Error as error:
             raise OperationalError(sql, None, error) from error
-        return (Caller(row[0], bool(row[1])), row[2]) if row else None
+        if row is None:
+            return None
+        uid, is_admin, scope, token_id, cursor = row
+        return Caller(uid, bool(is_admin) and scope == ADMIN, scope, token_id), cursor
 
     return read
 
@@ -97,7 +119,10 @@ def init_app(app: Flask) -> None:
         if not path.startswith("/api/") or path in OPEN_PATHS:
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and (found := read_caller(digest_of(token.strip()))):
+        if scheme.lower() == "bearer" and (found := read_caller(token.strip(), False)):
             g.caller, g.cursor = found
+            needed = READ if request.method in READING else SUBMIT
+            if not g.caller.may(needed):
+                abort(403, f"This token's scope is {g.caller.scope}: it cannot change anything")
             return
         abort(401, "A valid token is needed: Authorization: Bearer <token>")

@@ -7,13 +7,14 @@ later number commit first).
 
 from collections.abc import Iterable
 
-from sqlalchemy import event, insert, update
+from sqlalchemy import event, insert, inspect, select, update
 from sqlalchemy.orm import Session, UOWTransaction
 
 from medperf_server.models import (
     Association,
     Base,
     Benchmark,
+    BenchmarkMember,
     Change,
     ChangeCounter,
     Container,
@@ -39,9 +40,19 @@ def _audience(session: Session, entity: Base) -> str | None:
         container = session.get(Container, entity.model_mlcube)
         benchmark = session.get(Benchmark, entity.benchmark)
         members = [container and container.owner, benchmark and benchmark.owner]
+    elif isinstance(entity, BenchmarkMember):
+        members = [entity.user_id]
+    elif isinstance(entity, Benchmark) and entity.is_private and not _was_public(entity):
+        invited = select(BenchmarkMember.user_id).filter_by(benchmark=entity.id)
+        members = [entity.owner, *session.scalars(invited)]
     else:
         return None
     return "," + ",".join(str(m) for m in sorted({m for m in members if m})) + ","
+
+
+def _was_public(benchmark: Benchmark) -> bool:
+    """Whether it is only now that it becomes private: everyone has to forget it then."""
+    return False in inspect(benchmark).attrs.is_private.history.deleted
 
 
 def _next_cursor(session: Session) -> int:
@@ -59,15 +70,19 @@ def _log(session: Session, _: UOWTransaction) -> None:
     touched += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
     touched += [("deleted", entity) for entity in session.deleted]
     for action, entity in touched:
-        kind = ENTITY_TYPES.get(type(entity))
-        if kind is None:
+        if isinstance(entity, BenchmarkMember):
+            # For that member the benchmark comes, or goes.
+            kind, uid, action = "benchmark", entity.benchmark, "updated"
+        elif type(entity) in ENTITY_TYPES:
+            kind, uid = ENTITY_TYPES[type(entity)], entity.id
+        else:
             continue
         with session.no_autoflush:
             session.execute(
                 insert(Change).values(
                     cursor=_next_cursor(session),
                     entity_type=kind,
-                    entity_id=entity.id,
+                    entity_id=uid,
                     action=action,
                     audience=_audience(session, entity),
                     created_at=utc_now(),

@@ -12,17 +12,22 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from sqlalchemy.types import TypeDecorator
 
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
 PENDING, APPROVED, REJECTED = "PENDING", "APPROVED", "REJECTED"
+# What a token may be used for; each includes those before it.
+SCOPES = READ, SUBMIT, ADMIN = "read", "submit", "admin"
 
 # SQLite would give a deleted row's ID to the next one, and old references would lead there.
 NEVER_TWICE = {"sqlite_autoincrement": True}
@@ -89,11 +94,15 @@ class User(db.Model):  # type: ignore[name-defined]
     first_name: Mapped[str] = mapped_column(String(150), default="")
     last_name: Mapped[str] = mapped_column(String(150), default="")
     is_admin: Mapped[bool] = mapped_column(default=False)
+    # Nobody who is not active can sign in; what they submitted stays.
+    is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
+    # How many bytes of files they may store here; null is the registry's default.
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Token(db.Model):  # type: ignore[name-defined]
-    """A bearer token: only its SHA-256 is stored."""
+    """A bearer token, or a browser's session: only its SHA-256 is stored."""
 
     __tablename__ = "tokens"
     __table_args__ = NEVER_TWICE
@@ -103,6 +112,31 @@ class Token(db.Model):  # type: ignore[name-defined]
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    # One of SCOPES. It narrows what its owner may do, and never widens it.
+    scope: Mapped[str] = mapped_column(String(16), default=ADMIN, server_default=ADMIN)
+    # A browser's session is no bearer token, and the other way round.
+    is_session: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # The token that a session was opened with, and ends with.
+    parent_id: Mapped[int | None] = mapped_column(index=True)
+
+
+class Invitation(db.Model):  # type: ignore[name-defined]
+    """A link that admits whoever opens it, once: only the SHA-256 of its secret is stored."""
+
+    __tablename__ = "invitations"
+    __table_args__ = NEVER_TWICE
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    email: Mapped[str] = mapped_column(String(254))
+    is_admin: Mapped[bool] = mapped_column(default=False)
+    # A private benchmark that they may see from then on.
+    benchmark: Mapped[int | None] = mapped_column(ForeignKey("benchmarks.id", ondelete="CASCADE"))
+    # Null: from the command line.
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 
@@ -169,9 +203,24 @@ class Benchmark(Timestamps, db.Model):  # type: ignore[name-defined]
     state: Mapped[str] = mapped_column(String(16), default=DEVELOPMENT)
     is_valid: Mapped[bool] = mapped_column(default=True)
     is_active: Mapped[bool] = mapped_column(default=True)
+    # Shown to its owner, to admins and to whom `BenchmarkMember` names.
+    is_private: Mapped[bool] = mapped_column(default=False, server_default=false())
     approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
     user_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
     approved_at: Mapped[datetime | None]
+
+
+class BenchmarkMember(db.Model):  # type: ignore[name-defined]
+    """A member who may see a private benchmark."""
+
+    __tablename__ = "benchmark_members"
+    benchmark: Mapped[int] = mapped_column(
+        ForeignKey("benchmarks.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Association(Timestamps, db.Model):  # type: ignore[name-defined]
@@ -192,6 +241,42 @@ class Association(Timestamps, db.Model):  # type: ignore[name-defined]
     approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
     approved_at: Mapped[datetime | None]
     priority: Mapped[int] = mapped_column(default=0)
+    # Why it was decided so, in the words of who decided.
+    reason: Mapped[str] = mapped_column(Text, default="", server_default="")
+
+
+class Asset(db.Model):  # type: ignore[name-defined]
+    """A file that the registry stores, by its content."""
+
+    __tablename__ = "assets"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class AssetHolder(db.Model):  # type: ignore[name-defined]
+    """A member who uploaded an asset: it counts against their quota."""
+
+    __tablename__ = "asset_holders"
+    sha256: Mapped[str] = mapped_column(
+        ForeignKey("assets.sha256", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Upload(Timestamps, db.Model):  # type: ignore[name-defined]
+    """A file on its way in: how much of it is here (tus 1.0.0, https://tus.io)."""
+
+    __tablename__ = "uploads"
+    # Random, for whoever knows it may go on.
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    offset_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class IdempotencyKey(db.Model):  # type: ignore[name-defined]
@@ -227,3 +312,26 @@ class Change(db.Model):  # type: ignore[name-defined]
     # Who may see it; null means every member. Kept here, for the entity may be gone later.
     audience: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class AuditEntry(db.Model):  # type: ignore[name-defined]
+    """One change, and who made it. The database refuses to change or delete a row."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index("ix_audit_log_entity", "entity_type", "entity_id"), NEVER_TWICE)
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+    # No foreign key: a member may go, and what they did stays. Null is the command line.
+    user_id: Mapped[int | None]
+    actor: Mapped[str] = mapped_column(String(254))
+    # The IP address of who asked, and the ID of the request; empty for the command line.
+    address: Mapped[str] = mapped_column(String(64), default="")
+    request_id: Mapped[str] = mapped_column(String(128), default="")
+    action: Mapped[str] = mapped_column(String(16))
+    entity_type: Mapped[str] = mapped_column(String(32))
+    entity_id: Mapped[str] = mapped_column(String(64))
+    # The values of the columns that changed; SQL's null where there was nothing, or is no more.
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

@@ -18,6 +18,7 @@ from medperf_server.models import (
     REJECTED,
     Association,
     Benchmark,
+    BenchmarkMember,
     Change,
     Container,
     User,
@@ -48,6 +49,7 @@ CONTAINER_CONTENT = (
 BENCHMARK_OPERATION_FIELDS = {
     "is_valid",
     "is_active",
+    "is_private",
     "user_metadata",
     "approval_status",
     "demo_dataset_tarball_url",
@@ -99,6 +101,14 @@ def visible_changes(caller: Caller) -> ColumnElement[bool]:
     return or_(Change.audience.is_(None), Change.audience.contains(f",{caller.id},"))
 
 
+def visible(caller: Caller, model: type[Any]) -> ColumnElement[bool]:
+    """Which rows of a table the caller may see: of benchmarks, those private to others are not."""
+    if model is not Benchmark or caller.is_admin:
+        return true()
+    invited = select(BenchmarkMember.benchmark).filter_by(user_id=caller.id)
+    return or_(~Benchmark.is_private, Benchmark.owner == caller.id, Benchmark.id.in_(invited))
+
+
 def own_associations(caller: Caller) -> ColumnElement[bool]:
     """The associations of the caller's models and benchmarks."""
     return or_(
@@ -116,7 +126,8 @@ def _unique_name(model: type[Container] | type[Benchmark], values: Values, own: 
         return
     taken = db.session.scalar(select(model.id).where(model.name == values["name"]))
     if taken is not None and taken != own:
-        _refuse(f"The name {values['name']!r} is taken by UID {taken}", "name")
+        # Not by whom: it may be private.
+        _refuse(f"The name {values['name']!r} is taken", "name")
 
 
 def _only_fields(entity: Any, values: Values, allowed: set[str]) -> None:
@@ -215,7 +226,8 @@ def check_association_request(caller: Caller, values: Values) -> None:
     """
     model, uid = values["model_mlcube"], values["benchmark"]
     container = db.session.get(Container, model)
-    benchmark = db.session.get(Benchmark, uid, with_for_update=True)
+    shown = select(Benchmark).where(Benchmark.id == uid, visible(caller, Benchmark))
+    benchmark = db.session.scalar(shown.with_for_update())
     if container is None:
         _refuse(f"There is no container with UID {model}", "model_mlcube")
     if benchmark is None:
@@ -246,6 +258,8 @@ def check_association_update(caller: Caller, entity: Association, values: Values
     if values.get("priority", entity.priority) != entity.priority:
         require_owner(caller, benchmark)
     if "approval_status" not in values:
+        if "reason" in values:
+            _refuse("a reason goes with a decision: give approval_status too", "reason")
         return
     wanted = values["approval_status"]
     if entity.approval_status != PENDING:

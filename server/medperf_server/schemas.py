@@ -79,6 +79,7 @@ class BenchmarkSchema(EntitySchema):
     state = fields.String(validate=State)
     is_valid = fields.Boolean()
     is_active = fields.Boolean()
+    is_private = fields.Boolean()
     approval_status = fields.String(validate=Status)
     user_metadata = fields.Dict(keys=fields.String())
     approved_at = fields.DateTime(format="iso", dump_only=True)
@@ -97,6 +98,7 @@ class AssociationSchema(EntitySchema):
     approval_status = fields.String(validate=Status)
     approved_at = fields.DateTime(format="iso", dump_only=True)
     priority = fields.Integer(dump_only=True)
+    reason = fields.String(dump_only=True)
 
 
 class AssociationUpdateSchema(Schema):
@@ -107,6 +109,7 @@ class AssociationUpdateSchema(Schema):
 
     approval_status = fields.String(validate=Status)
     priority = fields.Integer(strict=True, validate=validate.Range(-MAX_UID, MAX_UID))
+    reason = _text()
 
 
 class BenchmarkModelSchema(Schema):

@@ -45,7 +45,8 @@ class PairView(MethodView):
     @blueprint.arguments(AssociationUpdateSchema)
     @blueprint.response(200, AssociationSchema)
     def put(self, values: dict[str, Any], model: int, benchmark: int) -> Association:
-        """Decide the newest association, or set its priority."""
+        """Decide the newest association, with a reason, or set its priority."""
+        find(Benchmark, benchmark)
         association = newest_association(model, benchmark)
         if association is None:
             abort(404, "Not found.")

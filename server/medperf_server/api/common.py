@@ -8,12 +8,13 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 import flask_smorest
-from flask import abort, request
+from flask import abort, g, request
 from marshmallow import Schema, fields
 from sqlalchemy import Select, func, select
 from webargs.flaskparser import FlaskParser
 
 from medperf_server.models import Base, db
+from medperf_server.policy import visible
 from medperf_server.schemas import MAX_UID
 
 Entity = TypeVar("Entity", bound=Base)
@@ -64,8 +65,12 @@ class Blueprint(flask_smorest.Blueprint):
 
 
 def find(model: type[Entity], uid: int, lock: bool = False) -> Entity:
-    """The entity with this UID, or 404; locked until the transaction ends, to be changed."""
-    entity = db.session.get(model, uid, with_for_update=lock)
+    """The entity with this UID, or 404 where the caller sees none.
+
+    Locked until the transaction ends if it is to be changed.
+    """
+    seen = select(model).where(model.id == uid, visible(g.caller, model))  # type: ignore[attr-defined]
+    entity = db.session.scalar(seen.with_for_update() if lock else seen)
     if entity is None:
         abort(404, "Not found.")
     return entity
@@ -104,9 +109,13 @@ def page(statement: Select[Any], query: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
-    """A page of a model's rows by UID; what else the query holds are filters on its columns."""
+    """A page of a model's rows that the caller may see, by UID.
+
+    What else the query holds are filters on its columns.
+    """
     filters = {k: v for k, v in query.items() if k not in ("limit", "offset")}
-    return page(select(model).filter_by(**filters).order_by(model.id), query)  # type: ignore[attr-defined]
+    seen = select(model).where(visible(g.caller, model)).filter_by(**filters)
+    return page(seen.order_by(model.id), query)  # type: ignore[attr-defined]
 
 
 def update(entity: Base, values: dict[str, Any]) -> None:

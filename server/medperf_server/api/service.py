@@ -9,7 +9,7 @@ from sqlalchemy import select
 from medperf_server.api.common import Blueprint
 from medperf_server.changes import ENTITY_TYPES
 from medperf_server.models import Change, ChangeCounter, db
-from medperf_server.policy import visible_changes
+from medperf_server.policy import visible, visible_changes
 from medperf_server.schemas import (
     AssociationSchema,
     BenchmarkSchema,
@@ -66,7 +66,7 @@ def docs() -> Response:
 def changes(query: dict[str, Any]) -> dict[str, Any]:
     """What changed after the cursor `since` and the caller may see, oldest first.
 
-    Each row carries the entity as it is now (null once deleted). Ask again with `next`: at once
+    Each row carries the entity as it is now, null once it is deleted or the caller may not see it. Ask again with `next`: at once
     if there is `more`.
     """
     since, limit = query["since"], query["limit"]
@@ -98,12 +98,13 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entities(rows: Sequence[Change]) -> dict[tuple[str, int], dict[str, Any]]:
-    """The present state of every entity that the rows name, one query a type."""
+    """What of the entities that the rows name the caller may see, as it is; one query a type."""
     found = {}
     for kind, model in MODELS.items():
         uids = {row.entity_id for row in rows if row.entity_type == kind}
         if not uids:
             continue
-        for entity in db.session.scalars(select(model).where(model.id.in_(uids))):
+        seen = select(model).where(model.id.in_(uids), visible(g.caller, model))
+        for entity in db.session.scalars(seen):
             found[kind, entity.id] = SCHEMAS[kind].dump(entity)
     return found

@@ -1,0 +1,114 @@
+"""The audit log: who changed what, when and from where, in the transaction that changes it."""
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+from flask import g, has_request_context, request
+from sqlalchemy import event, insert, inspect
+from sqlalchemy.orm import Session, UOWTransaction
+
+from medperf_server.models import (
+    Asset,
+    AssetHolder,
+    Association,
+    AuditEntry,
+    Base,
+    Benchmark,
+    BenchmarkMember,
+    Container,
+    Invitation,
+    Token,
+    User,
+    db,
+    utc_now,
+)
+
+ENTITY_TYPES: dict[type[Base], str] = {
+    User: "user",
+    Token: "token",
+    Invitation: "invitation",
+    Container: "mlcube",
+    Benchmark: "benchmark",
+    BenchmarkMember: "benchmark_member",
+    Association: "association",
+    Asset: "asset",
+    AssetHolder: "asset_holder",
+}
+# What would let a reader of the log in, and what changes by itself.
+LEFT_OUT = {"digest", "modified_at"}
+# Test reports may have megabytes: of what is longer than this the log keeps size and SHA-256.
+MOST_BYTES = 4096
+COMMAND_LINE = "command line"
+
+Values = dict[str, Any]
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = json.dumps(value)
+    if len(text) > MOST_BYTES:
+        return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "bytes": len(text)}
+    return value
+
+
+def _differences(entity: Base, action: str) -> tuple[Values | None, Values | None]:
+    """The columns that change, before and after; all of them for what is new or gone."""
+    state = inspect(entity)
+    before: Values = {}
+    after: Values = {}
+    for column in state.mapper.column_attrs:
+        if column.columns[0].name in LEFT_OUT:
+            continue
+        name, history = column.columns[0].name, state.attrs[column.key].history
+        old = history.deleted[0] if history.deleted else None
+        new = getattr(entity, column.key)
+        if action == "updated" and (not history.has_changes() or old == new):
+            continue
+        before[name], after[name] = _json(old if history.deleted else new), _json(new)
+    return (None if action == "created" else before), (None if action == "deleted" else after)
+
+
+def _actor() -> Values:
+    if not has_request_context():
+        return {"user_id": None, "actor": COMMAND_LINE}
+    known = {"address": request.remote_addr or "", "request_id": g.get("request_id", "")}
+    caller = g.get("caller")
+    if caller is None:
+        return {"user_id": None, "actor": "anonymous", **known}
+    with db.session.no_autoflush:
+        user = db.session.get(User, caller.id)
+    return {"user_id": caller.id, "actor": user.email if user else "", **known}
+
+
+def _log(session: Session, _: UOWTransaction) -> None:
+    touched = [("created", entity) for entity in session.new]
+    touched += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
+    touched += [("deleted", entity) for entity in session.deleted]
+    for action, entity in touched:
+        kind = ENTITY_TYPES.get(type(entity))
+        if kind is None:
+            continue
+        before, after = _differences(entity, action)
+        if action == "updated" and not after:
+            continue
+        key = inspect(entity).mapper.primary_key_from_instance(entity)
+        session.execute(
+            insert(AuditEntry).values(
+                **_actor(),
+                at=utc_now(),
+                action=action,
+                entity_type=kind,
+                entity_id="/".join(map(str, key)),
+                before=before,
+                after=after,
+            )
+        )
+
+
+def init_app() -> None:
+    """Log every flush of an audited entity."""
+    if not event.contains(db.session, "after_flush", _log):
+        event.listen(db.session, "after_flush", _log)
