@@ -22,7 +22,7 @@ setup(
         'backports.zstd>=1.0; python_version < "3.14"',
         # 8.4 and later import uuid and platform first: a sixth of the whole start-up time.
         "click>=8.2,<8.4",
-        "diskcache>=5.6",
+        "diskcache>=5.6,<6",
         "docker>=7.2",
         "flask>=3.0",
         "flask-migrate>=4.0",

@@ -6,16 +6,22 @@ instead. Values always live in SQLite, never in side files, so that a row is all
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from diskcache import UNKNOWN, Cache, Disk
+from diskcache.core import DBNAME
 
 from medperf_cache.errors import CacheError
 
 INLINE = 2**31 - 1
 RAW = 1
+PATIENCE_SECONDS = 60
+# The last thing that diskcache makes in a new database.
+COMPLETE = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"
 
 
 class JsonDisk(Disk):
@@ -52,7 +58,21 @@ def stored_key(key: str) -> sqlite3.Binary:
 
 
 class Store(Cache):
-    """diskcache's `Cache`, which can also be read by ranges of keys."""
+    """diskcache's `Cache`, which can also be read by ranges of keys, and opened without writing."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        known = _settings(folder / DBNAME)
+        if not settings.items() <= known.items():
+            super().__init__(str(folder), timeout=PATIENCE_SECONDS, disk=JsonDisk, **settings)
+            return
+        # What diskcache does but for writing the same settings again, one by one: some fifty
+        # transactions, each of which waits for other writers and, where durable, for the disk.
+        self._directory, self._timeout = str(folder), PATIENCE_SECONDS
+        self._local, self._txn_id = threading.local(), None
+        self._disk = JsonDisk(self._directory, min_file_size=known["disk_min_file_size"])
+        for name, value in known.items():
+            setattr(self, name, value)
+        self._page_size = self._sql("PRAGMA page_size").fetchone()[0]
 
     def with_prefix(self, prefix: str, last: int | None = None) -> Iterator[tuple[str, Any]]:
         """Keys that begin with `prefix`, in order, and their values, all as of one moment.
@@ -73,6 +93,17 @@ class Store(Cache):
         return int(self._sql(counted, _range(prefix)).fetchone()[0])
 
 
+def _settings(database: Path) -> dict[str, Any]:
+    """The settings of a store; none if it is not there, or was not completed."""
+    try:
+        # Nobody holds it long, but its first opener, and the last one to close it.
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            known = dict(connection.execute("SELECT key, value FROM Settings").fetchall())
+            return known if connection.execute(COMPLETE).fetchone() else {}
+    except sqlite3.OperationalError:
+        return {}
+
+
 def _range(prefix: str) -> tuple[bytes, bytes]:
     """The first key with a prefix, and what is beyond the last."""
     first = bytes(stored_key(prefix))
@@ -83,14 +114,13 @@ def open_store(folder: Path, durable: bool = False) -> Store:
     """The key-value store in `folder`, made if it is not there (mode 0700). Nothing is evicted.
 
     Processes and threads may share it: each write is one SQLite transaction; readers do not wait,
-    but opening and writing wait for who is writing, and after 60 s raise `diskcache.Timeout` or
-    `sqlite3.OperationalError`. With `durable` a write that returned survives a power cut
-    (SQLite's synchronous=FULL).
+    but writing, and the first opening, wait for who is writing, and after 60 s raise
+    `diskcache.Timeout` or `sqlite3.OperationalError`. With `durable` a write that returned survives
+    a power cut (SQLite's synchronous=FULL).
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Store(
-        str(folder),
-        disk=JsonDisk,
+        folder,
         eviction_policy="none",
         size_limit=2**60,
         cull_limit=0,

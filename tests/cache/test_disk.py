@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medperf_cache import CacheError
-from medperf_cache.disk import Store, open_store
+from medperf_cache.disk import COMPLETE, Store, open_store
 
 KEYS = st.text(st.characters(), max_size=20)
 JSON = st.recursive(
@@ -101,3 +101,31 @@ def test_large_values_stay_in_the_database_so_that_a_row_is_whole_or_absent(tmp_
 
     assert {path.name.partition("-")[0] for path in (tmp_path / "store").iterdir()} == {"cache.db"}
     assert (store["bytes"], store["json"]) == (b"x" * 2**20, "y" * 2**20)
+
+
+def test_who_opens_a_store_again_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+    writer = open_store(tmp_path, durable=True)
+    with writer.transact():
+        writer["who"] = "writer"
+        assert open_store(tmp_path, durable=True).get("who") is None
+    assert open_store(tmp_path, durable=True)["who"] == "writer"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_store_is_as_durable_as_it_is_asked_to_be_now(tmp_path: Path, durable: bool) -> None:
+    open_store(tmp_path, durable=not durable)
+    for _ in range(2):
+        store = open_store(tmp_path, durable)
+        assert store._sql("PRAGMA synchronous").fetchone() == (2 if durable else 1,)
+        assert store._sql("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_store_whose_first_opening_was_cut_off_is_completed(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store._sql("DROP TRIGGER Settings_size_delete")
+    store.close()
+    again = open_store(tmp_path)
+    again["key"] = "value"
+    del again["key"]
+    assert len(again) == 0
+    assert again._sql(COMPLETE).fetchone()
