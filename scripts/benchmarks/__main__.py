@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-GROUPS = ("commands", "offline", "bundle", "docker", "download", "registry", "resume")
+GROUPS = ("commands", "offline", "bundle", "docker", "download", "load", "registry", "resume")
 
 
 def main() -> None:
@@ -32,7 +32,8 @@ def main() -> None:
 
 def _line(name: str, figure: dict[str, Any]) -> str:
     rest = ", ".join(f"{k} {v}" for k, v in figure.items() if k not in ("ratio", "goal"))
-    return f"{name:20} {figure['ratio']:7.3f}   goal {figure['goal']:5}   {rest}"
+    against = f"{figure['ratio']:7.3f}   goal {figure['goal']:5}" if "ratio" in figure else " " * 20
+    return f"{name:20} {against}   {rest}"
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from flask import Flask, abort, g, request
-from sqlalchemy import Engine, bindparam, func, or_, select
+from sqlalchemy import Engine, bindparam, create_engine, func, or_, select
 from sqlalchemy.exc import OperationalError
 
 from medperf_server.models import ADMIN, READ, SCOPES, SUBMIT, ChangeCounter, Token, User, db
@@ -88,24 +89,45 @@ def caller_reader(engine: Engine) -> ReadCaller:
     with every request, and SQLAlchemy's execution takes longer than all else a request needs.
     It opens no transaction of ours: the session's writers lock as they begin, and begin later.
     """
+    lending = _for_single_queries(engine)
     compiled = CALLER.compile(engine)
     sql, names = str(compiled), compiled.positiontup
 
     def read(token: str, is_session: bool = False) -> tuple[Caller, int] | None:
         values = {"digest": digest_of(token), "is_session": is_session}
-        try:
-            with closing(engine.raw_connection()) as connection:
-                cursor = connection.cursor()
-                cursor.execute(sql, [values[name] for name in names] if names else values)
-                row = cursor.fetchone()
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise OperationalError(sql, None, error) from error
+        row = _first_row(lending, sql, [values[name] for name in names] if names else values)
         if row is None:
             return None
         uid, is_admin, scope, token_id, cursor = row
         return Caller(uid, bool(is_admin) and scope == ADMIN, scope, token_id), cursor
 
     return read
+
+
+def _for_single_queries(engine: Engine) -> Engine:
+    """An engine on the same database whose queries cost one round trip each.
+
+    To begin, to roll back and to ask whether the server is there would take three more.
+    """
+    if engine.dialect.name == "sqlite":
+        return engine
+    return create_engine(engine.url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+
+
+def _first_row(engine: Engine, sql: str, values: Any) -> Any:
+    """The first row that a query finds, on a connection of the driver."""
+    for last in (False, True):
+        try:
+            with closing(engine.raw_connection()) as connection:
+                cursor = connection.cursor()
+                cursor.execute(sql, values)
+                return cursor.fetchone()
+        except engine.dialect.loaded_dbapi.Error as error:
+            # Connections that the pool keeps do not outlive a restart of the database server.
+            engine.dispose()
+            if last:
+                raise OperationalError(sql, None, error) from error
+    return None
 
 
 def init_app(app: Flask) -> None:

@@ -43,8 +43,9 @@ def _has_user(name: str) -> bool:
 class PostgresCluster:
     """A private PostgreSQL server, which hands out fresh databases."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, fsync: bool = False) -> None:
         self.programs, self.folder = programs, folder
+        self.fsync = "on" if fsync else "off"
         self.port = free_port()
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -69,7 +70,9 @@ class PostgresCluster:
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
         self._run("initdb", "-D", data, "-U", "registry", "-A", "trust", "--no-sync")
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = (
+            f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync={self.fsync}"
+        )
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
         try:
@@ -86,12 +89,15 @@ class PostgresCluster:
 
 
 @contextmanager
-def postgres_cluster(folder: Path) -> Iterator[PostgresCluster]:
-    """A running cluster in `folder`; skips or fails by the rule of `require` without one."""
+def postgres_cluster(folder: Path, fsync: bool = False) -> Iterator[PostgresCluster]:
+    """A running cluster in `folder`; skips or fails by the rule of `require` without one.
+
+    With `fsync` its data survive a power cut.
+    """
     programs = _postgres_programs()
     require("postgres", programs is not None, "initdb is not installed")
     assert programs is not None
     if os.geteuid() == 0:
         require("postgres", _has_user("postgres"), "it refuses root, and has no user of its own")
-    with PostgresCluster(programs, folder).running() as cluster:
+    with PostgresCluster(programs, folder, fsync).running() as cluster:
         yield cluster

@@ -66,8 +66,8 @@ def docs() -> Response:
 def changes(query: dict[str, Any]) -> dict[str, Any]:
     """What changed after the cursor `since` and the caller may see, oldest first.
 
-    Each row carries the entity as it is now, null once it is deleted or the caller may not see it. Ask again with `next`: at once
-    if there is `more`.
+    Each row carries the entity as it is now, null once it is deleted or the caller may not see it.
+    Ask again with `next`: at once if there is `more`.
     """
     since, limit = query["since"], query["limit"]
     # The counter is read first: rows up to it have been committed, so `next` can go past what the
