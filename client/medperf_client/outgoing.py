@@ -116,7 +116,7 @@ class Sender:
         Raises when it has to wait, or is refused.
         """
         # To a registry that is away nothing can be sent, completed or not.
-        self._registry.reach()
+        self._registry.hear()
         me = self._acting()["id"]
         if entry.member not in (None, me, self._registry.token_digest):
             raise TryLater(f"{entry.uid} was queued under another login", TAKE_OVER_HINT)
@@ -143,7 +143,7 @@ class Sender:
                 if not left or (error.seconds or 0) > LONGEST_WAIT_SECONDS:
                     raise
                 self._rest(_wait(TRIES - 1 - left, error.seconds))
-                self._registry.reach()
+                self._registry.hear()
                 entry, first = claimed, False
         # The outbox first: what it says is sent is never sent again, and a sync mends the catalog.
         sent = self._outbox.change(entry.uid, state=SENT, reason="", answer=answer)

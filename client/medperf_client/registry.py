@@ -40,6 +40,7 @@ class Registry:
         self._token = token
         self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
         self._away = AS_ASKED if offline else None
+        self._answers = False
 
     @property
     def token_digest(self) -> str:
@@ -96,6 +97,7 @@ class Registry:
                 **options,
             )
         except trouble() as error:
+            self._answers = False
             message = f"{self.server_url} gave no answer: {reason(error)}"
             if method != "GET":
                 # It may have arrived. Its key makes it safe to try again, if anybody is there.
@@ -103,12 +105,27 @@ class Registry:
                 raise TryLater(message, AWAY_HINT) from error
             self._away = reason(error)
             raise Offline(message, AWAY_HINT) from error
+        self._answers = True
         return _answer(response)
 
     @cached_property
     def knows_keys(self) -> bool:
         """Whether the registry honours `Idempotency-Key`: one with a change log does."""
         return self.get("/changes/", limit=1) is not None
+
+    def hear(self) -> None:
+        """Raise `Offline` unless the registry answers; asked in a hurry, where it never did yet.
+
+        For a write, which waits long for its answer: whoever is there and silent is found out.
+        """
+        if not self._answers:
+            try:
+                checked("version", self.get("/version", hurried=True) or {"version": ""})
+            except Refused:
+                pass  # Whoever refuses has answered.
+            except TryLater as error:
+                if error.seconds:
+                    raise
 
     def reach(self) -> None:
         """Raise `Offline` unless the registry can be reached; it is tried once."""

@@ -30,6 +30,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "pair": {"model_mlcube": int, "benchmark": int},
     "user": {"id": int, "email": str},
     "page": {"results": list},
+    "version": {"version": str},
     "changes": {"changes": list, "next": int, "more": bool},
     "change": {"type": str, "id": int},
 }

@@ -2,17 +2,16 @@
 
 import http.client
 import json
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.support.consortium import Member
 from tests.support.registry import Registry
+from tests.support.relay import Relay
 
 from benchmarks.stage import MEDPERF, environment
 from benchmarks.timing import command, compare
@@ -127,7 +126,7 @@ def _benchmark(uid: int) -> dict[str, Any]:
 
 def _empty_sync(folder: Path) -> dict[str, Any]:
     """Bytes both ways, HTTP headers included, and requests, as a relay in between counts them."""
-    with _filled(folder, FEW) as (registry, member), _Relay(registry.port) as relay:
+    with _filled(folder, FEW) as (registry, member), Relay(registry.port) as relay:
         subprocess.run(
             [MEDPERF, "sync"],
             env={**environment(member), "http_proxy": f"http://127.0.0.1:{relay.port}"},
@@ -140,36 +139,3 @@ def _empty_sync(folder: Path) -> dict[str, Any]:
             "bytes": relay.bytes,
             "requests": relay.requests,
         }
-
-
-class _Relay:
-    """Passes connections on to a port, and counts. It serves as the HTTP proxy of a command."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self.bytes = self.requests = 0
-
-    def __enter__(self) -> "_Relay":
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._socket.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                for source, target in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                self.bytes += len(data)
-                self.requests += data.count(b"HTTP/1.1\r\n") * data.startswith((b"GET ", b"PUT "))
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)

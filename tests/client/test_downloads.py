@@ -148,8 +148,8 @@ def test_what_is_here_is_not_asked_for_again(storage: Storage) -> None:
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["silent", "dropping"])
 def test_a_silent_host_is_given_up(storage: Storage, accepts: bool) -> None:
-    with black_hole(accepts) as url, pytest.raises(Offline, match="no answer in time"):
-        Fetcher(storage, timeouts=(0.3, 0.3)).fetch(f"{url}/weights")
+    with black_hole(accepts) as hole, pytest.raises(Offline, match="no answer in time"):
+        Fetcher(storage, timeouts=(0.3, 0.3)).fetch(f"{hole.url}/weights")
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,8 @@ def test_a_registry_s_url_that_leads_nowhere(stranger: Member, url: str) -> None
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["silent", "dropping"])
 def test_a_black_hole_costs_one_connect_timeout(settled: Member, accepts: bool) -> None:
-    with black_hole(accepts) as url:
-        registry = Registry(url, TOKEN, connect_timeout=0.5, read_timeout=60)
+    with black_hole(accepts) as hole:
+        registry = Registry(hole.url, TOKEN, connect_timeout=0.5, read_timeout=60)
         began = time.monotonic()
         for path in ("/me/", "/changes/", "/benchmarks/"):
             with pytest.raises(Offline, match="no answer in time"):
@@ -195,10 +195,26 @@ def test_a_black_hole_costs_one_connect_timeout(settled: Member, accepts: bool) 
         # Three times would be 1.5 s.
         assert time.monotonic() - began < 1.4
         settled.does("profile", "set", "connect_timeout", "0.3")
-        moves_to(settled, url)
+        moves_to(settled, hole.url)
         done = settled.run("benchmark", "ls", "--mine")
     assert done.returncode == 0 and "one" in done.stdout
     assert done.stderr.count("offline: showing the copy of") == 1
+
+
+@pytest.mark.parametrize("command", ["sync", "benchmark approve 1 -y", "benchmark fetch 1"])
+def test_a_black_hole_is_asked_once_and_not_once_an_entry(settled: Member, command: str) -> None:
+    for model in ("1", "2", "3"):
+        words = ("--benchmark", "1", "--model_uid", model, "-y", "--offline")
+        settled.does("association", "approve", *words)
+    settled.does("profile", "set", "connect_timeout", "0.3")
+    settled.does("profile", "set", "read_timeout", "0.3")
+    with black_hole(accepts=True) as hole:
+        moves_to(settled, hole.url)
+        done = settled.run(*command.split())
+        # One to see whether somebody listens, one to ask.
+        assert 1 <= hole.connections() <= 2
+    assert "no answer in time" in done.stderr and "Traceback" not in done.stderr
+    assert {entry["state"] for entry in settled.json("queue", "ls")} == {"queued"}
 
 
 def test_refusals_are_the_registry_s_own_words() -> None:

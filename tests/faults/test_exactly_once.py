@@ -451,10 +451,10 @@ sys.addaudithook(note)
 def test_a_registry_that_says_nothing_is_tried_once_a_sync(
     with_benchmark: Registry, connects: Callable[..., list[str]]
 ) -> None:
-    with black_hole(accepts=False) as url:
-        person = Person(with_benchmark, cast(Proxy, SimpleNamespace(url=url)))
+    with black_hole(accepts=False) as hole:
+        person = Person(with_benchmark, cast(Proxy, SimpleNamespace(url=hole.url)))
         queue(person, *(new(name, person) for name in "abc"))
-        member = Member(person.home.data, url, person.token)
+        member = Member(person.home.data, hole.url, person.token)
         member.does("profile", "set", "connect_timeout", "0.2")
         assert connects(member).count("socket.connect") == 1
         assert states(person) == [QUEUED] * 3

@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 RESET = None
@@ -98,9 +98,27 @@ def bad_host(respond: Answer) -> Iterator[BadHost]:
         host.close()
 
 
+class BlackHole:
+    """A host that never says a word: its URL, and who connected."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def connections(self) -> int:
+        """How many connections its kernel completed since this was asked last."""
+        self._listener.setblocking(False)
+        count = 0
+        with suppress(BlockingIOError):
+            while True:
+                self._listener.accept()[0].close()
+                count += 1
+        return count
+
+
 @contextmanager
-def black_hole(accepts: bool) -> Iterator[str]:
-    """The URL of a host that never says a word.
+def black_hole(accepts: bool) -> Iterator[BlackHole]:
+    """A host that never says a word.
 
     With `accepts` its kernel still completes connections; else it drops them, as a firewall does.
     """
@@ -112,7 +130,7 @@ def black_hole(accepts: bool) -> Iterator[str]:
             # What fills the queue of those who wait to be accepted; nobody ever is.
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield BlackHole(listener)
         for client in waiting:
             client.close()
 
