@@ -100,7 +100,7 @@ def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _shared_libraries(binaries: list[Path]) -> dict[str, Path]:
     """Where the loader looks for each library, and the file that is there."""
-    listing = subprocess.run(
+    listing = subprocess.run(  # nosec B607
         ["ldd", *map(str, binaries)], capture_output=True, text=True, check=True
     ).stdout
     paths = re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listing, re.MULTILINE)

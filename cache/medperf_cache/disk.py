@@ -80,7 +80,7 @@ class Store(Cache):
         With `last`, only so many from the end, in the opposite order.
         """
         rows = self._sql(
-            "SELECT key, raw, mode, filename, value FROM Cache"
+            "SELECT key, raw, mode, filename, value FROM Cache"  # nosec B608 # two words of ours
             f" WHERE key >= ? AND key < ? ORDER BY key {'ASC' if last is None else 'DESC'} LIMIT ?",
             (*_range(prefix), -1 if last is None else last),
         ).fetchall()
@@ -97,7 +97,8 @@ def _settings(database: Path) -> dict[str, Any]:
     """The settings of a store; none if it is not there, or was not completed."""
     try:
         # Nobody holds it long, but its first opener, and the last one to close it.
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+        address = f"{database.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
             known = dict(connection.execute("SELECT key, value FROM Settings").fetchall())
             return known if connection.execute(COMPLETE).fetchone() else {}
     except sqlite3.OperationalError:

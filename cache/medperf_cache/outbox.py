@@ -28,7 +28,8 @@ class Entry:
     `uid` (q1, q2, …) is its provisional UID, never used twice. `key` makes it happen once however
     often it is sent. `path` and `body` may refer to other entries (`REFERENCE`; in a path `{q1}`).
     `after` names entries it may not overtake. `unknown` maps fields of the body that could not be
-    known yet to the URL they come from. `member` is whose it is: their UID in the registry, or the
+    known yet to the URL they come from. `uploads` are the SHA-256s of files in the cache that the
+    registry has to store before. `member` is whose it is: their UID in the registry, or the
     digest of their token while the registry never said who that is; None is anybody's. `reason` is
     why it waits or was refused; `answer` what the registry said when it took it. `before` is how
     many entities like it a registry that knows no keys had before it was first sent.
@@ -49,6 +50,7 @@ class Entry:
     answer: Json | None = None
     member: int | str | None = None
     before: int | None = None
+    uploads: list[str] = field(default_factory=list)
 
     @property
     def needs(self) -> set[str]:
@@ -122,6 +124,7 @@ class Outbox:
         unknown: dict[str, str] | None = None,
         after: Sequence[str] = (),
         member: int | str | None = None,
+        uploads: Sequence[str] = (),
     ) -> Entry:
         """Store a new entry, the last in the queue; see `Entry` for what it holds.
 
@@ -143,6 +146,7 @@ class Outbox:
                 unknown=unknown or {},
                 after=list(after),
                 member=member,
+                uploads=list(uploads),
             )
             self._store["last"] = number
             self._put(entry)

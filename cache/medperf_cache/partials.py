@@ -34,6 +34,19 @@ class Origin:
     kind: str
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """A file that nothing uses: `kind` is partial or rejected, `used` its last change (Unix time).
+
+    `name` is where a partial one comes from, the SHA-256 of a rejected one.
+    """
+
+    kind: str
+    name: str
+    size_bytes: int
+    used: float
+
+
 class Partial:
     """The first bytes of a file, and the hash of them; held by one process.
 
@@ -198,6 +211,17 @@ class Partials:
             finally:
                 partial.close()
 
+    def items(self) -> Iterator[Leftover]:
+        """What is unfinished, also where a download goes on now, and what was rejected."""
+        for folder in self._root.glob("*"):
+            origin, _ = _read_state(folder / "state.json")
+            name = origin.source if origin else folder.name
+            with suppress(FileNotFoundError):
+                yield _leftover("partial", name, folder / "content")
+        for file in self._rejected.glob("*"):
+            with suppress(FileNotFoundError):
+                yield _leftover("rejected", file.name, file)
+
     def clean(self, unused_for_seconds: float) -> None:
         """Delete what no download touched for that long, and what was rejected before that."""
         limit = time.time() - unused_for_seconds
@@ -210,6 +234,11 @@ class Partials:
             with suppress(FileNotFoundError):
                 if file.stat().st_mtime < limit:
                     file.unlink()
+
+
+def _leftover(kind: str, name: str, file: Path) -> Leftover:
+    status = file.stat()
+    return Leftover(kind, name, status.st_size, status.st_mtime)
 
 
 @contextmanager

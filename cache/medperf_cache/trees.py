@@ -30,7 +30,7 @@ def _make_read_only(root: Path) -> None:
                     executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
                     os.chmod(entry.path, 0o555 if executable else 0o444)
     for folder in folders:
-        os.chmod(folder, 0o555)
+        os.chmod(folder, 0o555)  # nosec B103 # nobody may write; who comes in is the root's to say
 
 
 class TreeStore:
@@ -101,7 +101,7 @@ class TreeStore:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             os.rename(folder, path)
-            os.chmod(path, 0o555)
+            os.chmod(path, 0o555)  # nosec B103 # as above
         except OSError:
             # Renaming onto a folder that is not empty fails: the content is here already.
             if not path.is_dir():

@@ -7,6 +7,7 @@ from medperf_cache import Storage
 from medperf_cache.partials import Partial, Partials
 from medperf_client.downloads import Downloader
 from medperf_client.errors import MedPerfError, Offline, UsageError
+from medperf_client.hosting import OwnFiles
 from medperf_client.registry import ONLINE_HINT
 
 TRIES = 5
@@ -24,7 +25,8 @@ class Fetcher:
 
     With `offline` no socket is opened. `progress` is told of every chunk, by one thread at a time.
     `mirrors` are the profile's. `first_wait_seconds` is how long a host that answers in vain is
-    left alone at first; every further time takes twice as long.
+    left alone at first; every further time takes twice as long. `own` are the registry's files.
+    Of a host that never answered this object asks once.
     """
 
     def __init__(
@@ -35,12 +37,15 @@ class Fetcher:
         progress: Progress = silent,
         mirrors: Mapping[str, Sequence[str]] | None = None,
         first_wait_seconds: float = 0.5,
+        own: OwnFiles | None = None,
     ) -> None:
         self._storage, self._timeouts = storage, timeouts
         self._offline, self._progress = offline, progress
         self._mirrors, self._first_wait_seconds = mirrors or {}, first_wait_seconds
+        self._own = own
         self._partials = Partials(storage.root, storage.blobs)
         self._one_reports = Lock()
+        self._silent: dict[str, str] = {}
 
     def fetch(self, url: str, expected: str | None = None) -> str:
         """The SHA-256 of the file at `url`, which is in the cache afterwards.
@@ -78,25 +83,32 @@ class Fetcher:
             with self._one_reports:
                 self._progress(url, done, total)
 
+        def downloader(tries: int, first_wait_seconds: float) -> Downloader:
+            return Downloader(
+                self._timeouts, tries, first_wait_seconds, report, self._token_for, self._silent
+            )
+
         missed = []
         for mirror in self._mirrors_of(url):
             # Who has another host to ask does not wait for this one.
-            downloader = Downloader(self._timeouts, 1, 0, report)
             try:
-                return downloader.complete(partial, mirror, expected)
+                return downloader(1, 0).complete(partial, mirror, expected)
             except MedPerfError as error:
                 missed.append(str(error))
         try:
-            downloader = Downloader(self._timeouts, TRIES, self._first_wait_seconds, report)
-            downloader.complete(partial, url, expected)
+            downloader(TRIES, self._first_wait_seconds).complete(partial, url, expected)
         except MedPerfError as error:
             error.hint = " ".join([error.hint, *(f"Before it: {one}." for one in missed)])
             raise
 
     def _mirrors_of(self, url: str) -> list[str]:
+        own = self._own.counterpart(url) if self._own else None
         return [
             mirror + url[len(prefix) :]
             for prefix, mirrors in self._mirrors.items()
             if url.startswith(prefix)
             for mirror in mirrors
-        ]
+        ] + [one for one in (own,) if one and one != url]
+
+    def _token_for(self, url: str) -> str | None:
+        return self._own.token_for(url) if self._own else None

@@ -18,6 +18,7 @@ from medperf_client.carried import (
     NAMES,
     OUTBOX,
     About,
+    asked_before,
     entities,
     entries,
     fates,
@@ -81,8 +82,11 @@ def export_bundle(
                 documents[MEMO] = _written(folder / MEMO, _memo(storage, content))
         with ExitStack() as stack:
             if queue:
-                away = stack.enter_context(_carried_away(site.queue.outbox, file))
+                away = stack.enter_context(_carried_away(site, file))
                 documents[OUTBOX] = _written(folder / OUTBOX, map(asdict, away))
+                # What the other side is to upload. It may have been deleted here by hand.
+                uploads = {digest for entry in away for digest in entry.uploads}
+                content |= {digest for digest in uploads if digest in storage.blobs}
             progress = _progress(site, f"writing {file}")
             return write(
                 file, storage, asdict(about), documents, content, other_side, sign, progress
@@ -108,6 +112,8 @@ def import_bundle(site: Site, file: Path, public_key: Path | None = None) -> Imp
         if about.receipt_for is None:
             return Imported(bundle.head, changed, [], len(carried), missing)
         settled = settle(site.queue.outbox, site.catalog, carried)
+        if any(entry.uploads for entry in settled):
+            site.keep_queued()
         return Imported(bundle.head, changed, settled, 0, missing)
 
 
@@ -141,6 +147,7 @@ def send_bundle(
             )
         outbox = Outbox(site.folder / "carried" / bundle.head.id)
         outbox.restore(replace(entry, member=me) for entry in carried)
+        bundle.add_content()
         sending = site.sender_of(outbox).send()
         with site.storage.scratch() as folder:
             documents = {OUTBOX: _written(folder / OUTBOX, map(asdict, fates(outbox)))}
@@ -242,24 +249,30 @@ def _written(file: Path, rows: Iterable[Any]) -> Path:
 
 
 @contextmanager
-def _carried_away(outbox: Outbox, file: Path) -> Iterator[list[Entry]]:
+def _carried_away(site: Site, file: Path) -> Iterator[list[Entry]]:
     """The entries to carry, marked as sent from elsewhere, perhaps, unless the block raises.
 
     So marked they cannot be edited or dropped until it is known what became of them.
     """
+    outbox = site.queue.outbox
     with outbox.alone():
-        before = to_carry(outbox)
-        waiting = [entry for entry in before if entry.state in (QUEUED, SENDING)]
-        if not waiting:
-            raise UsageError("nothing waits that could be sent", "See: medperf queue ls")
-        reason = f"carried in {file.name} since {_now()}; import its receipt, or sync"
-        for entry in waiting:
-            outbox.change(entry.uid, state=SENDING, reason=reason)
+        with outbox.transaction():
+            known = to_carry(outbox)
+            waiting = [entry for entry in known if entry.state in (QUEUED, SENDING)]
+            if not waiting:
+                raise UsageError("nothing waits that could be sent", "See: medperf queue ls")
+            reason = f"carried in {file.name} since {_now()}; import its receipt, or sync"
+            before = asked_before(outbox, site.catalog)
+            for entry in waiting:
+                mark = {"state": SENDING, "reason": reason, "before": before.get(entry.uid)}
+                outbox.change(entry.uid, **mark)
         try:
             yield to_carry(outbox)
         except BaseException:
-            for entry in waiting:
-                outbox.change(entry.uid, state=entry.state, reason=entry.reason)
+            with outbox.transaction():
+                for entry in waiting:
+                    was = {"state": entry.state, "reason": entry.reason, "before": entry.before}
+                    outbox.update(entry, **was)
             raise
 
 

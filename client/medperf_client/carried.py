@@ -1,6 +1,7 @@
 """What a bundle carries of the catalog and of a queue: checked, and joined with what is here."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 from medperf_cache import Catalog, UnsafeArchive
 from medperf_cache.bundle import Bundle, Manifest
+from medperf_cache.digests import is_digest
 from medperf_cache.outbox import HELD, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.errors import MedPerfError
 from medperf_client.provisions import MODELS
@@ -120,7 +122,7 @@ def _entry(line: Any) -> Entry:
     kinds: dict[str, Any] = {
         **dict.fromkeys(("created_at", "reason"), str),
         **dict.fromkeys(("body", "unknown"), dict),
-        **{"after": list, "attempts": int, "before": int | None},
+        **{"after": list, "attempts": int, "before": int | None, "uploads": list},
         **{"answer": dict | None, "member": int | str | None},
     }
     for name, kind in kinds.items():
@@ -128,6 +130,8 @@ def _entry(line: Any) -> Entry:
             raise ValueError(f"{name} is {getattr(entry, name)!r}")
     if not all(isinstance(value, str) for value in [*entry.unknown.values(), *entry.after]):
         raise ValueError("unknown and after hold what is no text")
+    if not all(isinstance(value, str) and is_digest(value) for value in entry.uploads):
+        raise ValueError("uploads holds what is no SHA-256")
     return entry
 
 
@@ -200,6 +204,31 @@ def to_carry(outbox: Outbox) -> list[Entry]:
     waiting = {uid for uid, entry in known.items() if entry.state in (QUEUED, SENDING)}
     needed = {need for uid in waiting for need in known[uid].needs}
     return [entry for uid, entry in known.items() if uid in waiting | needed]
+
+
+def asked_before(outbox: Outbox, catalog: Catalog) -> dict[str, int]:
+    """`Entry.before` of each request for an association, as far as it can be known without asking.
+
+    What waits comes after all that its catalog and the queue before it have of the same pair.
+    """
+    known = outbox.entries()
+    uids = {entry.uid: entry.real_uid or entry.uid for entry in known}
+    pairs = Counter(map(_pair, catalog.all("association")))
+    found = {}
+    for entry in known:
+        if (entry.kind, entry.method) != ("association", "POST") or entry.state == REJECTED:
+            continue
+        pair = _pair(entry.resolved(lambda uid: uids.get(uid, uid))[1])
+        before = entry.before
+        if entry.state == QUEUED or before is None:
+            before = max(before or 0, pairs[pair])
+        found[entry.uid] = before
+        pairs[pair] = max(pairs[pair], before + 1)
+    return found
+
+
+def _pair(association: Entity) -> tuple[Any, Any]:
+    return association.get("model_mlcube"), association.get("benchmark")
 
 
 def fates(outbox: Outbox) -> list[Entry]:

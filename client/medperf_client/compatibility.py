@@ -197,7 +197,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_YAML_BYTES:
             raise ValueError(f"it is larger than {MOST_YAML_BYTES} bytes")
-        content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(  # nosec B506 # a safe loader
+            path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
         # Through JSON, so that dates and keys that are no text cannot break a report later.
         text = _json(content)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

@@ -172,7 +172,9 @@ def load_config(file: Path) -> Config:
     import yaml
 
     try:
-        content = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(  # nosec B506 # a safe loader
+            file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {error}", hint=CONFIG_HINT) from error
     if not isinstance(content, dict) or not isinstance(content.get("profiles"), dict):

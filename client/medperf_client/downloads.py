@@ -1,6 +1,5 @@
 """One file from one host: asked for from where it was cut, until all of it is here."""
 
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from medperf_cache.partials import Origin, Partial
+from medperf_client.backoff import pause
 from medperf_client.errors import Offline, Refused, TryLater, WrongHash
-from medperf_client.network import reason, trouble
+from medperf_client.network import asked_to_wait, no_auth, reason, trouble
 
 if TYPE_CHECKING:
     import requests
@@ -34,13 +34,16 @@ class Downloader:
 
     `timeouts` are for a connection and for silence, in seconds. A host may answer `tries` times
     in vain, `first_wait_seconds` and then twice as long apart. `progress` gets the bytes so far
-    and those in all.
+    and those in all. `token_for` gives the bearer token that a URL takes, if any. `silent` says by
+    host why it never answered, nothing if it did: nobody waits for it twice.
     """
 
     timeouts: tuple[float, float]
     tries: int
     first_wait_seconds: float
     progress: Callable[[int, int | None], None]
+    token_for: Callable[[str], str | None]
+    silent: dict[str, str]
 
     def complete(self, partial: Partial, source: str, expected: str | None) -> None:
         """Bring what is missing of a file; with `expected`, its SHA-256, from any host it began.
@@ -71,10 +74,7 @@ class Downloader:
                 asked = error.seconds if isinstance(error, TryLater) else None
                 if not again or failures >= self.tries or (asked or 0) > LONGEST_WAIT_SECONDS:
                     raise
-                time.sleep(self._wait(failures) if asked is None else asked)
-
-    def _wait(self, failures: int) -> float:
-        return random.uniform(0.1, 1) * self.first_wait_seconds * 2.0 ** (failures - 1)
+                time.sleep(pause(failures, self.first_wait_seconds, asked))
 
     def _continue(self, partial: Partial, source: str, expected: str | None) -> None:
         """One answer of the host, appended as far as it gets."""
@@ -90,6 +90,7 @@ class Downloader:
                 _refuse_page(partial, source, kind)
                 total = length
                 partial.begin(Origin(source, _validator(response), None if decode else total, kind))
+            self.progress(partial.size, total)
             for chunk in _chunks(response, source, decode):
                 partial.append(chunk)
                 self.progress(response.raw.tell() if decode else partial.size, total)
@@ -126,16 +127,33 @@ class Downloader:
         import requests
         from urllib3.exceptions import ProtocolError
 
+        host = urlsplit(source).netloc
+        if known := self.silent.get(host):
+            raise Offline(f"{source} cannot be fetched: {known}", AGAIN_HINT)
         try:
             # The bytes as they are stored: a host must not compress or unpack them on the way.
             headers = {"Accept-Encoding": "identity", **headers}
-            return requests.get(source, stream=True, timeout=self.timeouts, headers=headers)
+            options: dict[str, Any] = {}
+            if token := self.token_for(source):
+                # It goes nowhere else, and what .netrc says does not take its place.
+                headers["Authorization"] = f"Bearer {token}"
+                options = {"allow_redirects": False, "auth": no_auth}
+            response = requests.get(
+                source, stream=True, timeout=self.timeouts, headers=headers, **options
+            )
         except trouble() as error:
             cut = isinstance(error, requests.ConnectionError) and any(
                 isinstance(cause, ProtocolError) for cause in error.args
             )
-            said = f"{source} cannot be fetched: {reason(error)}"
+            why = reason(error)
+            if isinstance(error, (requests.ConnectionError, requests.Timeout)) and not cut:
+                # Perhaps it is not this host, but one that it points to.
+                asked = str(error.request.url) if error.request else source
+                self.silent.setdefault(urlsplit(asked).netloc, why)
+            said = f"{source} cannot be fetched: {why}"
             raise (TryLater if cut else Offline)(said, AGAIN_HINT) from error
+        self.silent[host] = ""
+        return response
 
 
 def _continuation(partial: Partial, source: str, verified: bool) -> dict[str, str]:
@@ -212,19 +230,10 @@ def _check(response: "requests.Response", source: str, *allowed: int) -> None:
         return
     said = f"{source} cannot be fetched: its host answered {status} {response.reason}"
     if status >= 500 or status in (408, 425, 429):
-        raise TryLater(said, AGAIN_HINT, _asked_to_wait(response))
+        raise TryLater(said, AGAIN_HINT, asked_to_wait(response))
     if status >= 400:
         raise Refused(said, "Check the URL. Has its owner moved the file, or closed it?")
     raise Offline(said, AGAIN_HINT)
-
-
-def _asked_to_wait(response: "requests.Response") -> float | None:
-    """`Retry-After` in seconds (RFC 9110, section 10.2.3), by the host's own clock."""
-    asked = response.headers.get("Retry-After", "")
-    if asked.isdecimal():
-        return float(asked)
-    until, now = _moment(asked), _moment(response.headers.get("Date", ""))
-    return max(0.0, (until - now).total_seconds()) if until and now else None
 
 
 def _refuse_page(partial: Partial, source: str, kind: str) -> None:

@@ -1,8 +1,11 @@
 """What the network does: whether anybody answers at a URL, and why a request failed."""
 
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import requests
 
 
 def trouble() -> tuple[type[Exception], ...]:
@@ -42,7 +45,7 @@ def asked_to_wait(response: Any) -> float | None:
     try:
         until, now = (parsedate_to_datetime(d) for d in (asked, response.headers.get("Date", "")))
         return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -89,3 +92,8 @@ def _refusal(address: tuple[Any, ...], seconds: float) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def no_auth(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+    """As `auth` of a request: it goes as it is, and no .netrc entry changes its token."""
+    return request

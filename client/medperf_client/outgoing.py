@@ -1,6 +1,5 @@
 """Send what waits in the outbox: in order of dependence, again after trouble, each thing once."""
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -8,12 +7,14 @@ from typing import Any
 
 from medperf_cache import CacheError, Catalog, UnsafeArchive
 from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
+from medperf_client.backoff import pause
 from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
 from medperf_client.registry import Registry
 from medperf_client.wire import checked
 
 Entity = dict[str, Any]
-# Gives the body of a queued container with what could not be known when it was queued.
+# Gives the body of a queued entry with what could not be known when it was queued, once the
+# registry has the files that it needs.
 Complete = Callable[[Entry], Entity]
 
 # What tells an entity from all others on a server that knows no keys.
@@ -120,7 +121,7 @@ class Sender:
         me = self._acting()["id"]
         if entry.member not in (None, me, self._registry.token_digest):
             raise TryLater(f"{entry.uid} was queued under another login", TAKE_OVER_HINT)
-        if entry.unknown:
+        if entry.unknown or entry.uploads:
             # Stored before it is sent: a key stands for one body.
             completed = self._outbox.update(entry, body=self._completed(entry), unknown={})
             if completed is None:
@@ -142,7 +143,7 @@ class Sender:
             except TryLater as error:
                 if not left or (error.seconds or 0) > LONGEST_WAIT_SECONDS:
                     raise
-                self._rest(_wait(TRIES - 1 - left, error.seconds))
+                self._rest(pause(TRIES - left, FIRST_WAIT_SECONDS, error.seconds))
                 self._registry.hear()
                 entry, first = claimed, False
         # The outbox first: what it says is sent is never sent again, and a sync mends the catalog.
@@ -233,17 +234,6 @@ def _closure(uid: str, entries: dict[str, Entry]) -> set[str]:
             found.add(chosen)
             waiting += entries[chosen].needs
     return found
-
-
-def _wait(failures: int, asked: float | None) -> float:
-    """Seconds before the next try: what the registry asked for, else exponential with jitter.
-
-    Full jitter, as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), so that a
-    consortium's sites do not come back all at once.
-    """
-    if asked is not None:
-        return asked
-    return random.uniform(0.1, 1) * FIRST_WAIT_SECONDS * 2.0**failures
 
 
 def _holds(entity: Entity, body: Entity, *fields: str) -> bool:

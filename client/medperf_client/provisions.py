@@ -13,6 +13,7 @@ from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
 from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
 from medperf_client.parallel import at_once
+from medperf_client.queue import Queue
 from medperf_client.registry import Registry
 from medperf_client.wire import checked
 
@@ -24,8 +25,8 @@ APPROVED, REJECTED = "APPROVED", "REJECTED"
 MODELS = "models"
 
 
-def pin_name(benchmark: int, server_url: str) -> str:
-    """The name of the pin that keeps what `benchmark fetch` brought."""
+def pin_name(benchmark: int | str, server_url: str) -> str:
+    """The name of the pin that keeps what `benchmark fetch` brought, for a benchmark's UID."""
     return f"benchmark {benchmark} of {server_url}"
 
 
@@ -74,8 +75,8 @@ class Need:
 class Provisions:
     """Knows, and gets, what a benchmark's containers and demo data need with no network.
 
-    The catalog says what that is. The cache is held meanwhile, so that no `storage gc` takes away
-    what was there already.
+    The catalog says what that is, or the `queue` for what has a provisional UID. The cache is held
+    meanwhile, so that no `storage gc` takes away what was there already.
     """
 
     def __init__(
@@ -84,13 +85,15 @@ class Provisions:
         catalog: Catalog,
         fetcher: Fetcher,
         runner_for: Callable[[ContainerSpec], Runner],
+        queue: Queue | None = None,
     ) -> None:
         self._storage, self._catalog, self._fetcher = storage, catalog, fetcher
         self._library, self._runner_for = Library(storage, fetcher), runner_for
+        self._queue = queue
 
-    def benchmark(self, uid: int) -> Entity:
-        """A benchmark of the catalog. Raises `UsageError` if it has none of that UID."""
-        found = self._catalog.get("benchmark", uid)
+    def benchmark(self, uid: int | str) -> Entity:
+        """A benchmark that is known here. Raises `UsageError` if there is none of that UID."""
+        found = self._known("benchmark", uid)
         if found is None:
             raise UsageError(
                 f"there is no benchmark with UID {uid} in the copy of the registry",
@@ -133,6 +136,8 @@ class Provisions:
         registry or evaluate models on their data are told; others see their own models.
         """
         uid = benchmark["id"]
+        if isinstance(uid, str):
+            return ""
         try:
             found = [checked("model", one) for one in registry.pages(f"/benchmarks/{uid}/models/")]
         except (Offline, Refused) as error:
@@ -143,9 +148,11 @@ class Provisions:
     def models(self, benchmark: Entity, waiting: bool = False) -> list[int]:
         """The UIDs of the approved models that the catalog knows a benchmark to have.
 
-        With `waiting` also of those that nobody decided about yet.
+        With `waiting` also of those that nobody decided about yet. What is queued has none.
         """
         uid = benchmark["id"]
+        if isinstance(uid, str):
+            return []
         told = self._catalog.get(MODELS, uid) or {"models": []}
         seen = [one for one in self._catalog.all("association") if one["benchmark"] == uid]
         # The newest of a pair counts; what the catalog follows knows its state better.
@@ -181,8 +188,13 @@ class Provisions:
     def _size(self, contents: Iterable[Content]) -> int:
         return sum(self._storage.size(*content) for content in set(contents))
 
-    def _of_container(self, uid: int) -> Iterator[Need]:
-        entity = self._catalog.get("mlcube", uid)
+    def _known(self, kind: str, uid: int | str) -> Entity | None:
+        if isinstance(uid, int):
+            return self._catalog.get(kind, uid)
+        return self._queue.entity(kind, uid) if self._queue else None
+
+    def _of_container(self, uid: int | str) -> Iterator[Need]:
+        entity = self._known("mlcube", uid)
         if entity is None:
             yield _unknown(uid)
             return
@@ -218,6 +230,8 @@ class Provisions:
         )
 
     def _find_file(self, url: str, digest: str) -> list[Content]:
+        if not digest:
+            raise Offline(f"the hash of {url} is not known yet: it is found out at sync")
         if digest not in self._storage.blobs:
             raise Offline(f"{url} is not in the cache")
         return [("blob", digest)]
@@ -263,7 +277,7 @@ class Provisions:
         return parse(self._storage.blobs.path(config).read_bytes(), entity["git_mlcube_url"])
 
 
-def _unknown(uid: int) -> Need:
+def _unknown(uid: int | str) -> Need:
     def find() -> list[Content]:
         raise Offline(f"the copy of the registry has no container {uid}")
 

@@ -48,6 +48,7 @@ class Queue:
                 submission.body,
                 submission.unknown,
                 member=member,
+                uploads=submission.uploads,
             )
             pair = self._pair(entry)
             before = [

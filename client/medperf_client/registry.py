@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from medperf_client.errors import LOGIN_HINT, NotLoggedIn, Offline, Refused, TryLater
-from medperf_client.network import asked_to_wait, reason, trouble, unreachable
+from medperf_client.network import asked_to_wait, no_auth, reason, trouble, unreachable
 from medperf_client.wire import checked
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Registry:
 
         session = requests.Session()
         # The token is for this registry alone: no .netrc entry may take its place.
-        session.auth = _no_auth
+        session.auth = no_auth
         session.headers["Accept"] = "application/json"
         if self._token:
             session.headers["Authorization"] = f"Bearer {self._token}"
@@ -87,6 +87,20 @@ class Registry:
 
     def _send(self, method: str, path: str, hurried: bool = False, **options: Any) -> Any:
         patience = self._connect_timeout if hurried else self._read_timeout
+        return answer(self._exchange(method, path, patience, **options))
+
+    def upload(
+        self, method: str, path: str, headers: dict[str, str], body: Any = None, work: float = 0.0
+    ) -> "requests.Response":
+        """One request of an upload, whatever its answer; for `work` it may take longer, in seconds.
+
+        Raises `Offline`; `TryLater` if it may have arrived.
+        """
+        return self._exchange(method, path, self._read_timeout + work, headers=headers, data=body)
+
+    def _exchange(
+        self, method: str, path: str, patience: float, **options: Any
+    ) -> "requests.Response":
         self.reach()
         try:
             response = self._session.request(
@@ -106,7 +120,7 @@ class Registry:
             self._away = reason(error)
             raise Offline(message, AWAY_HINT) from error
         self._answers = True
-        return _answer(response)
+        return response
 
     @cached_property
     def knows_keys(self) -> bool:
@@ -139,11 +153,7 @@ class Registry:
             raise Offline(f"{self.server_url} cannot be reached: {self._away}", hint)
 
 
-def _no_auth(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-    return request
-
-
-def _answer(response: "requests.Response") -> Any:
+def answer(response: "requests.Response") -> Any:
     """The JSON of a good answer, None if there is nothing to get; anything else raises."""
     status = response.status_code
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medperf_client.assets import Fetcher, Progress
     from medperf_client.compatibility import CompatibilityTest, Reports
     from medperf_client.containers.platforms import Platforms
+    from medperf_client.hosting import OwnFiles
     from medperf_client.outgoing import Sender
     from medperf_client.registry import Registry
     from medperf_client.submissions import ContainerChecker, Submission
@@ -93,7 +94,22 @@ class Site:
         from medperf_client.assets import Fetcher
 
         timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
-        return Fetcher(self.storage, timeouts, self.offline, self.progress, self.profile.mirrors)
+        return Fetcher(
+            self.storage,
+            timeouts,
+            self.offline,
+            self.progress,
+            self.profile.mirrors,
+            own=self.own_files,
+        )
+
+    @property
+    def own_files(self) -> "OwnFiles":
+        """The files that the registry stores for its members."""
+        from medperf_client.hosting import OwnFiles
+
+        url = self.profile.server_url
+        return OwnFiles(url, lambda: self.credentials.token(url))
 
     @cached_property
     def platforms(self) -> "Platforms":
@@ -166,7 +182,25 @@ class Site:
         return self.registry.token_digest if known else None
 
     def _complete(self, entry: Entry) -> Entity:
-        return self.checker.completed(entry.body)
+        from medperf_client.uploads import Uploader
+
+        body = self.checker.completed(entry.body) if entry.unknown else entry.body
+        uploader = Uploader(self.storage, self.registry, self.progress)
+        for digest in entry.uploads:
+            # An edit may have put something else in its place.
+            if self.own_files.url(digest) in body.values():
+                uploader.upload(digest)
+        return body
+
+    def keep_queued(self) -> None:
+        """Keep from `storage gc` the files that wait to be uploaded, and let go the others."""
+        name = f"queue of {self.profile.server_url}"
+        with self.queue.outbox.transaction():
+            waiting = {digest for entry in self.queue.waiting() for digest in entry.uploads}
+            if waiting:
+                self.storage.pins.put(name, (("blob", digest) for digest in waiting))
+            else:
+                self.storage.pins.remove(name)
 
     def _acting(self) -> Entity:
         """Who sends: the member whose token it is, asked if the registry never said."""
@@ -183,11 +217,16 @@ class Site:
         who submitted is there to decide what to do.
         """
         entry = self.queue.add(submission, self._whose)
+        if entry.uploads:
+            self.keep_queued()
         self.sender.send(only=entry.uid)
         entry = self.queue.entry(entry.uid)
         if entry.state == REJECTED:
             with suppress(UsageError):
                 self.queue.drop(entry.uid)
+        if entry.uploads:
+            self.keep_queued()
+        if entry.state == REJECTED:
             raise Refused(entry.reason)
         return entry
 
@@ -195,7 +234,10 @@ class Site:
         """Send the queue, then learn what is new."""
         from medperf_client.sync import sync
 
-        return sync(self.sender, self.registry, self.catalog)
+        done = sync(self.sender, self.registry, self.catalog)
+        if any(entry.uploads for entry in done.sent):
+            self.keep_queued()
+        return done
 
     def watching(self) -> AbstractContextManager[None]:
         """Be the one who watches this registry for this site; raises `InUse` if another does."""

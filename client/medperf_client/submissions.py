@@ -23,7 +23,8 @@ class Submission:
     """One write to the registry.
 
     `kind` is the type of the entity in the answer, as the catalog names it. `unknown` maps fields
-    of the body that cannot be known without a network to the URL they come from.
+    of the body that cannot be known without a network to the URL they come from. `uploads` are
+    files of the cache, by SHA-256, that the registry stores before.
     """
 
     kind: str
@@ -31,11 +32,15 @@ class Submission:
     path: str
     body: Entity
     unknown: dict[str, str] = field(default_factory=dict)
+    uploads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class HostedFiles:
-    """Where a container's files are hosted, and the SHA-256 of those whose owner gave it."""
+    """Where a container's files are hosted, and the SHA-256 of those whose owner gave it.
+
+    Without an `image_url` the configuration says where the image is.
+    """
 
     config_url: str
     config_hash: str = ""
@@ -43,6 +48,7 @@ class HostedFiles:
     additional_url: str = ""
     parameters_hash: str = ""
     additional_hash: str = ""
+    image_url: str = ""
     image_hash: str = ""
 
 
@@ -84,6 +90,7 @@ class ContainerChecker:
                 self._tell(f"not known yet: {field}, from {source}; it is found out at sync")
                 return ""
 
+        image = "image_tarball_hash" if files.image_url else "image_hash"
         body = {
             "name": name,
             "git_mlcube_url": files.config_url,
@@ -102,9 +109,10 @@ class ContainerChecker:
                 files.additional_url,
                 lambda: self.archive_hash(files.additional_url, files.additional_hash),
             ),
-            "image_tarball_url": "",
+            "image_tarball_url": files.image_url,
             "image_tarball_hash": "",
-            "image_hash": found("image_hash", "the image", lambda: self._image_hash(files)),
+            "image_hash": "",
+            image: found(image, "the image", lambda: self._image_hash(files)),
             "state": OPERATION if operational else DEVELOPMENT,
             "is_valid": True,
             "metadata": {},
@@ -121,7 +129,8 @@ class ContainerChecker:
             parameters_hash=body["parameters_hash"],
             additional_url=body["additional_files_tarball_url"],
             additional_hash=body["additional_files_tarball_hash"],
-            image_hash=body["image_hash"],
+            image_url=body["image_tarball_url"],
+            image_hash=body["image_tarball_hash"] or body["image_hash"],
         )
         operational = body["state"] == OPERATION
         found = self.submission(body["name"], files, operational, may_wait=False).body
@@ -164,14 +173,15 @@ class ContainerChecker:
                 raise Offline(f"{files.config_url} cannot be reached, so its image is not known")
             return given
         spec = parse(self._storage.blobs.path(config).read_bytes(), files.config_url)
+        url = files.image_url or spec.image
         if spec.kind == PROCESS:
-            return self.archive_hash(spec.image, given)
+            return self.archive_hash(url, given)
         runner = self._runner_for(spec)
         try:
             runner.check(spec)
             if spec.kind == DOCKER_IMAGE:
                 return runner.provide(spec, expected=given or None)
-            digest = self._hash(spec.image, given)
+            digest = self._hash(url, given)
             if digest in self._storage.blobs:
                 runner.provide(spec, self._storage.blobs.path(digest))
             return digest

@@ -31,6 +31,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "user": {"id": int, "email": str},
     "page": {"results": list},
     "version": {"version": str},
+    "upload": {"upload": str, "offset_bytes": int},
     "changes": {"changes": list, "next": int, "more": bool},
     "change": {"type": str, "id": int},
 }

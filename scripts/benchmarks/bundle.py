@@ -72,7 +72,7 @@ def _clean(path: Path) -> Run:
 
     def run() -> None:
         if path.is_dir():
-            subprocess.run(["chmod", "-R", "u+w", path], check=True)
+            subprocess.run(["chmod", "-R", "u+w", path], check=True)  # nosec B607
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
         os.sync()

@@ -6,6 +6,7 @@ import os
 import resource
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from medperf_cache import CacheError, CorruptContent, Storage, UnsafeArchive
 from medperf_cache.bundle import Head, Manifest, read_head, verified, write
+from medperf_cache.bundle.background import MOST_WAITING, ahead
 from medperf_cache.bundle.manifest import FORMAT, Document, TreeSize
 from medperf_cache.bundle.zstd import zstd
 from tests.cache.content import File, Tree, build, member, residue, trees
@@ -155,6 +157,49 @@ def test_who_does_not_want_a_bundle_gets_nothing_of_it(bundle: Path, storage: St
     assert held(storage) == set()
 
 
+def test_no_thread_outlives_a_bundle_however_it_ends(bundle: Path, storage: Storage) -> None:
+    def refuse(head: Head) -> None:
+        raise PermissionError
+
+    before = threading.enumerate()
+    read_head(bundle)
+    take(bundle, storage)
+    with pytest.raises(PermissionError), verified(bundle, storage, refuse):
+        pytest.fail("it was accepted")
+    bundle.write_bytes(bundle.read_bytes()[:-1])
+    with pytest.raises(UnsafeArchive):
+        take(bundle, storage)
+    assert threading.enumerate() == before
+
+
+class Counted:
+    """Gives the number of each read, but raises at one of them."""
+
+    def __init__(self, wrong: int) -> None:
+        self.reads, self._wrong = 0, wrong
+
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        if self.reads == self._wrong:
+            raise OSError("the medium was pulled out")
+        return bytes([self.reads])
+
+
+def test_reading_ahead_keeps_the_order_and_goes_no_further_than_it_may() -> None:
+    source, wanted = Counted(wrong=0), 2 * MOST_WAITING
+    with ahead(source) as reading:
+        assert [reading.read(1)[0] for _ in range(wanted)] == list(range(1, wanted + 1))
+    assert source.reads <= wanted + MOST_WAITING
+
+
+def test_what_could_not_be_read_ahead_is_told_when_it_is_asked_for_and_ever_after() -> None:
+    with ahead(Counted(wrong=2)) as reading:
+        assert reading.read(1) == b"\1"
+        for _ in range(2):
+            with pytest.raises(OSError, match="pulled out"):
+                reading.read(1)
+
+
 def test_a_signature_is_that_of_the_manifest(tmp_path: Path, storage: Storage) -> None:
     made = write(tmp_path / "b", storage, {}, {}, sign=lambda data: sha256(data).digest() * 2)
     head = read_head(tmp_path / "b")
@@ -207,18 +252,26 @@ def test_an_archive_with_something_behind_it_is_refused(
     assert "something follows its end" in refuses(bundle)
 
 
-@given(st.data())
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a file and a folder."""
+    folder = tmp_path_factory.mktemp("small")
+    source = Storage(folder / "source")
+    tree = source.trees.copy(build({"a": File(b"a")}, folder / "t"))
+    write(folder / "bundle", source, {}, {}, [source.blobs.add([CONTENT]), tree])
+    return folder / "bundle"
+
+
+@given(data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_bundle_with_a_changed_byte_is_refused_or_means_the_same(data: st.DataObject) -> None:
+def test_a_bundle_with_a_changed_byte_is_refused_or_means_the_same(
+    small: Path, data: st.DataObject
+) -> None:
+    packed = read_head(small).manifest.content
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        source, target = Storage(folder / "source"), Storage(folder / "target")
-        packed = {
-            source.blobs.add([CONTENT]),
-            source.trees.copy(build({"a": File(b"a")}, folder / "t")),
-        }
-        write(folder / "bundle", source, {}, {}, packed)
-        changed = bytearray((folder / "bundle").read_bytes())
+        target = Storage(folder / "target")
+        changed = bytearray(small.read_bytes())
         if data.draw(st.booleans()):
             # Inside, where no checksum of the compression protects it.
             changed = bytearray(zstd.decompress(bytes(changed)))

@@ -1,14 +1,16 @@
 """Across an air gap: assets and catalog one way, the queue the other, its receipt back."""
 
+import copy
 import itertools
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,17 @@ import pytest
 
 from medperf_cache import Storage, UnsafeArchive
 from medperf_cache.bundle import write
-from medperf_client.bundles import import_bundle
+from medperf_cache.outbox import SENDING, Outbox
+from medperf_client.bundles import export_bundle, import_bundle, send_bundle
 from medperf_client.config import Home
 from medperf_client.errors import UsageError
 from medperf_client.site import Site
+from medperf_client.submissions import association_change, association_submission
+from tests.faults.test_exactly_once import new, plain, queue
+from tests.faults.test_state_machine import REPORT, Person
 from tests.support.consortium import Consortium, Member
+from tests.support.proxy import LOST, proxy
+from tests.support.registry import Registry
 
 _numbers = itertools.count(1)
 MODEL = ("test", "run", "--benchmark", "1", "--model", "2")
@@ -43,6 +51,41 @@ def state(home: Path) -> Any:
 def left_over(home: Path) -> list[Path]:
     """What unfinished work left in a home."""
     return [path for path in home.glob("cache/incoming/*") if path.name != "partial"]
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Make an SQLite database equal to another; whoever has it open sees the new rows."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+@pytest.fixture(scope="module")
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+    """A consortium whose member `site` has used benchmark 1 and the files of a model to submit."""
+    folder = tmp_path_factory.mktemp("beginning")
+    for registry in Registry.serving(folder / "registry"):
+        consortium = Consortium(folder, registry, "process")
+        consortium.make_benchmark()
+        site = consortium.member("site")
+        site.does("test", "run", "--benchmark", "1")
+        files = consortium.container_options("model_mlp")
+        declined = site.run("container", "submit", "--name", "m", *files, answers="n\n")
+        assert "Nothing was sent." in declined.stderr
+        for name in ("first", "second", "other", "stranger"):
+            registry.token_for(f"{name}@example.org")
+        copy_database(registry.folder / "registry.db", folder / "registry.db")
+        yield consortium
+        consortium.host.stop()
+
+
+@pytest.fixture
+def own_consortium(beginning: Consortium, tmp_path: Path) -> Consortium:
+    """That consortium as it was then; what a test does to it is undone before the next."""
+    database = beginning.registry.folder / "registry.db"
+    copy_database(beginning.folder / "registry.db", database)
+    consortium = copy.copy(beginning)
+    consortium.folder = tmp_path
+    return consortium
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +205,7 @@ def test_a_bundle_of_another_registry_is_refused(
 
 
 def test_an_older_bundle_does_not_bring_back_what_was(
-    own_consortium: Consortium, tmp_path: Path
+    own_consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member, other = own_consortium.member("first"), own_consortium.member("second")
     older, newer, part = (tmp_path / name for name in ("older", "newer", "part"))
@@ -174,12 +217,13 @@ def test_an_older_bundle_does_not_bring_back_what_was(
             options = own_consortium.container_options("model_mlp")
             other.does("container", "submit", "--name", "new", *options, "--operational", "-y")
             admin.does("container", "associate", "--benchmark", "1", "--model_uid", "4", "-y")
+    monkeypatch.setenv("MEDPERF_SERVER_URL", own_consortium.registry.url)
     for order in ((older, newer, part), (newer, older, part), (part, newer, older)):
-        island = Member(tmp_path / "-".join(f.name for f in order), own_consortium.registry.url)
-        island.environment["MEDPERF_OFFLINE"] = "1"
+        home = tmp_path / "-".join(file.name for file in order)
+        island = Site(Home(home, home / "cache"), offline=True)
         for file in order:
-            island.json("bundle", "import", str(file))
-        names = [entity["name"] for entity in island.json("container", "ls")]
+            import_bundle(island, file)
+        names = [entity["name"] for entity in island.listed("mlcube")]
         assert names == ["data_preparator", "model_logistic", "metrics", "new"], order
 
 
@@ -196,14 +240,19 @@ def test_another_member_s_view_is_replaced_by_one_s_own(
     assert other.json("container", "ls") == committee.json("container", "ls")
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[str, str]:
+def make_keys(place: Path) -> tuple[str, str]:
     """A key to sign with and its public half, made by OpenSSL as the help says."""
-    private, public = str(tmp_path / "key.pem"), str(tmp_path / "key.pub.pem")
+    private, public = f"{place}.pem", f"{place}.pub.pem"
     make = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private]
     subprocess.run(make, check=True)
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
     return private, public
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[str, str]:
+    """The keys of who makes bundles."""
+    return make_keys(tmp_path / "key")
 
 
 def test_a_signature_says_who_made_it(
@@ -221,8 +270,7 @@ def test_a_signature_says_who_made_it(
     before = state(island.home)
     refused = island.run("bundle", "import", str(unsigned), "--require-signature", public)
     assert refused.returncode == 1 and "it is not signed" in refused.stderr
-    other = str(tmp_path / "other.pem")
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", other], check=True)
+    other, _ = make_keys(tmp_path / "other")
     foreign = bundle()
     prepared.json("bundle", "export", str(foreign), "--benchmark", "1", "--sign", other)
     refused = island.run("bundle", "import", str(foreign), "--require-signature", public)
@@ -372,43 +420,22 @@ def test_the_same_with_rows_of_the_right_form_is_taken(
     assert site.catalog.all("association") == [ENTITY]
 
 
-SEND = """
-import json, sys
-from pathlib import Path
-from medperf_client.bundles import send_bundle
-from medperf_client.site import Site
-done = send_bundle(Site(), Path(sys.argv[1]))
-print(json.dumps([[e.uid for e in done.sent], [e.uid for e in done.rejected], str(done.stopped)]))
-"""
-
-
-def sending(member: Member, file: Path) -> subprocess.Popen[str]:
-    """A process that sends a bundle's queue from a member's machine."""
-    return subprocess.Popen(
-        [sys.executable, "-c", SEND, str(file)],
-        env=member.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def send(member: Member, file: Path) -> Any:
+def send(member: Member, file: Path, *options: str) -> Any:
     """What became of a bundle's queue: UIDs sent, UIDs refused, and why the rest waits."""
-    process = sending(member, file)
-    out, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    return json.loads(out)
+    done = member.run("sync", "--bundle", str(file), *options, "--json")
+    assert done.stdout, done.stderr
+    record = json.loads(done.stdout)
+    sent, refused = ([entry["uid"] for entry in record[name]] for name in ("sent", "rejected"))
+    assert done.returncode == (1 if refused else 0)
+    return sent, refused, record["stopped"]
 
 
 @pytest.fixture
-def site(own_consortium: Consortium) -> Member:
+def site(beginning: Consortium, own_consortium: Consortium, tmp_path: Path) -> Member:
     """A site that lost its network once it had used the benchmark and the model's files."""
-    site = own_consortium.member("site")
-    site.does("test", "run", "--benchmark", "1")
-    files = own_consortium.container_options("model_mlp")
-    declined = site.run("container", "submit", "--name", "m", *files, answers="n\n")
-    assert "Nothing was sent." in declined.stderr
+    home = shutil.copytree(beginning.folder / "homes" / "site", tmp_path / "site")
+    registry = own_consortium.registry
+    site = Member(home, registry.url, registry.token_for("site@example.org"))
     site.environment["MEDPERF_OFFLINE"] = "1"
     return site
 
@@ -458,8 +485,8 @@ def test_a_queue_is_sent_elsewhere_and_its_receipt_settles_it(
     told = site.run("bundle", "import", str(queued))
     assert f"medperf sync --bundle {queued}" in told.stderr
 
-    assert send(courier, queued) == [["q1", "q2"], [], "None"]
-    assert send(courier, queued) == [[], [], "None"]
+    assert send(courier, queued) == (["q1", "q2"], [], None)
+    assert send(courier, queued) == ([], [], None)
     receipt = receipt_of(queued)
     settled = site.json("bundle", "import", str(receipt))["settled"]
     assert [(entry["uid"], entry["state"], entry["as"]) for entry in settled] == [
@@ -479,7 +506,7 @@ def test_a_site_that_syncs_itself_meanwhile_sends_nothing_twice(
 ) -> None:
     site.environment["MEDPERF_OFFLINE"] = "0"
     sent = [(entry["uid"], entry["as"]) for entry in site.json("sync")["sent"]]
-    assert send(courier, queued) == [["q1", "q2"], [], "None"]
+    assert send(courier, queued) == (["q1", "q2"], [], None)
     assert site.json("bundle", "import", str(receipt_of(queued)))["settled"] == []
     assert sent == [("q1", 4), ("q2", 1)]
     assert [entity["id"] for entity in site.json("container", "ls")] == [1, 2, 3, 4]
@@ -526,7 +553,7 @@ def test_a_push_that_was_cut_off_goes_on(
     own_consortium: Consortium, site: Member, queued: Path, courier: Member
 ) -> None:
     own_consortium.registry.stop()
-    assert "cannot be reached" in sending(courier, queued).communicate(timeout=60)[1]
+    assert "cannot be reached" in courier.run("sync", "--bundle", str(queued)).stderr
     own_consortium.registry.start()
     courier.does("benchmark", "ls")
     own_consortium.registry.stop()
@@ -536,7 +563,7 @@ def test_a_push_that_was_cut_off_goes_on(
     assert states(site) == [("q1", "sending"), ("q2", "sending")]
     own_consortium.registry.start()
     for delay in (0.2, 0.5, 0.8, 1.1):
-        process = sending(courier, queued)
+        process = courier.start("sync", "--bundle", str(queued))
         time.sleep(delay)
         process.kill()
         process.communicate()
@@ -548,10 +575,73 @@ def test_a_push_that_was_cut_off_goes_on(
 
 def test_another_member_cannot_send_a_queue(own_consortium: Consortium, queued: Path) -> None:
     stranger = own_consortium.member("stranger")
-    process = sending(stranger, queued)
-    assert "carries the queue of another member" in process.communicate(timeout=60)[1]
-    assert process.returncode == 1
+    refused = stranger.run("sync", "--bundle", str(queued))
+    assert refused.returncode == 2 and "carries the queue of another member" in refused.stderr
     assert len(stranger.json("container", "ls")) == 3
+
+
+@pytest.fixture
+def plainly(own_consortium: Consortium) -> Iterator[Person]:
+    """A member of a plain MedPerf server."""
+    with proxy(own_consortium.registry.url, plain()) as between:
+        yield Person(own_consortium.registry, between)
+
+
+@pytest.mark.parametrize("older_one", ["sent elsewhere", "sent", "queued"])
+def test_an_older_request_does_not_stand_for_a_carried_one_on_a_server_without_keys(
+    plainly: Person, tmp_path: Path, older_one: str
+) -> None:
+    queue(plainly, new("model", plainly))
+    plainly.sync()
+    home = shutil.copytree(plainly.home.data, tmp_path / "courier")
+    courier = Site(Home(home, home / "cache"))
+    (model,) = (one["id"] for one in courier.listed("mlcube", mine=True))
+    request = association_submission(model, 1, REPORT)
+    machine = courier if older_one == "sent elsewhere" else plainly.site()
+    machine.queue.add(request)
+    machine.queue.add(association_change(model, 1, approval_status="REJECTED"))
+    if older_one != "queued":
+        assert len(machine.sender.send().sent) == 2
+    if older_one == "sent elsewhere":
+        plainly.sync()
+    queue(plainly, request)
+    export_bundle(plainly.site(), tmp_path / "bundle", queue=True)
+    plainly.proxy.faults = plain(LOST)
+    send_bundle(courier, tmp_path / "bundle")
+    found = courier.registry.pages("/me/mlcubes/associations/")
+    assert sorted(one["approval_status"] for one in found) == ["PENDING", "REJECTED"]
+
+
+def test_only_a_signed_queue_is_sent_and_its_receipt_is_signed(
+    site: Member, queued: Path, courier: Member, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    private, public = keys
+    own, own_public = make_keys(tmp_path / "courier")
+    signed = str(tmp_path / "signed.bundle")
+    site.does("bundle", "export", signed, "--queue", "--sign", private)
+    for file, key, reason in (
+        (str(queued), public, "it is not signed"),
+        (signed, own_public, "its signature is not that of"),
+    ):
+        refused = courier.run("sync", "--bundle", file, "--require-signature", key, "--sign", own)
+        assert refused.returncode == 1 and reason in refused.stderr
+        assert not receipt_of(Path(file)).exists()
+    assert len(courier.json("container", "ls")) == 3
+    sent, _, _ = send(courier, Path(signed), "--require-signature", public, "--sign", own)
+    assert sent == ["q1", "q2"]
+    receipt = str(receipt_of(Path(signed)))
+    refused = site.run("bundle", "import", receipt, "--require-signature", public)
+    assert refused.returncode == 1 and states(site) == [("q1", "sending"), ("q2", "sending")]
+    site.does("bundle", "import", receipt, "--require-signature", own_public)
+    assert states(site) == [("q1", "sent"), ("q2", "sent")]
+
+
+@pytest.mark.parametrize("option", ["--sign", "--require-signature"])
+def test_a_sync_without_a_bundle_has_nothing_to_sign(
+    island: Member, keys: tuple[str, str], option: str
+) -> None:
+    refused = island.run("sync", option, keys[0])
+    assert refused.returncode == 2 and "--bundle FILE" in refused.stderr
 
 
 def test_an_empty_queue_is_not_exported(site: Member, tmp_path: Path) -> None:
@@ -563,11 +653,19 @@ def test_an_empty_queue_is_not_exported(site: Member, tmp_path: Path) -> None:
 def test_an_export_that_fails_leaves_the_queue_as_it_was(
     own_consortium: Consortium, site: Member, tmp_path: Path
 ) -> None:
-    files = own_consortium.container_options("model_mlp")
-    site.does("container", "submit", "--name", "m", *files, "-y")
+    outbox = Outbox(Home(site.home, site.home).registry(own_consortium.registry.url) / "outbox")
+    for model in (2, 3, 4):
+        outbox.add(
+            "association", "POST", "/mlcubes/benchmarks/", {"model_mlcube": model, "benchmark": 1}
+        )
+    outbox.change("q2", state=SENDING, reason="the registry is away", before=7)
+    outbox.change("q3", reason="not logged in", before=5)
+    before = outbox.entries()
     failed = site.run("bundle", "export", str(tmp_path / "nowhere" / "file"), "--queue")
     assert failed.returncode == 1 and "nowhere" in failed.stderr
-    assert states(site) == [("q1", "queued")]
+    assert outbox.entries() == before
+    site.does("bundle", "export", str(tmp_path / "file"), "--queue")
+    assert [entry.before for entry in outbox.entries()] == [0, 7, 5]
 
 
 def test_an_import_survives_being_killed(

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,34 @@ def test_redirects_are_followed(storage: Storage) -> None:
         assert Fetcher(storage).fetch(f"{host.url}/old", DIGEST) == DIGEST
         with pytest.raises(Offline):
             Fetcher(storage).fetch(f"{host.url}/round")
+
+
+def test_a_host_that_never_answers_is_asked_once_and_not_for_every_file(storage: Storage) -> None:
+    with bad_host(lambda _: answer("200 OK", CONTENT)) as fine, black_hole(accepts=True) as hole:
+        mirrors = {f"{fine.url}/": [f"{hole.url}/"]}
+        fetcher = Fetcher(storage, timeouts=(0.3, 0.3), mirrors=mirrors)
+        for path in ("/a", "/b", "/c"):
+            assert fetcher.fetch(fine.url + path) == DIGEST
+            with pytest.raises(Offline, match="no answer in time"):
+                fetcher.fetch(hole.url + path)
+        assert hole.connections() == 1
+
+
+def test_a_host_that_answered_once_is_asked_again(storage: Storage) -> None:
+    enough = threading.Event()
+
+    def respond(path: str) -> bytes:
+        if path == "/slow":
+            enough.wait(60)
+        return answer("200 OK", CONTENT)
+
+    with bad_host(respond) as host:
+        fetcher = Fetcher(storage, timeouts=(0.3, 0.3))
+        fetcher.fetch(f"{host.url}/a")
+        with pytest.raises(Offline, match="no answer in time"):
+            fetcher.fetch(f"{host.url}/slow")
+        enough.set()
+        assert fetcher.fetch(f"{host.url}/b") == DIGEST
 
 
 FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {

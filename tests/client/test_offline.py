@@ -1,10 +1,14 @@
 """Offline is offline: no socket, the copy at hand, and one line that says so."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from medperf_client.cli import medperf
 from tests.support.consortium import Consortium, Member
 
 # Ends the process at the first socket, and at the first name that is looked up.
@@ -18,14 +22,54 @@ def end(event, arguments):
 
 sys.addaudithook(end)
 """
+# Each of them where q1, a container, and q2, a decision on its association, wait to be sent.
 COMMANDS = [
-    "benchmark ls --json",
-    "benchmark view 1",
+    "association approve --benchmark 1 --model_uid 2 -y",
     "association ls -bm",
-    "test run --benchmark 1 --model 2 --json",
-    "test ls",
+    "association reject --benchmark 1 --model_uid q1 -y",
+    "association set-priority --benchmark 1 --model_uid 2 --priority 1",
+    "auth login --token mpf_other",
+    "auth logout",
     "auth status",
+    "benchmark approve 1 -y",
+    "benchmark fetch 1",
+    "benchmark ls --json",
+    "benchmark reject 1 -y",
+    "benchmark status 1",
+    "benchmark submit --name new --demo-url DEMO -p 1 -m 2 -e 3 -y",
+    "benchmark view 1",
+    "bundle export all.bundle",
+    "bundle export one.bundle --benchmark 1 --queue",
+    "bundle import home/queue.bundle",
+    "bundle view home/queue.bundle",
+    "completion bash",
+    "container associate --benchmark 1 --model_uid 2 -y",
+    "container create model --output model",
+    "container ls --mine",
+    "container submit --name x --container-config-file http://h/c.yaml -y",
+    "container view q1",
+    "profile activate default",
+    "profile create other",
+    "profile delete spare",
+    "profile ls",
+    "profile set task_timeout 5",
     "profile view",
+    "queue drop q1 -y",
+    "queue edit q1 --set name=y",
+    "queue export queue.bundle",
+    "queue ls --all",
+    "queue retry q1",
+    "queue view q2",
+    "storage gc",
+    "storage ls",
+    "storage unpin 1",
+    "storage verify",
+    "sync",
+    "sync --bundle home/queue.bundle",
+    "sync --dry-run",
+    "test ls",
+    "test run --benchmark 1 --model 2 --json",
+    "test view latest",
 ]
 
 
@@ -35,6 +79,8 @@ def prepared(consortium: Consortium) -> Member:
     member = consortium.member("traveller")
     member.json("association", "ls", "-bm")
     member.json("test", "run", "--benchmark", "1", "--model", "2")
+    member.does("benchmark", "fetch", "1")
+    member.does("profile", "create", "spare")
     guard = Path(member.home.parent / "guard")
     guard.mkdir()
     (guard / "sitecustomize.py").write_text(GUARD)
@@ -42,10 +88,64 @@ def prepared(consortium: Consortium) -> Member:
     return member
 
 
+def moved(member: Member, home: Path) -> Member:
+    """The same member, with a copy of their home."""
+    shutil.copytree(member.home, home)
+    copy = Member(home, member.environment["MEDPERF_SERVER_URL"])
+    copy.environment = {**member.environment, "MEDPERF_HOME": str(home)}
+    return copy
+
+
+@pytest.fixture
+def traveller(prepared: Member, tmp_path: Path) -> Member:
+    """The prepared member, whose home is the test's own."""
+    return moved(prepared, tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def waiting(prepared: Member, tmp_path_factory: pytest.TempPathFactory) -> Member:
+    """The prepared member, with q1 and q2 in the queue and a bundle of them in their home."""
+    folder = tmp_path_factory.mktemp("waiting")
+    member = moved(prepared, folder / "home")
+    for words in (
+        "container submit --name q --container-config-file http://h/c.yaml -y",
+        "association approve --benchmark 1 --model_uid q1 -y",
+    ):
+        member.does(*words.split(), "--offline")
+    exporting = moved(member, folder / "exporting")
+    exporting.does("queue", "export", str(member.home / "queue.bundle"), "--offline")
+    return member
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_offline_opens_no_socket(prepared: Member, command: str) -> None:
-    done = prepared.run(*command.split(), "--offline")
+def test_offline_opens_no_socket(
+    consortium: Consortium, waiting: Member, tmp_path: Path, command: str
+) -> None:
+    member = moved(waiting, tmp_path / "home")
+    words = command.replace("DEMO", f"{consortium.host.url}assets/demo_data.tar.gz").split()
+    done = member.run(*words, "--offline")
     assert done.returncode == 0, done.stderr
+
+
+def test_every_command_is_tried_offline() -> None:
+    untried = [
+        name
+        for name in leaves(medperf, "")
+        if not any(f"{command} ".startswith(f"{name} ") for command in COMMANDS)
+    ]
+    assert untried == []
+
+
+def leaves(command: click.Command, name: str) -> Iterator[str]:
+    """The names of all commands that are no groups."""
+    if not isinstance(command, click.Group):
+        yield name
+        return
+    context = click.Context(command)
+    for word in command.list_commands(context):
+        found = command.get_command(context, word)
+        assert found is not None
+        yield from leaves(found, f"{name} {word}".strip())
 
 
 def test_the_environment_says_offline_too(prepared: Member) -> None:
@@ -65,16 +165,16 @@ def test_the_guard_sees_a_socket(prepared: Member) -> None:
     assert done.returncode == 97 and "opened: socket." in done.stderr
 
 
-def test_offline_queues_what_the_registry_has_to_hear(prepared: Member) -> None:
+def test_offline_queues_what_the_registry_has_to_hear(traveller: Member) -> None:
     for words in (
         ("benchmark", "approve", "1", "-y"),
         ("container", "submit", "--name", "x", "--container-config-file", "http://h/c.yaml", "-y"),
         ("container", "associate", "--benchmark", "1", "--model_uid", "2", "-y"),
     ):
-        done = prepared.run(*words, "--offline")
+        done = traveller.run(*words, "--offline")
         assert done.returncode == 0, done.stderr
         assert "Queued as q" in done.stdout and "offline" in done.stderr
-        assert prepared.run(*words, "--offline", "--require-online").returncode == 3
+        assert traveller.run(*words, "--offline", "--require-online").returncode == 3
 
 
 def test_offline_refuses_a_test_of_what_is_not_here(prepared: Member) -> None:

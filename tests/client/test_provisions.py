@@ -40,17 +40,34 @@ def not_json(member: Member, *words: str) -> tuple[Any, str]:
     return json.loads(done.stdout), done.stderr
 
 
-def add_model(consortium: Consortium, name: str, decision: str | None = None) -> int:
-    """Another container in OPERATION that asks to take part; its UID."""
-    owner = consortium.member(f"owner-of-{name}")
-    options = consortium.container_options("model_mlp")
+def submit_another(consortium: Consortium, owner: Member, name: str, like: str) -> Any:
+    """The UID of a container in OPERATION that is like one of the tutorial's."""
+    options = consortium.container_options(like)
     # Another container has to differ in something.
     parameters = consortium.host.folder / name / "parameters.yaml"
     parameters.parent.mkdir()
-    original = (consortium.candidate / "workspace" / "parameters.yaml").read_text()
-    parameters.write_text(f"{original}# {name}\n")
+    original = consortium.host.folder / like / "workspace" / "parameters.yaml"
+    parameters.write_text(f"{original.read_text()}# {name}\n")
     options[options.index("--parameters-file") + 1] = f"{consortium.host.url}{name}/parameters.yaml"
-    uid = owner.json("container", "submit", "--name", name, *options, "--operational", "-y")["id"]
+    words = ("container", "submit", "--name", name, *options, "--operational", "-y")
+    return owner.json(*words)["id"]
+
+
+def queue_benchmark(consortium: Consortium, owner: Member) -> None:
+    """Queue a benchmark as q2 whose evaluator is q1; else it is as the tutorial's."""
+    queued = owner.json(
+        *("benchmark", "submit", "--name", "second", "--operational", "-y"),
+        *("--demo-url", f"{consortium.host.url}assets/demo_data.tar.gz"),
+        *("--data-preparation-container", "1", "--reference-model-container", "2"),
+        *("--evaluator-container", "q1"),
+    )
+    assert queued["id"] == "q2"
+
+
+def add_model(consortium: Consortium, name: str, decision: str | None = None) -> int:
+    """Another container in OPERATION that asks to take part; its UID."""
+    owner = consortium.member(f"owner-of-{name}")
+    uid = submit_another(consortium, owner, name, like="model_mlp")
     owner.does("container", "associate", "--benchmark", "1", "--model_uid", str(uid), "-y")
     if decision is not None:
         words = ("--benchmark", "1", "--model_uid", str(uid), "-y")
@@ -182,6 +199,54 @@ def test_status_says_when_the_platform_is_what_is_missing(newcomer: Member) -> N
     newcomer.does("profile", "set", "allow_process", "true")
     status = newcomer.json("benchmark", "status", "1")
     assert status["ready"] and status["bytes"] == again["bytes"]
+
+
+def test_a_queued_benchmark_is_brought_along_as_any_other(own_consortium: Consortium) -> None:
+    committee = own_consortium.member("second-committee")
+    committee.does("benchmark", "ls")
+    own_consortium.registry.stop()
+    assert submit_another(own_consortium, committee, "stricter", like="metrics") == "q1"
+    queue_benchmark(own_consortium, committee)
+    committee.does("storage", "gc", "--unused-days", "0")
+    status, _ = not_json(committee, "benchmark", "status", "q2")
+    assert not any(part["ready"] for part in status["parts"])
+
+    fetched = committee.json("benchmark", "fetch", "q2")
+    assert fetched["ready"] and fetched["benchmark"] == "q2"
+    assert parts_of(fetched).keys() == {
+        "benchmark q2 (second)",
+        "container 1 (data_preparator)",
+        "container 2 (model_logistic)",
+        "container q1 (stricter)",
+    }
+    own_consortium.host.stop()
+    committee.does("storage", "gc", "--unused-days", "0")
+    assert committee.json("benchmark", "status", "q2") == fetched
+    assert committee.json("test", "run", "--benchmark", "q2")["passed"]
+
+    own_consortium.registry.start()
+    assert len(committee.json("sync")["sent"]) == 2
+    assert committee.json("benchmark", "status", "q2")["benchmark"] == 2
+    committee.does("storage", "unpin", "q2")
+    assert committee.run("storage", "unpin", "q2").returncode == 2
+    wrong = committee.run("benchmark", "status", "q1")
+    assert wrong.returncode == 2 and "UID 4" in wrong.stderr
+
+
+def test_a_hash_that_is_found_out_at_sync_is_named_as_what_is_missing(
+    own_consortium: Consortium,
+) -> None:
+    committee = own_consortium.member("second-committee")
+    committee.does("benchmark", "fetch", "1")
+    own_consortium.stop()
+    assert submit_another(own_consortium, committee, "stricter", like="metrics") == "q1"
+    own_consortium.host.start()
+    queue_benchmark(own_consortium, committee)
+    status, _ = not_json(committee, "benchmark", "status", "q2")
+    missing = {part["part"]: part["missing"] for part in status["parts"] if not part["ready"]}
+    # Container 3 has the same configuration and image: their hashes are remembered.
+    assert missing.keys() == {"parameters"}
+    assert "is not known yet: it is found out at sync" in missing["parameters"]
 
 
 def test_status_opens_no_socket(newcomer: Member, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.support.badhost import (
     plain_medperf,
 )
 from tests.support.consortium import Consortium, Member
+from tests.support.sockets import SocketLog
 
 TOKEN = "mpf_SECRET"
 ME = {"id": 1, "email": "ada@example.org"}
@@ -201,18 +202,22 @@ def test_a_black_hole_costs_one_connect_timeout(settled: Member, accepts: bool) 
     assert done.stderr.count("offline: showing the copy of") == 1
 
 
+@pytest.mark.parametrize(("accepts", "connections"), [(True, 2), (False, 1)])
 @pytest.mark.parametrize("command", ["sync", "benchmark approve 1 -y", "benchmark fetch 1"])
-def test_a_black_hole_is_asked_once_and_not_once_an_entry(settled: Member, command: str) -> None:
+def test_a_black_hole_is_asked_once_and_not_once_an_entry(
+    settled: Member, tmp_path: Path, command: str, accepts: bool, connections: int
+) -> None:
     for model in ("1", "2", "3"):
         words = ("--benchmark", "1", "--model_uid", model, "-y", "--offline")
         settled.does("association", "approve", *words)
     settled.does("profile", "set", "connect_timeout", "0.3")
     settled.does("profile", "set", "read_timeout", "0.3")
-    with black_hole(accepts=True) as hole:
+    sockets = SocketLog(settled, tmp_path / "sockets")
+    with black_hole(accepts) as hole:
         moves_to(settled, hole.url)
         done = settled.run(*command.split())
-        # One to see whether somebody listens, one to ask.
-        assert 1 <= hole.connections() <= 2
+    # One to see whether somebody takes it, one to ask whoever did.
+    assert sockets.taken().count("socket.connect") == connections
     assert "no answer in time" in done.stderr and "Traceback" not in done.stderr
     assert {entry["state"] for entry in settled.json("queue", "ls")} == {"queued"}
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from medperf_cache import Storage
 from medperf_client.assets import Fetcher
+from medperf_client.cli.display import Display
 from medperf_client.config import Profile
 from medperf_client.errors import (
     MedPerfError,
@@ -49,6 +50,7 @@ from tests.support.registry import IMPORT_ROOTS
 SIZE, PART = 1 << 20, 1 << 18
 CONTENT, OTHER = random.Random(1).randbytes(SIZE), random.Random(2).randbytes(SIZE)
 DIGEST, OTHER_DIGEST = sha256(CONTENT).hexdigest(), sha256(OTHER).hexdigest()
+NO_MOMENT = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
 NO_TAG, NO_VALIDATOR = frozenset({"etag"}), frozenset({"etag", "last-modified"})
 FETCH = """
 import sys
@@ -115,6 +117,27 @@ def test_a_connection_that_is_cut_again_and_again_moves_every_byte_once(
     assert host.moved == SIZE
     starts = [request.headers.get("range") for request in host.requests]
     assert starts == [None, *(f"bytes={n}-" for n in range(100_000, SIZE, 100_000))]
+
+
+def test_progress_begins_with_what_was_here_before(
+    host: Proxy, fetcher: Callable[..., Fetcher], tmp_path: Path
+) -> None:
+    interrupted(host, fetcher(), cut())
+    told: list[tuple[int, int | None]] = []
+    storage = Storage(tmp_path / "cache")
+    seen = Fetcher(storage, progress=lambda _, done, total: told.append((done, total)))
+    seen.fetch(f"{host.url}/weights", DIGEST)
+    assert told[0] == (PART, SIZE) and told[-1] == (SIZE, SIZE)
+    assert told == sorted(told)
+
+
+def test_a_speed_is_that_of_what_was_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+    for done in (10**12 - 1000, 10**12):
+        display.progress("weights", done, 10**12)
+    (line,) = capsys.readouterr().err.splitlines()
+    size, speed = line.removeprefix("fetched weights: ").split(", ")
+    assert size == "1 TB" and speed.endswith(("MB/s", "kB/s", " B/s"))
 
 
 def test_a_reset_costs_little(host: Proxy, fetcher: Callable[..., Fetcher]) -> None:
@@ -269,6 +292,15 @@ def test_a_host_that_is_busy_says_when_to_come_back(host: Proxy, tmp_path: Path)
     busy = [status(f"{code} Busy", "Retry-After: 0") for code in (429, 503, 429, 503)]
     host.faults = in_turn(*busy)
     assert fetcher.fetch(f"{host.url}/weights") == DIGEST
+
+
+def test_a_host_that_names_no_moment_that_can_be_is_asked_again(
+    host: Proxy, fetcher: Callable[..., Fetcher]
+) -> None:
+    host.faults = in_turn(
+        status("503 Busy", "Date: Mon, 01 Jan 2001 00:00:00 GMT", f"Retry-After: {NO_MOMENT}")
+    )
+    assert fetcher().fetch(f"{host.url}/weights") == DIGEST
 
 
 def test_a_host_that_wants_an_hour_gets_it(host: Proxy, fetcher: Callable[..., Fetcher]) -> None:

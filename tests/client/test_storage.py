@@ -1,7 +1,14 @@
 """The cache's own commands: what is here, whether it is whole, what may go."""
 
+from hashlib import sha256
 from pathlib import Path
 
+import pytest
+
+from medperf_cache import Storage
+from medperf_client.assets import Fetcher
+from medperf_client.errors import Offline, WrongHash
+from tests.support.badhost import answer, bad_host
 from tests.support.consortium import Member
 
 
@@ -32,6 +39,33 @@ def test_the_cache_is_listed_verified_mended_and_emptied(newcomer: Member) -> No
     # Reports and the copy of the registry are no cache.
     assert len(newcomer.json("test", "ls")) == 2
     assert "breast-cancer" in newcomer.does("benchmark", "ls", "--offline")
+
+
+def test_what_is_unfinished_and_what_was_rejected_is_listed_too(tmp_path: Path) -> None:
+    member = Member(tmp_path / "home", "http://127.0.0.1:1")
+    fetcher = Fetcher(Storage(member.home / "cache"), first_wait_seconds=0)
+    replies = {
+        "/half": answer("200 OK", b"half", "Content-Length: 9"),
+        "/wrong": answer("200 OK", b"wrong"),
+    }
+    with bad_host(lambda path: replies[path]) as host:
+        with pytest.raises(Offline):
+            fetcher.fetch(f"{host.url}/half")
+        with pytest.raises(WrongHash):
+            fetcher.fetch(f"{host.url}/wrong", "0" * 64)
+    listed = member.json("storage", "ls")
+    assert sorted((i["kind"], i["url"], i["sha256"], i["bytes"]) for i in listed["items"]) == [
+        ("partial", f"{host.url}/half", None, 4),
+        ("rejected", None, sha256(b"wrong").hexdigest(), 5),
+    ]
+    assert listed["bytes"] == 9
+    shown = member.does("storage", "ls")
+    assert f"{host.url}/half" in shown and sha256(b"wrong").hexdigest() in shown
+
+    member.does("storage", "gc")
+    assert member.json("storage", "ls") == listed
+    member.does("storage", "gc", "--unused-days", "0")
+    assert member.json("storage", "ls")["items"] == []
 
 
 def test_a_damaged_report_is_named_with_the_way_out(newcomer: Member) -> None:

@@ -1,9 +1,11 @@
 """After one `benchmark fetch`, the whole tutorial with the registry away; then one sync."""
 
-import pytest
-import requests
+import shutil
 
-from tests.client.test_compatibility import CONFIG
+import pytest
+
+from medperf_client.registry import Registry as Client
+from tests.client.test_tutorial import MODEL
 from tests.support.consortium import Consortium, Member
 from tests.support.proxy import Proxy
 from tests.support.relay import Relay
@@ -17,12 +19,14 @@ def proxy(own_consortium: Consortium) -> Proxy:
 
 @pytest.fixture
 def site(own_consortium: Consortium, proxy: Proxy) -> Member:
-    """A model owner who has fetched the benchmark, and lost the network then."""
+    """A model owner who has fetched the benchmark; then the network went, and the registry too."""
     site = own_consortium.member("model-owner")
     site.environment["MEDPERF_SERVER_URL"] = proxy.url
     site.does("profile", "set", "allow_process", "true")
     site.does("benchmark", "fetch", "1")
+    shutil.copytree(own_consortium.candidate, (site.home.parent / MODEL).parent)
     proxy.stop()
+    own_consortium.registry.stop()
     return site
 
 
@@ -30,8 +34,7 @@ def test_the_tutorial_with_the_registry_away_from_its_first_to_its_last_step(
     own_consortium: Consortium, proxy: Proxy, site: Member
 ) -> None:
     assert "breast-cancer" in site.does("benchmark", "ls")
-    model = str(own_consortium.candidate / CONFIG)
-    site.does("test", "run", "--benchmark", "1", "--model", model)
+    site.does("test", "run", "--benchmark", "1", "--model", MODEL)
     files = own_consortium.container_options("model_mlp")
     words = ("container", "submit", "--name", "my-model", *files, "--operational")
     assert "Queued as q1." in site.does(*words, answers="y\n")
@@ -39,27 +42,28 @@ def test_the_tutorial_with_the_registry_away_from_its_first_to_its_last_step(
     words = ("container", "associate", "--benchmark", "1", "--model_uid", "q1")
     assert "Queued as q2." in site.does(*words, answers="y\n")
     assert "q1" in site.does("association", "ls", "-bm")
+    tested = site.json("test", "view", "latest")
 
+    own_consortium.registry.start()
     proxy.start()
     assert site.json("sync")["sent"] == [{"uid": "q1", "as": 4}, {"uid": "q2", "as": 1}]
     proxy.requests.clear()
     assert site.json("sync")["sent"] == []
     assert [request.method for request in proxy.requests] == ["GET"]
 
-    token = own_consortium.registry.token_for("model-owner@example.org")
-    container, association = (
-        requests.get(
-            f"{own_consortium.registry.url}/api/v0{path}",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-        ).json()
-        for path in ("/mlcubes/4/", "/mlcubes/4/benchmarks/1/")
-    )
+    direct = Client(proxy.url, own_consortium.registry.token_for("model-owner@example.org"))
+    me = direct.get("/me/")["id"]
+    (container,) = direct.pages("/me/mlcubes/")
+    assert (container["id"], container["owner"]) == (4, me)
     assert (container["name"], container["state"]) == ("my-model", "OPERATION")
-    assert all(container[f"{part}_hash"] for part in ("mlcube", "parameters", "image"))
-    (association,) = association
-    assert association["approval_status"] == "PENDING"
-    assert association["metadata"]["test_result"]["auroc"] > 0.95
+    parts = ("mlcube", "parameters", "additional_files_tarball", "image")
+    assert all(len(container[f"{part}_hash"]) == 64 for part in parts)
+    (association,) = direct.get("/mlcubes/4/benchmarks/1/")
+    assert (association["initiated_by"], association["approval_status"]) == (me, "PENDING")
+    assert association["metadata"]["test_result"] == tested["results"]
+    assert tested["passed"] and tested["results"]["auroc"] > 0.95
+    (listed,) = site.json("association", "ls", "-bm")
+    assert (listed["model_mlcube"], listed["approval_status"]) == (4, "PENDING")
 
 
 def test_a_sync_with_nothing_new_is_one_request_of_less_than_a_kibibyte(

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from medperf_cache.outbox import HELD, QUEUED, REFERENCE, REJECTED, SENDING, SENT, Entry
 from medperf_client.credentials import Credentials
 from medperf_client.errors import NotLoggedIn, Offline, Refused, TryLater, UsageError
-from medperf_client.outgoing import Sender, Sending
+from medperf_client.outgoing import FIRST_WAIT_SECONDS, Sender, Sending
 from medperf_client.registry import Registry as Client
 from medperf_client.site import Site
 from medperf_client.submissions import Submission, association_change, association_submission
 from tests.faults.test_state_machine import REPORT, Person, container, with_benchmark
-from tests.support.badhost import answer, black_hole, json_answer
+from tests.support.badhost import answer, json_answer
 from tests.support.consortium import Member
 from tests.support.proxy import FINE, LOST, PORTAL, Fault, Faults, Proxy, Request, status
 from tests.support.registry import Registry
+from tests.support.sockets import SocketLog
 
 __all__ = ["with_benchmark"]
 
@@ -151,6 +151,17 @@ def test_a_registry_that_asks_for_a_long_rest_gets_it(person: Person, error: str
     assert len(person.proxy.requests) == before + 1
     person.proxy.faults = writes()
     assert len(send(person).sent) == 2
+
+
+def test_a_rest_until_a_moment_that_cannot_be_is_chosen_here(person: Person) -> None:
+    queue(person, new("a", person))
+    never = "Retry-After: Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    person.proxy.faults = writes(
+        status("503 Service Unavailable", "Date: Mon, 01 Jan 2001 00:00:00 GMT", never)
+    )
+    rests: list[float] = []
+    assert len(send(person, rests.append).sent) == 1
+    assert len(rests) == 1 and 0 < rests[0] <= FIRST_WAIT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -420,52 +431,11 @@ def test_a_sync_with_nothing_new_costs_one_request(person: Person) -> None:
     assert head + len(only.path) + person.proxy.moved - moved < 512
 
 
-@pytest.fixture
-def connects(tmp_path: Path) -> Iterator[Callable[[Member], list[str]]]:
-    """Runs a member's sync; what it connected to, and whatever else it did with sockets."""
-    log = tmp_path / "sockets"
-    guard = tmp_path / "guard" / "sitecustomize.py"
-    guard.parent.mkdir()
-    guard.write_text(
-        f"""
-import sys
-
-def note(event, arguments):
-    if event.startswith("socket.") and event != "socket.gethostname":
-        with open({str(log)!r}, "a") as log:
-            log.write(event + "\\n")
-
-sys.addaudithook(note)
-"""
-    )
-
-    def run(member: Member, *words: str) -> list[str]:
-        log.write_text("")
-        member.environment["PYTHONPATH"] = f"{guard.parent}:{member.environment['PYTHONPATH']}"
-        assert member.run("sync", *words).returncode == 0
-        return log.read_text().split()
-
-    yield run
-
-
-def test_a_registry_that_says_nothing_is_tried_once_a_sync(
-    with_benchmark: Registry, connects: Callable[..., list[str]]
-) -> None:
-    with black_hole(accepts=False) as hole:
-        person = Person(with_benchmark, cast(Proxy, SimpleNamespace(url=hole.url)))
-        queue(person, *(new(name, person) for name in "abc"))
-        member = Member(person.home.data, hole.url, person.token)
-        member.does("profile", "set", "connect_timeout", "0.2")
-        assert connects(member).count("socket.connect") == 1
-        assert states(person) == [QUEUED] * 3
-
-
-def test_an_offline_sync_opens_no_socket(
-    person: Person, connects: Callable[..., list[str]]
-) -> None:
+def test_an_offline_sync_opens_no_socket(person: Person, tmp_path: Path) -> None:
     queue(person, new("a", person))
     member = Member(person.home.data, person.proxy.url, person.token)
-    assert connects(member, "--offline") == []
-    assert states(person) == [QUEUED]
-    assert "socket.connect" in connects(member)
-    assert states(person) == [SENT]
+    sockets = SocketLog(member, tmp_path / "sockets")
+    member.does("sync", "--offline")
+    assert sockets.taken() == [] and states(person) == [QUEUED]
+    member.does("sync")
+    assert "socket.connect" in sockets.taken() and states(person) == [SENT]

@@ -1,7 +1,9 @@
 """The scripts that README, CI and users rely on are there, run, and say how they are used."""
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -25,12 +27,30 @@ def test_services_refuses_what_it_does_not_know() -> None:
     assert done.returncode == 2 and "up|down" in done.stderr
 
 
+UNIT = ROOT / "scripts" / "systemd" / "medperf-sync.service"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_sync_unit(tmp_path: Path) -> None:
+    program = tmp_path / ".local" / "bin" / "medperf"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    own = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--man=no", str(UNIT)],
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_sync_unit_runs_a_command_that_exists() -> None:
     import click
 
     from medperf_client.cli import medperf
 
-    unit = (ROOT / "scripts" / "systemd" / "medperf-sync.service").read_text()
+    unit = UNIT.read_text()
     (line,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
     words = line.split()[1:]
     command = medperf.get_command(click.Context(medperf), words[0])

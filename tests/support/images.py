@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -34,12 +36,20 @@ class ImageRegistry:
         # JSON is YAML.
         (self._folder / "registry.yml").write_text(json.dumps(settings))
 
-    def make_private(self, htpasswd: str) -> None:
-        """Serve from now on only those whom a line of an htpasswd file (bcrypt) lets in."""
-        self.stop()
+    @contextmanager
+    def private(self, htpasswd: str) -> Iterator[None]:
+        """Serve for the block only those whom a line of an htpasswd file (bcrypt) lets in."""
         path = self._folder / "htpasswd"
         path.write_text(f"{htpasswd}\n")
-        self._configure(auth={"htpasswd": {"realm": "tests", "path": str(path)}})
+        self._restart(auth={"htpasswd": {"realm": "tests", "path": str(path)}})
+        try:
+            yield
+        finally:
+            self._restart()
+
+    def _restart(self, **more: object) -> None:
+        self.stop()
+        self._configure(**more)
         self.start()
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Hash and write files in the background, and have the disk take them while more comes."""
+"""Read, hash and write in the background, and have the disk take files while more comes."""
 
 import os
 from collections import deque
@@ -6,11 +6,47 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 # Each may hold a chunk of a file in memory.
 MOST_WAITING = 8
 SETTLE_BYTES = 64 << 20
+# Just below what glibc's M_MMAP_THRESHOLD may grow to, see mallopt(3).
+LARGEST_KEPT_BYTES = 31 << 20
+
+
+class Source(Protocol):
+    """What can be read."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, none at the end."""
+
+
+class Ahead:
+    """A source that is read before it is asked for, at most `MOST_WAITING` reads ahead."""
+
+    def __init__(self, source: Source, executor: ThreadPoolExecutor) -> None:
+        self._source, self._executor = source, executor
+        self._coming: deque[Future[bytes]] = deque()
+
+    def read(self, size: int) -> bytes:
+        """What the source gives, or raises, for `size` bytes, which is the same in every call."""
+        while len(self._coming) < MOST_WAITING:
+            self._coming.append(self._executor.submit(self._source.read, size))
+        # One that raised stays the next.
+        data = self._coming[0].result()
+        self._coming.popleft()
+        return data
+
+
+@contextmanager
+def ahead(source: Source) -> Iterator[Ahead]:
+    """An `Ahead` for the block, after which nothing is read any more."""
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            yield Ahead(source, executor)
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 class _Thread:
@@ -72,6 +108,8 @@ class Background:
 @contextmanager
 def background() -> Iterator[Background]:
     """A `Background` for the block; what waits when the block raises is not done."""
+    # glibc then keeps chunks that are freed; else it maps each anew, and the kernel clears it.
+    bytes(LARGEST_KEPT_BYTES)
     with ExitStack() as stack:
         executors = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(3)]
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medperf_cache.archives import Guard, Member, UnpackLimits, tarfile
-from medperf_cache.bundle.background import Background, background
+from medperf_cache.bundle.background import Ahead, Background, ahead, background
 from medperf_cache.bundle.manifest import MOST_BYTES, Head, Manifest, TreeSize
 from medperf_cache.bundle.writing import Progress, unwatched
 from medperf_cache.bundle.zstd import Decompressed
@@ -158,8 +158,12 @@ def _damage(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator["_Reader"]:
-    with open(file, "rb") as source, background() as writing:
-        yield _Reader(Decompressed(source), writing)
+    with (
+        open(file, "rb") as source,
+        background() as writing,
+        ahead(Decompressed(source)) as reading,
+    ):
+        yield _Reader(reading, writing)
 
 
 def _require_room(bundle: Bundle, folder: Path) -> None:
@@ -172,7 +176,7 @@ def _require_room(bundle: Bundle, folder: Path) -> None:
 class _Reader:
     """Takes the members of a bundle in the order that its manifest gives; all else is refused."""
 
-    def __init__(self, source: Decompressed, background: Background) -> None:
+    def __init__(self, source: Ahead, background: Background) -> None:
         self._source, self._background = source, background
         self._ahead: list[Any] = []
         self._progress: Callable[[int], None] = lambda done: None

@@ -29,7 +29,7 @@ from medperf_client.cli.text import (
     print_table,
     state_of,
 )
-from medperf_client.errors import FAILED, UsageError
+from medperf_client.errors import FAILED
 
 if TYPE_CHECKING:
     from medperf_client.provisions import Part, Provisions
@@ -99,7 +99,9 @@ def fetch(uid: int | str, models: str, as_json: bool) -> None:
     from medperf_client.provisions import pin_name
 
     here = site()
-    here.freshen()
+    # What is queued was tested before: what it needs of the registry is known here.
+    if isinstance(here.queue.real_uid(uid), int):
+        here.freshen()
     provisions, benchmark = _provisions(uid)
     unknown = "" if models == "none" else provisions.learn_models(benchmark, here.registry)
     chosen = [] if models == "none" else provisions.models(benchmark, waiting=models == "all")
@@ -138,11 +140,10 @@ def _provisions(uid: int | str) -> "tuple[Provisions, dict[str, Any]]":
     from medperf_client.provisions import Provisions
 
     here = site()
-    real = here.queue.real_uid(uid)
-    if isinstance(real, str):
-        raise UsageError(f"benchmark {real} is not in the registry yet", "See: medperf queue ls")
-    provisions = Provisions(here.storage, here.catalog, here.fetcher, here.platforms.runner_for)
-    return provisions, provisions.benchmark(real)
+    provisions = Provisions(
+        here.storage, here.catalog, here.fetcher, here.platforms.runner_for, here.queue
+    )
+    return provisions, provisions.benchmark(here.queue.real_uid(uid))
 
 
 def _ready(parts: "list[Part]") -> bool:

@@ -10,6 +10,18 @@ from medperf_client.cli.text import human_size, plain, print_entity, print_json
 
 file_argument = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+sign_option = click.option(
+    "--sign",
+    type=existing_file,
+    metavar="KEYFILE",
+    help="Sign what is written with this Ed25519 key (PEM).",
+)
+require_signature_option = click.option(
+    "--require-signature",
+    type=existing_file,
+    metavar="PUBKEYFILE",
+    help="Take a bundle only if the owner of this Ed25519 public key (PEM) signed it.",
+)
 
 
 @click.group(cls=Group)
@@ -29,9 +41,7 @@ def group() -> None:
     metavar="BUNDLE",
     help="Leave out the files that an earlier bundle brought to the other side.",
 )
-@click.option(
-    "--sign", type=existing_file, metavar="KEYFILE", help="Sign it with this Ed25519 key (PEM)."
-)
+@sign_option
 @json_option
 @example(
     "medperf bundle export usb/benchmark-1.bundle --benchmark 1",
@@ -75,12 +85,7 @@ def export(
 
 @group.command("import")
 @click.argument("file", type=existing_file)
-@click.option(
-    "--require-signature",
-    type=existing_file,
-    metavar="PUBKEYFILE",
-    help="Take it only if the owner of this Ed25519 public key (PEM) signed it.",
-)
+@require_signature_option
 @json_option
 @example("medperf bundle import usb/benchmark-1.bundle")
 def import_(file: Path, require_signature: Path | None, as_json: bool) -> None:

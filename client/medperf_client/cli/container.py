@@ -1,5 +1,6 @@
 """`medperf container`: see, write, submit and associate containers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from medperf_client.cli.base import (
     yes_option,
 )
 from medperf_client.cli.test import run_test
-from medperf_client.cli.text import print_entity, print_json, print_table, state_of
+from medperf_client.cli.text import (
+    human_size,
+    plain,
+    print_entity,
+    print_json,
+    print_table,
+    state_of,
+)
 
 
 @click.group(cls=Group)
@@ -63,9 +71,17 @@ def view(uid: int | str, as_json: bool) -> None:
 
 @group.command()
 @click.option("-n", "--name", required=True, help="Name, unique in the registry.")
-@click.option("-c", "--container-config-file", "config_url", required=True, help="URL.")
-@click.option("-p", "--parameters-file", "parameters_url", default="", help="URL.")
-@click.option("-a", "--additional-file", "additional_url", default="", help="URL of a tar archive.")
+@click.option(
+    "-c", "--container-config-file", "config_url", required=True, help="URL, or a file to upload."
+)
+@click.option(
+    "-p", "--parameters-file", "parameters_url", default="", help="URL, or a file to upload."
+)
+@click.option(
+    *("-a", "--additional-file", "additional_url"),
+    default="",
+    help="URL of a tar archive, or an archive to upload.",
+)
 @click.option(
     "--parameters-hash", type=Sha256(), default="", help="SHA-256 of the parameters file, checked."
 )
@@ -87,30 +103,43 @@ def view(uid: int | str, as_json: bool) -> None:
     '    --container-config-file "https://example.org/container_config.yaml" \\',
     '    --parameters-file "https://example.org/parameters.yaml" \\',
     '    --additional-file "https://example.org/weights.tar.gz" --operational',
+    "medperf container submit --name my-model \\",
+    "    --container-config-file my_model/container_config.yaml \\",
+    "    --parameters-file my_model/workspace/parameters.yaml \\",
+    "    --additional-file weights.tar.gz --operational",
 )
 def submit(
     name: str, operational: bool, yes: bool, require_online: bool, as_json: bool, **files: Any
 ) -> None:
-    """Submit a container by the URLs of its files.
+    """Submit a container by its files: their URLs, or files on this disk.
 
     Every file is fetched once, hashed and checked, the image too; then you see what will be sent.
-    While the registry is away it waits in the queue.
+    Files on this disk are uploaded, and so is an image that a configuration on this disk names by
+    a path; the registry keeps them for its members. While the registry is away all waits in the
+    queue.
     """
+    from medperf_client.hosting import adopted
     from medperf_client.submissions import HostedFiles
 
     here = site()
+    # Until it is queued, nothing else keeps `storage gc` from what is to be uploaded.
     with here.storage.in_use():
-        submission = here.checker.submission(name, HostedFiles(**files), operational)
-    if not yes:
-        click.echo("This will be sent to the registry:", err=True)
-        print_entity(submission.body, err=True)
-    confirm("Submit this container?", yes)
-    deliver(
-        submission,
-        as_json,
-        require_online,
-        lambda container: f"Submitted container {container['id']} ({container['name']}).",
-    )
+        hosted, uploads = adopted(HostedFiles(**files), here.storage, here.own_files)
+        submission = here.checker.submission(name, hosted, operational)
+        submission = replace(submission, uploads=tuple(uploads.values()))
+        if not yes:
+            click.echo("This will be sent to the registry:", err=True)
+            print_entity(submission.body, err=True)
+            for path in uploads:
+                size = human_size(path.stat().st_size)
+                click.echo(plain(f"to upload: {path}, {size}"), err=True)
+        confirm("Submit this container?", yes)
+        deliver(
+            submission,
+            as_json,
+            require_online,
+            lambda container: f"Submitted container {container['id']} ({container['name']}).",
+        )
 
 
 @group.command()

@@ -28,6 +28,7 @@ class Display:
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
+        self._before: dict[str, int] = {}
         # Several transfers go on at once.
         self._one = Lock()
 
@@ -45,14 +46,17 @@ class Display:
 
     def _show(self, what: str, done: int, total: int | None) -> None:
         begun = self._started.setdefault(what, time.monotonic())
+        # What was here at first says nothing of the speed; what starts over is not here any more.
+        before = self._before[what] = min(self._before.get(what, done), done)
         if self._live:
             bars = self._rich()
             if what not in self._tasks:
-                self._tasks[what] = bars.add_task(_short(what), total=total)
+                self._tasks[what] = bars.add_task(_short(what), total=total, completed=done)
             bars.update(self._tasks[what], completed=done, total=total)
         elif done == total:
-            speed = human_size(done / max(time.monotonic() - begun, 1e-3))
-            click.echo(plain(f"fetched {what}: {human_size(done)}, {speed}/s"), err=True)
+            per_second = human_size((done - before) / max(time.monotonic() - begun, 1e-3))
+            speed = f", {per_second}/s" if done > before else ""
+            click.echo(plain(f"fetched {what}: {human_size(done)}{speed}"), err=True)
 
     def watch(self, step: str, moment: "Moment") -> None:
         """A step of the workflow begins, or has ended."""

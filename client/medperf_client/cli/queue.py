@@ -24,6 +24,7 @@ def _record(entry: "Entry") -> dict[str, Any]:
     return {
         **{name: getattr(entry, name) for name in fields},
         "needs": sorted(entry.needs),
+        "uploads": entry.uploads,
         "created_at": entry.created_at,
         "answer": entry.answer,
     }
@@ -81,12 +82,14 @@ def retry(uid: str) -> None:
 @example("medperf queue drop q1")
 def drop(uid: str, yes: bool) -> None:
     """Delete an entry, and what depends on it."""
-    queue = site().queue
+    here = site()
+    queue = here.queue
     queue.entry(uid)
     dependents = [entry.uid for entry in queue.outbox.dependents(uid)]
     also = f" and what depends on it ({', '.join(dependents)})" if dependents else ""
     confirm(f"Delete {uid}{also}?", yes)
     queue.drop(uid, *dependents)
+    here.keep_queued()
     click.echo(f"Deleted {', '.join([uid, *dependents])}.")
 
 

@@ -3,13 +3,19 @@
 import re
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medperf_client.cli.base import Group, Uid, example, json_option, site
 from medperf_client.cli.text import human_size, print_json, print_table
 from medperf_client.errors import UsageError
+
+if TYPE_CHECKING:  # Its help needs none of it.
+    from medperf_cache import Storage
+    from medperf_cache.partials import Leftover
+    from medperf_cache.storage import Item
 
 DAY_SECONDS = 86400
 UNUSED_DAYS = 30.0
@@ -38,42 +44,57 @@ def group() -> None:
 @json_option
 @example("medperf storage ls")
 def ls(as_json: bool) -> None:
-    """List what is cached: files (blobs) and folders (trees), by content."""
+    """List what is cached: files (blobs) and folders (trees), by content.
+
+    Also the downloads that are unfinished (partial), by URL, and what was not what its hash
+    promised (rejected), which is only there to be looked at.
+    """
     storage = site().storage
-    items = sorted(storage.items(), key=lambda item: item.used)
-    total = sum(item.size_bytes for item in items)
+    items = sorted(_items(storage), key=lambda item: item["used"])
+    total = sum(item["bytes"] for item in items)
     if as_json:
-        print_json(
-            {
-                "folder": str(storage.root),
-                "bytes": total,
-                "items": [
-                    {
-                        "kind": item.kind,
-                        "sha256": item.digest,
-                        "bytes": item.size_bytes,
-                        "used": item.used,
-                        "pins": item.pins,
-                    }
-                    for item in items
-                ],
-            }
-        )
+        print_json({"folder": str(storage.root), "bytes": total, "items": items})
         return
     print_table(
-        ("KIND", "SHA256", "SIZE", "LAST USED", "PINNED FOR"),
+        ("KIND", "SHA256 OR URL", "SIZE", "LAST USED", "PINNED FOR"),
         [
             (
-                item.kind,
-                item.digest,
-                human_size(item.size_bytes),
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used)),
-                ", ".join(item.pins),
+                item["kind"],
+                item["sha256"] or item["url"],
+                human_size(item["bytes"]),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(item["used"])),
+                ", ".join(item["pins"]),
             )
             for item in items
         ],
     )
     click.echo(f"{human_size(total)} in {storage.root}")
+
+
+def _items(storage: "Storage") -> Iterator[dict[str, Any]]:
+    from medperf_cache.partials import Partials
+
+    for item in storage.items():
+        yield _record(item, sha256=item.digest, pins=item.pins)
+    for left in Partials(storage.root, storage.blobs).items():
+        is_url = left.kind == "partial"
+        yield _record(left, url=left.name) if is_url else _record(left, sha256=left.name)
+
+
+def _record(
+    item: "Item | Leftover",
+    sha256: str | None = None,
+    url: str | None = None,
+    pins: Sequence[str] = (),
+) -> dict[str, Any]:
+    return {
+        "kind": item.kind,
+        "sha256": sha256,
+        "url": url,
+        "bytes": item.size_bytes,
+        "used": item.used,
+        "pins": pins,
+    }
 
 
 @group.command()
@@ -117,12 +138,14 @@ def verify(remove: bool, as_json: bool) -> None:
 def gc(unused_days: float | None, max_size: int | None, as_json: bool) -> None:
     """Remove what was not used for long, and what interrupted commands left.
 
-    What `medperf benchmark fetch` brought stays; so do the queue, reports, profiles and the
-    catalog. What is removed is fetched again when needed.
+    What `medperf benchmark fetch` brought stays; so do the queue with the files that it is to
+    upload, reports, profiles and the catalog. What is removed is fetched again when needed.
     """
     if unused_days is None and max_size is None:
         unused_days = UNUSED_DAYS
-    storage = site().storage
+    here = site()
+    here.keep_queued()
+    storage = here.storage
     unused = None if unused_days is None else unused_days * DAY_SECONDS
     removed = storage.gc(unused, max_size)
     freed = sum(item.size_bytes for item in removed)
@@ -143,7 +166,10 @@ def unpin(benchmark: int | str) -> None:
     from medperf_client.provisions import pin_name
 
     here = site()
-    uid = here.queue.real_uid(benchmark)
-    if isinstance(uid, str) or not here.storage.pins.remove(pin_name(uid, here.profile.server_url)):
-        raise UsageError(f"nothing is pinned for benchmark {uid}", "See: medperf storage ls")
-    click.echo(f"What benchmark {uid} needs may now be removed by: medperf storage gc")
+    pins, url = here.storage.pins, here.profile.server_url
+    # By the UID that it had when it was fetched, or has by now.
+    if not pins.remove(pin_name(benchmark, url)) and not pins.remove(
+        pin_name(here.queue.real_uid(benchmark), url)
+    ):
+        raise UsageError(f"nothing is pinned for benchmark {benchmark}", "See: medperf storage ls")
+    click.echo(f"What benchmark {benchmark} needs may now be removed by: medperf storage gc")

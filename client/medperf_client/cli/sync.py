@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medperf_client.cli.base import Command, example, json_option, site
+from medperf_client.cli.bundle import existing_file, require_signature_option, sign_option
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline, UsageError
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:  # Its help needs none of it.
 )
 @click.option(
     "--bundle",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=existing_file,
     metavar="FILE",
     help="Send the queue that a bundle carries, and write FILE.receipt to bring back.",
 )
+@require_signature_option
+@sign_option
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; open no connection.")
 @click.option(
     "--require-online", is_flag=True, help="Exit with 3 if the registry is away; nothing is lost."
@@ -44,6 +47,8 @@ def group(
     watch: bool,
     interval: float,
     bundle: Path | None,
+    require_signature: Path | None,
+    sign: Path | None,
     dry_run: bool,
     require_online: bool,
     as_json: bool,
@@ -55,6 +60,8 @@ def group(
     """
     if sum((watch, dry_run, bundle is not None)) > 1:
         raise UsageError("--watch, --bundle and --dry-run are given one at a time")
+    if bundle is None and (require_signature or sign):
+        raise UsageError("--require-signature and --sign are for a bundle", "Add: --bundle FILE")
     if dry_run:
         _show_waiting(as_json)
         return
@@ -62,7 +69,7 @@ def group(
         _watch(interval, as_json)
         return
     if bundle is not None:
-        sys.exit(_send(bundle, require_online, as_json))
+        sys.exit(_send(bundle, require_signature, sign, require_online, as_json))
     sys.exit(_once(require_online, as_json))
 
 
@@ -79,11 +86,17 @@ def _once(require_online: bool, as_json: bool) -> int:
     return _code(done, require_online)
 
 
-def _send(file: Path, require_online: bool, as_json: bool) -> int:
+def _send(
+    file: Path,
+    require_signature: Path | None,
+    sign: Path | None,
+    require_online: bool,
+    as_json: bool,
+) -> int:
     from medperf_client.bundles import send_bundle
     from medperf_client.sync import Synced
 
-    sending = send_bundle(site(), file)
+    sending = send_bundle(site(), file, public_key=require_signature, sign_with=sign)
     done = Synced(sending.sent, sending.rejected, sending.stopped, [])
     if as_json:
         print_json(done.record())
@@ -102,6 +115,12 @@ def _code(done: "Synced", require_online: bool) -> int:
 
 
 def _show(done: "Synced") -> None:
+    _show_changes(done)
+    if done.stopped is not None:
+        click.echo(plain(f"{done.stopped}; what waits is safe"), err=True)
+
+
+def _show_changes(done: "Synced") -> None:
     for entry in done.sent:
         uid = "" if entry.real_uid is None else f" as {entry.real_uid}"
         click.echo(plain(f"sent {entry.uid}{uid}: {entry.kind} {entry.body.get('name', '')}"))
@@ -109,8 +128,6 @@ def _show(done: "Synced") -> None:
         click.echo(plain(f"refused {entry.uid}: {entry.reason}"))
     for line in done.news:
         click.echo(plain(f"news: {line}"))
-    if done.stopped is not None:
-        click.echo(plain(f"{done.stopped}; what waits is safe"), err=True)
 
 
 def _watch(interval: float, as_json: bool) -> None:
@@ -126,7 +143,7 @@ def _watch(interval: float, as_json: bool) -> None:
             else:
                 trouble = str(done.stopped or "")
                 if done.sent or done.rejected or done.news:
-                    print_json(done.record()) if as_json else _show(done)
+                    print_json(done.record()) if as_json else _show_changes(done)
             if trouble != last:
                 click.echo(plain(trouble or "the registry answers again"), err=True)
                 last = trouble

@@ -242,7 +242,8 @@ class DockerRunner(Runner):
             command=list(task.command) or None,
             # The engine's way to say that the image's own is to be forgotten.
             entrypoint=None if task.entrypoint is None else list(task.entrypoint) or [""],
-            environment={"HOME": "/tmp", **task.environment},
+            # The container's own /tmp, see below.
+            environment={"HOME": "/tmp", **task.environment},  # nosec B108
             user=self._user,
             labels={owner.LABEL: owner.this_process()},
             host_config=api.create_host_config(**_isolation(job)),
@@ -307,7 +308,7 @@ def _isolation(job: Job) -> dict[str, Any]:
         "security_opt": ["no-new-privileges:true"],
         "read_only": True,
         # MedPerf's containers may count on a /tmp to write to, and to run programs from.
-        "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
+        "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # nosec B108
         "mounts": [
             *(_mount(volume, job.inputs[volume.name], read_only=True) for volume in task.inputs),
             *(_mount(volume, job.outputs[volume.name], read_only=False) for volume in task.outputs),

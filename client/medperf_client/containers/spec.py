@@ -121,7 +121,7 @@ def parse(text: str | bytes, source: str) -> ContainerSpec:
     was expected there.
     """
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506, a safe loader
+        content = yaml.load(text, _Loader)  # nosec B506 # a safe loader
     # Besides its own errors PyYAML lets through what int(), datetime() and deep nesting raise.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidContainer(f"{source} is not YAML: {error}") from error

@@ -1,0 +1,99 @@
+"""The files that the registry stores for its members: their URLs, and who may fetch them."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medperf_cache import Storage
+from medperf_client.errors import UsageError, WrongHash
+
+if TYPE_CHECKING:
+    from medperf_client.submissions import HostedFiles
+
+ASSET = re.compile(r"https?://\S+/api/v0/assets/([0-9a-f]{64})")
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class OwnFiles:
+    """The files of this site's registry. `token` gives the member's, if they are logged in."""
+
+    server_url: str
+    token: Callable[[], str | None]
+
+    def url(self, digest: str) -> str:
+        """Where the registry has, or will have, the file of this SHA-256."""
+        return f"{self.server_url}/api/v0/assets/{digest}"
+
+    def counterpart(self, url: str) -> str | None:
+        """Where this registry would have the file that a URL names by its SHA-256.
+
+        Others may know the same registry by another address.
+        """
+        found = ASSET.fullmatch(url)
+        return self.url(found[1]) if found else None
+
+    def token_for(self, url: str) -> str | None:
+        """The token to send to a URL: to none but this registry's own files."""
+        return self.token() if url == self.counterpart(url) else None
+
+
+def adopted(
+    files: "HostedFiles", storage: Storage, own: OwnFiles
+) -> tuple["HostedFiles", dict[Path, str]]:
+    """The same files with URLs, and the SHA-256 of those that are to be uploaded, by their paths.
+
+    What is named by a path is taken into the cache, and gets the URL that it will have in the
+    registry; so does the image that a configuration on this disk names by a path. Raises
+    `UsageError` for what is neither a URL nor a file, `WrongHash` if a hash was given and differs.
+    The cache has to be held meanwhile (`Storage.in_use`).
+    """
+    found: dict[Path, str] = {}
+
+    def take(path: Path, given: str) -> str:
+        _require_file(path)
+        digest = found[path] = storage.blobs.add(_chunks(path))
+        if given and given != digest:
+            raise WrongHash(f"{path}: expected sha256 {given}, found {digest}")
+        return digest
+
+    changes: dict[str, str] = {}
+    for name in ("config", "parameters", "additional"):
+        text = getattr(files, f"{name}_url")
+        if text and "://" not in text:
+            digest = take(Path(text).expanduser(), getattr(files, f"{name}_hash"))
+            changes |= {f"{name}_url": own.url(digest), f"{name}_hash": digest}
+            if name == "config" and (image := _image(Path(text).expanduser())) is not None:
+                digest = take(image, files.image_hash)
+                changes |= {"image_url": own.url(digest), "image_hash": digest}
+    return replace(files, **changes), found
+
+
+def _image(config: Path) -> Path | None:
+    """The image that a configuration names by a path, as seen from its own folder."""
+    from medperf_client.containers.spec import DOCKER_ARCHIVE, PROCESS, load
+
+    spec = load(config)
+    is_path = spec.kind in (DOCKER_ARCHIVE, PROCESS) and "://" not in spec.image
+    return config.parent / spec.image if is_path else None
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder, and one file is needed",
+            hint=f"Pack it with: tar -czf {path.name}.tar.gz -C {path} .",
+        )
+    if not path.is_file():
+        raise UsageError(
+            f"there is no file {path}, and it is no URL",
+            hint="A URL starts with http:// or https://",
+        )
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,110 @@
+"""A disk that is full while the queue is written or sent: told, and nothing is lost or doubled."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medperf_cache.outbox import Outbox
+from medperf_client.config import Home
+from medperf_client.registry import Registry as Client
+from tests.cache.processes import run_together
+from tests.cache.test_disk_full import small_disk
+from tests.faults.test_state_machine import container
+from tests.support.consortium import Member
+from tests.support.registry import Registry
+
+__all__ = ["small_disk"]
+
+KIB = 1 << 10
+APPROVE = ("association", "approve", "--benchmark", "1", "--model_uid", "1", "-y", "--offline")
+
+
+@pytest.fixture
+def member(small_disk: Path, registry: Registry) -> Member:
+    """A member whose home is on the small disk, and who has synced."""
+    member = Member(small_disk / "home", registry.url, registry.token_for("ada@example.org"))
+    member.does("sync")
+    return member
+
+
+@pytest.fixture
+def direct(member: Member, registry: Registry) -> Client:
+    """The registry as the member sees it."""
+    return Client(registry.url, member.environment["MEDPERF_TOKEN"])
+
+
+@contextmanager
+def full(disk: Path, but_bytes: int = 0) -> Iterator[None]:
+    """Leave no more than so many bytes on a disk for the block."""
+    ballast = disk / "ballast"
+    with suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(ballast, ballast.stat().st_size - but_bytes)
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+def queue(member: Member, name: str) -> None:
+    """Queue a container, in a process of its own: what is open here would stay open."""
+    folder = Home(member.home, member.home / "cache").registry(
+        member.environment["MEDPERF_SERVER_URL"]
+    )
+    made = container(name)
+    run_together(
+        lambda: Outbox(folder / "outbox").add(made.kind, made.method, made.path, made.body)
+    )
+
+
+def waiting(member: Member) -> Any:
+    """What waits, whole."""
+    return member.json("queue", "ls")
+
+
+def test_what_does_not_fit_is_told_and_what_was_queued_stays(
+    small_disk: Path, member: Member
+) -> None:
+    for _ in range(3):
+        member.does(*APPROVE)
+    before = waiting(member)
+    assert [entry["uid"] for entry in before] == ["q1", "q2", "q3"]
+    with full(small_disk):
+        for words in (APPROVE, ("queue", "drop", "q3", "-y"), ("sync",)):
+            refused = member.run(*words)
+            assert refused.returncode == 1 and refused.stdout == ""
+            assert refused.stderr.startswith("Error: the files in MEDPERF_HOME cannot be used")
+            assert "Make room there" in refused.stderr and "Traceback" not in refused.stderr
+    assert waiting(member) == before
+
+    with full(small_disk, but_bytes=96 * KIB):
+        large = f"approval_status={'x' * 96 * KIB}"
+        refused = member.run("queue", "edit", "q1", "--set", large)
+        assert refused.returncode == 1 and "disk is full" in refused.stderr
+        # There is room to read.
+        assert waiting(member) == before
+    member.does(*APPROVE)
+    assert [entry["uid"] for entry in waiting(member)] == ["q1", "q2", "q3", "q4"]
+
+
+def test_a_sync_for_which_there_is_too_little_room_loses_and_doubles_nothing(
+    small_disk: Path, member: Member, direct: Client
+) -> None:
+    codes = set()
+    for room in range(0, 256, 16):
+        queue(member, f"model-{room}")
+        with full(small_disk, but_bytes=room * KIB):
+            done = member.run("sync")
+        assert "Traceback" not in done.stderr
+        codes.add(done.returncode)
+    # Some had too little, some had enough.
+    assert codes == {0, 1}
+    member.does("sync")
+    assert waiting(member) == []
+    there = [one["name"] for one in direct.pages("/me/mlcubes/")]
+    assert sorted(there) == sorted(f"model-{room}" for room in range(0, 256, 16))
