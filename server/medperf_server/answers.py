@@ -3,7 +3,7 @@
 Every change of an entity moves the change counter in its own transaction (see `changes`), and each
 request reads the counter with its token. An answer that was built when the counter stood where it
 stands now is therefore still right, and a worker gives it again without building it anew.
-Whatever else comes to decide what a caller sees must move the counter too.
+Whatever else comes to decide what a caller sees must move the counter too, or say `not_kept`.
 """
 
 from dataclasses import dataclass
@@ -25,6 +25,16 @@ class Answer:
     etag: str
 
 
+def _of_the_api() -> bool:
+    """Whether it is no page: those show more than the change counter counts."""
+    return request.path.startswith("/api/")
+
+
+def not_kept() -> None:
+    """Have the present answer built anew each time: it shows what the counter does not count."""
+    g.not_kept = True
+
+
 def init_app(app: Flask) -> None:
     """Answer from memory before the view; tag and keep the answer after it."""
     # Per process, and shared by its threads: single operations on a dict are atomic.
@@ -35,7 +45,7 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def recall() -> Response | None:
-        if request.method != "GET" or "caller" not in g:
+        if request.method != "GET" or "caller" not in g or not _of_the_api():
             return None
         answer = kept.get(key())
         if answer is None or answer.cursor != g.cursor:
@@ -46,12 +56,14 @@ def init_app(app: Flask) -> None:
 
     @app.after_request
     def tag(response: Response) -> Response:
-        if request.method not in ("GET", "HEAD") or response.status_code != 200:
+        wanted = request.method in ("GET", "HEAD") and response.status_code == 200
+        if not wanted or not _of_the_api():
             return response
         if "ETag" not in response.headers:
             response.add_etag()
             body = response.get_data()
-            if "caller" in g and request.method == "GET" and len(body) <= MAX_BYTES:
+            lasts = "caller" in g and "not_kept" not in g
+            if lasts and request.method == "GET" and len(body) <= MAX_BYTES:
                 if len(kept) >= MAX_ANSWERS:
                     kept.clear()
                 kept[key()] = Answer(g.cursor, body, response.headers["ETag"])

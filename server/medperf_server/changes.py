@@ -5,7 +5,7 @@ become visible in the order they were given and a reader never skips one (a plai
 later number commit first).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from sqlalchemy import event, insert, inspect, select, update
 from sqlalchemy.orm import Session, UOWTransaction
@@ -31,28 +31,74 @@ ENTITY_TYPES: dict[type[Base], str] = {
 }
 
 
-def _audience(session: Session, entity: Base) -> str | None:
-    """The user IDs that may see the change as `,1,2,`; None for everyone."""
-    members: Iterable[int | None]
-    if isinstance(entity, User):
-        members = [entity.id]
-    elif isinstance(entity, Association):
-        container = session.get(Container, entity.model_mlcube)
-        benchmark = session.get(Benchmark, entity.benchmark)
-        members = [container and container.owner, benchmark and benchmark.owner]
-    elif isinstance(entity, BenchmarkMember):
-        members = [entity.user_id]
-    elif isinstance(entity, Benchmark) and entity.is_private and not _was_public(entity):
-        invited = select(BenchmarkMember.user_id).filter_by(benchmark=entity.id)
-        members = [entity.owner, *session.scalars(invited)]
-    else:
-        return None
+# More than anyone will have been given between a backup and its return.
+SKIPPED_CURSORS = 1_000_000
+# Type, UID and action of a change, and who may see it.
+News = tuple[str, int, str, str | None]
+
+
+def _only(members: Iterable[int | None]) -> str:
+    """The user IDs that may see a change, as `,1,2,`."""
     return "," + ",".join(str(m) for m in sorted({m for m in members if m})) + ","
 
 
-def _was_public(benchmark: Benchmark) -> bool:
-    """Whether it is only now that it becomes private: everyone has to forget it then."""
-    return False in inspect(benchmark).attrs.is_private.history.deleted
+def _shown_to(session: Session, benchmark: Benchmark) -> set[int]:
+    """Who may see a private benchmark."""
+    invited = select(BenchmarkMember.user_id).filter_by(benchmark=benchmark.id)
+    return {benchmark.owner, *session.scalars(invited)}
+
+
+def _audience(session: Session, entity: Base) -> str | None:
+    """Who may see the change; None for everyone."""
+    if isinstance(entity, User):
+        return _only([entity.id])
+    if isinstance(entity, Association):
+        container = session.get(Container, entity.model_mlcube)
+        benchmark = session.get(Benchmark, entity.benchmark)
+        sides = {container and container.owner, benchmark and benchmark.owner}
+        if benchmark and benchmark.is_private:
+            sides &= _shown_to(session, benchmark)
+        return _only(sides)
+    # Where a benchmark was public until now, everyone has to forget it.
+    if isinstance(entity, Benchmark) and entity.is_private and False not in _was(entity):
+        return _only(_shown_to(session, entity))
+    return None
+
+
+def _was(benchmark: Benchmark) -> Sequence[bool]:
+    """Whether it was private, if that changes just now; else nothing."""
+    was: Sequence[bool] = inspect(benchmark).attrs.is_private.history.deleted
+    return was
+
+
+def _news_of_privacy(session: Session, benchmark: Benchmark) -> Iterator[News]:
+    """What the owners of models learn or have to forget when privacy begins or ends."""
+    owners = select(Association.id, Container.owner).join(
+        Container, Container.id == Association.model_mlcube
+    )
+    for uid, owner in session.execute(owners.where(Association.benchmark == benchmark.id)):
+        yield "association", uid, "updated", _only([owner])
+
+
+def _news_of_membership(session: Session, member: BenchmarkMember) -> Iterator[News]:
+    """For a member the benchmark comes, or goes, and with it their part in it."""
+    audience = _only([member.user_id])
+    yield "benchmark", member.benchmark, "updated", audience
+    theirs = select(Association.id).join(Container, Container.id == Association.model_mlcube)
+    found = theirs.where(
+        Association.benchmark == member.benchmark, Container.owner == member.user_id
+    )
+    for uid in session.scalars(found):
+        yield "association", uid, "updated", audience
+
+
+def _news(session: Session, action: str, entity: Base) -> Iterator[News]:
+    if isinstance(entity, BenchmarkMember):
+        yield from _news_of_membership(session, entity)
+    elif kind := ENTITY_TYPES.get(type(entity)):
+        yield kind, entity.id, action, _audience(session, entity)  # type: ignore[attr-defined]
+        if isinstance(entity, Benchmark) and _was(entity):
+            yield from _news_of_privacy(session, entity)
 
 
 def _next_cursor(session: Session) -> int:
@@ -65,29 +111,40 @@ def _next_cursor(session: Session) -> int:
     ).scalar_one()
 
 
+def tell_anew() -> None:
+    """Log every entity as updated, with cursors that nobody can have been given before.
+
+    For a registry that was put back to what it was: whoever has seen later changes learns how
+    things are now, and misses nothing that comes.
+    """
+    skipped = ChangeCounter.value + SKIPPED_CURSORS
+    db.session.execute(update(ChangeCounter).values(value=skipped))
+    for model, kind in ENTITY_TYPES.items():
+        for entity in db.session.scalars(select(model)).all():
+            _append(db.session, (kind, entity.id, "updated", _audience(db.session, entity)))  # type: ignore[attr-defined, arg-type]
+
+
+def _append(session: Session, news: News) -> None:
+    kind, uid, how, audience = news
+    session.execute(
+        insert(Change).values(
+            cursor=_next_cursor(session),
+            entity_type=kind,
+            entity_id=uid,
+            action=how,
+            audience=audience,
+            created_at=utc_now(),
+        )
+    )
+
+
 def _log(session: Session, _: UOWTransaction) -> None:
     touched = [("created", entity) for entity in session.new]
     touched += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
     touched += [("deleted", entity) for entity in session.deleted]
-    for action, entity in touched:
-        if isinstance(entity, BenchmarkMember):
-            # For that member the benchmark comes, or goes.
-            kind, uid, action = "benchmark", entity.benchmark, "updated"
-        elif type(entity) in ENTITY_TYPES:
-            kind, uid = ENTITY_TYPES[type(entity)], entity.id
-        else:
-            continue
-        with session.no_autoflush:
-            session.execute(
-                insert(Change).values(
-                    cursor=_next_cursor(session),
-                    entity_type=kind,
-                    entity_id=uid,
-                    action=action,
-                    audience=_audience(session, entity),
-                    created_at=utc_now(),
-                )
-            )
+    with session.no_autoflush:
+        for news in [news for action, entity in touched for news in _news(session, action, entity)]:
+            _append(session, news)
 
 
 def init_app() -> None:

@@ -8,6 +8,11 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 IDEMPOTENCY_DAYS = 30
 DEFAULT_PAGE_SIZE = 32
 MAX_PAGE_SIZE = 1000
+ASSET_QUOTA_BYTES = 10 << 30
+# Of a worker process, unless a Redis counts for all of them. A site that syncs all day asks less
+# than once a second.
+RATE_LIMIT = "6000/minute"
+FAILED_SIGN_INS = "30/5 minutes"
 
 
 def database_url() -> str:
@@ -24,6 +29,28 @@ def database_url() -> str:
     return url
 
 
+def assets_place(url: str) -> str:
+    """A folder or `s3://bucket/prefix` for members' files, from `MEDPERF_ASSETS`.
+
+    Else the folder `assets` beside the database's file, or in `./instance/`.
+    """
+    place = os.environ.get("MEDPERF_ASSETS")
+    if place:
+        return place
+    # A path that is not absolute is not meant from here: Flask-SQLAlchemy has a folder for it.
+    is_file = url.startswith("sqlite:////")
+    folder = Path(url.removeprefix("sqlite:///")).parent if is_file else Path.cwd() / "instance"
+    return str(folder / "assets")
+
+
+def _number(variable: str, default: int = 0) -> int:
+    """A number from the environment; raises ValueError for what is none, or below 0."""
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise ValueError(f"{variable}={text!r} is not a number")
+    return int(text)
+
+
 def settings(url: str) -> dict[str, Any]:
     """Flask configuration of the registry on the database with this SQLAlchemy URL."""
     # A server process outlives a restart of the database server.
@@ -32,6 +59,14 @@ def settings(url: str) -> dict[str, Any]:
         "SQLALCHEMY_DATABASE_URI": url,
         "SQLALCHEMY_ENGINE_OPTIONS": pooling,
         "MAX_CONTENT_LENGTH": MAX_BODY_BYTES,
+        "RATE_LIMIT": os.environ.get("MEDPERF_RATE_LIMIT", RATE_LIMIT),
+        "FAILED_SIGN_INS": os.environ.get("MEDPERF_FAILED_SIGN_INS", FAILED_SIGN_INS),
+        "RATE_LIMIT_STORAGE": os.environ.get("MEDPERF_RATE_LIMIT_STORAGE", "memory://"),
+        "TRUSTED_PROXIES": _number("MEDPERF_TRUSTED_PROXIES"),
+        "ASSETS": assets_place(url),
+        "S3_ENDPOINT": os.environ.get("MEDPERF_S3_ENDPOINT"),
+        "ASSET_QUOTA_BYTES": _number("MEDPERF_ASSET_QUOTA_BYTES", ASSET_QUOTA_BYTES),
+        "METRICS_TOKEN": os.environ.get("MEDPERF_METRICS_TOKEN", ""),
         "API_TITLE": "MedPerf registry",
         "API_VERSION": "v0",
         "OPENAPI_VERSION": "3.0.3",

@@ -1,5 +1,6 @@
 """The database under the models: how SQLite is set up, and which migrations have run."""
 
+import os
 import sqlite3
 from typing import Any
 
@@ -47,22 +48,44 @@ def _set_up_sqlite(engine: Engine) -> None:
 def migrate(app: Flask) -> None:
     """Bring the database to the newest revision; harmless where it is there already."""
     with app.app_context():
+        if db.engine.dialect.name == "sqlite":
+            # SQLite itself would let others read it.
+            os.close(os.open(db.engine.url.database or "", os.O_RDWR | os.O_CREAT, 0o600))
         upgrade()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that a database is at; None if it has none."""
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def revisions(app: Flask) -> list[str]:
+    """Every revision that this version knows, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(app.extensions["migrate"].migrate.get_config())
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def migration_trouble(connection: Connection, app: Flask) -> str | None:
+    """What keeps this version from serving the database, and what to do; None if nothing does."""
+    current, known = current_revision(connection), revisions(app)
+    if current == known[0]:
+        return None
+    if current is None:
+        return "is not initialised: run medperf-server init"
+    if current in known:
+        return f"is at an older revision, {current}: run medperf-server init"
+    return f"was made by another version, its revision is {current}: run a newer medperf-server"
 
 
 def require_migrated(app: Flask) -> None:
     """Raise `NotInitialised` unless the database is at the newest revision."""
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
     with app.app_context():
         with db.engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+            trouble = migration_trouble(connection, app)
         db.engine.dispose()  # A server that forks must not share this connection.
-        config = app.extensions["migrate"].migrate.get_config()
-        if current != ScriptDirectory.from_config(config).get_current_head():
-            state = "not initialised" if current is None else f"at an older revision, {current}"
-            raise NotInitialised(
-                f"The database {db.engine.url.render_as_string()} is {state}: "
-                "run medperf-server init"
-            )
+        if trouble:
+            raise NotInitialised(f"The database {db.engine.url.render_as_string()} {trouble}")

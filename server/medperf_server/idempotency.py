@@ -7,6 +7,7 @@ Follows the IETF draft "The Idempotency-Key HTTP Header Field".
 """
 
 import hashlib
+import re
 from datetime import timedelta
 
 from flask import Flask, Response, abort, current_app, g, make_response, request
@@ -17,6 +18,7 @@ from medperf_server.config import IDEMPOTENCY_DAYS
 from medperf_server.models import IdempotencyKey, db, utc_now
 
 KEYED = ("POST", "PUT")
+KEY = re.compile("[!-~]{1,128}")
 WRITES = (*KEYED, "DELETE")
 
 
@@ -70,10 +72,14 @@ def init_app(app: Flask) -> None:
     @app.before_request
     def replay() -> Response | None:
         key = request.headers.get("Idempotency-Key")
-        if request.method not in KEYED or not key or "caller" not in g:
+        if request.method not in KEYED or key is None or "caller" not in g:
             return None
-        if len(key) > 128 or not key.isprintable():
-            abort(400, "Idempotency-Key: at most 128 printable characters, a UUID is best")
+        if not request.path.startswith("/api/"):
+            return None  # A page may hold a new token, and an answer is kept in clear.
+        if request.routing_exception is not None:
+            return None  # Nothing is there that could be done: the router's answer follows.
+        if not KEY.fullmatch(key):
+            abort(400, "Idempotency-Key: 1 to 128 characters of ASCII without spaces, say a UUID")
         return _claim(key)
 
     @app.after_request

@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
+SECRET_PATH = "/invitations/"  # nosec B105 # what stands before a secret
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -25,6 +26,11 @@ def log_failure(message: str, error: BaseException) -> None:
     """Write what went wrong in the present request, with the traceback."""
     trace = "".join(traceback.format_exception(error))
     log(message, request_id=g.request_id, error=str(error), traceback=trace)
+
+
+def _shown(path: str) -> str:
+    """A path without what would let a reader of the log in."""
+    return SECRET_PATH + "..." if path.startswith(SECRET_PATH) else path
 
 
 def init_app(app: Flask) -> None:
@@ -43,7 +49,7 @@ def init_app(app: Flask) -> None:
             "request",
             request_id=g.request_id,
             method=request.method,
-            path=request.path,
+            path=_shown(request.path),
             status=response.status_code,
             milliseconds=round((time.perf_counter() - g.started) * 1000, 2),
             user=g.caller.id if "caller" in g else None,

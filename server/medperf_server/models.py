@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry, relationship
 from sqlalchemy.types import TypeDecorator
 
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
@@ -221,6 +221,7 @@ class BenchmarkMember(db.Model):  # type: ignore[name-defined]
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    member: Mapped[User] = relationship(viewonly=True, lazy="joined")
 
 
 class Association(Timestamps, db.Model):  # type: ignore[name-defined]
@@ -271,12 +272,25 @@ class Upload(Timestamps, db.Model):  # type: ignore[name-defined]
     """A file on its way in: how much of it is here (tus 1.0.0, https://tus.io)."""
 
     __tablename__ = "uploads"
-    # Random, for whoever knows it may go on.
+    # Random, so that it tells nothing of others.
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     offset_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    # `Upload-Metadata`, as it came.
+    metadata_header: Mapped[str] = mapped_column(Text)
+
+
+class UploadPiece(db.Model):  # type: ignore[name-defined]
+    """Bytes of an upload from an offset on, by the name that the store has them under."""
+
+    __tablename__ = "upload_pieces"
+    upload_id: Mapped[str] = mapped_column(
+        ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
+    )
+    offset_bytes: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(64))
 
 
 class IdempotencyKey(db.Model):  # type: ignore[name-defined]
@@ -331,7 +345,7 @@ class AuditEntry(db.Model):  # type: ignore[name-defined]
     request_id: Mapped[str] = mapped_column(String(128), default="")
     action: Mapped[str] = mapped_column(String(16))
     entity_type: Mapped[str] = mapped_column(String(32))
-    entity_id: Mapped[str] = mapped_column(String(64))
+    entity_id: Mapped[str] = mapped_column(String(128))
     # The values of the columns that changed; SQL's null where there was nothing, or is no more.
     before: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     after: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

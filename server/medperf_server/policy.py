@@ -7,10 +7,10 @@ role and `ValidationError` (400, marshmallow's) when a rule of state or content 
 from typing import Any, NoReturn
 
 from marshmallow import ValidationError
-from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, func, or_, select, true
 from werkzeug.exceptions import Forbidden
 
-from medperf_server.auth import Caller
+from medperf_server.callers import Caller
 from medperf_server.models import (
     APPROVED,
     OPERATION,
@@ -45,6 +45,14 @@ CONTAINER_CONTENT = (
     "additional_files_tarball_hash",
     "mlcube_hash",
     "parameters_hash",
+)
+# What of a container may be a file's SHA-256.
+CONTAINER_FILES = (
+    Container.mlcube_hash,
+    Container.parameters_hash,
+    Container.image_tarball_hash,
+    Container.image_hash,
+    Container.additional_files_tarball_hash,
 )
 BENCHMARK_OPERATION_FIELDS = {
     "is_valid",
@@ -102,19 +110,45 @@ def visible_changes(caller: Caller) -> ColumnElement[bool]:
 
 
 def visible(caller: Caller, model: type[Any]) -> ColumnElement[bool]:
-    """Which rows of a table the caller may see: of benchmarks, those private to others are not."""
-    if model is not Benchmark or caller.is_admin:
+    """Which rows of a table the caller may see.
+
+    Of benchmarks not those that are private and to which nobody invited them; of these no
+    associations either, be it with their own models.
+    """
+    if model not in (Benchmark, Association) or caller.is_admin:
         return true()
     invited = select(BenchmarkMember.benchmark).filter_by(user_id=caller.id)
-    return or_(~Benchmark.is_private, Benchmark.owner == caller.id, Benchmark.id.in_(invited))
+    seen = or_(~Benchmark.is_private, Benchmark.owner == caller.id, Benchmark.id.in_(invited))
+    if model is Benchmark:
+        return seen
+    return Association.benchmark.in_(select(Benchmark.id).where(seen))
 
 
 def own_associations(caller: Caller) -> ColumnElement[bool]:
     """The associations of the caller's models and benchmarks."""
-    return or_(
-        Association.model_mlcube.in_(select(Container.id).where(Container.owner == caller.id)),
-        Association.benchmark.in_(select(Benchmark.id).where(Benchmark.owner == caller.id)),
-    )
+    models = select(Container.id).where(Container.owner == caller.id)
+    benchmarks = select(Benchmark.id).where(Benchmark.owner == caller.id)
+    sides = or_(Association.model_mlcube.in_(models), Association.benchmark.in_(benchmarks))
+    return and_(sides, visible(caller, Association))
+
+
+def invited_user(caller: Caller, benchmark: Benchmark, values: Values) -> User:
+    """Whom to show a benchmark: a member by e-mail address; for admins, also by UID.
+
+    An owner has to know the address, for the list of members shows it to them from then on.
+    """
+    field, given = next(iter(values.items()))
+    if field == "user":
+        require_admin(caller)
+        same = User.id == given
+    else:
+        same = func.lower(User.email) == given.lower()
+    user = db.session.scalar(select(User).where(same))
+    if user is None:
+        _refuse(f"{given!r} is no member of this registry", field)
+    if db.session.get(BenchmarkMember, (benchmark.id, user.id)):
+        _refuse(f"{user.email} is invited already")
+    return user
 
 
 def _merged(entity: Any, values: Values, fields: tuple[str, ...]) -> Values:
@@ -208,6 +242,26 @@ def check_user(values: Values, entity: User) -> None:
             _refuse(f"{values[field]!r} belongs to another member", field)
 
 
+def check_user_removal(caller: Caller, uid: int) -> None:
+    """Admins may remove anyone but themselves: one of them is left that way."""
+    require_admin(caller)
+    if caller.id == uid:
+        _refuse("You cannot remove yourself; another admin can")
+
+
+def check_admins_left(values: Values, entity: User) -> None:
+    """Somebody stays an admin who can sign in: no change may lock out the last one.
+
+    Two changes at once meet at the admins' rows, which are locked.
+    """
+    stays = values.get("is_admin", entity.is_admin) and values.get("is_active", entity.is_active)
+    if stays or not (entity.is_admin and entity.is_active):
+        return
+    admins = select(User.id).where(User.is_admin, User.is_active).with_for_update()
+    if set(db.session.scalars(admins)) <= {entity.id}:
+        _refuse(f"{entity.email} is the only admin left; make another member one first")
+
+
 def newest_association(model: int, benchmark: int) -> Association | None:
     """The newest association of the pair, locked until the transaction ends."""
     return db.session.scalar(
@@ -268,3 +322,15 @@ def check_association_update(caller: Caller, entity: Association, values: Values
         _refuse("you cannot approve an association that you requested", "approval_status")
     if wanted != PENDING:
         values["approved_at"] = utc_now()
+
+
+def check_asset_unused(sha256: str) -> None:
+    """A file that a container or a benchmark needs stays."""
+    needs = or_(*(column == sha256 for column in CONTAINER_FILES))
+    container = db.session.scalar(select(Container.id).where(needs).limit(1))
+    if container is not None:
+        _refuse(f"Container {container} needs this file, and nobody else holds it", "sha256")
+    demo = select(Benchmark.id).filter_by(demo_dataset_tarball_hash=sha256).limit(1)
+    if db.session.scalar(demo) is not None:
+        # Not which: it may be private.
+        _refuse("A benchmark needs this file, and nobody else holds it", "sha256")

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from medperf_server.models import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED
 
 MAX_UID = 2**31 - 1
-Name = validate.And(validate.Length(1, 128), validate.Regexp(r"^[^\x00-\x1f]+\Z"))
+# The end of a string for Python and for ECMAScript, whose patterns OpenAPI has.
+END = r"(?![\s\S])"
+NAME = [validate.Length(1, 128), validate.Regexp(rf"^[^\x00-\x1f]+{END}")]
 Status = validate.OneOf([PENDING, APPROVED, REJECTED])
 State = validate.OneOf([DEVELOPMENT, OPERATION])
 
@@ -22,13 +24,26 @@ def _url(shortest: int = 0, **options: Any) -> fields.String:
 
 
 def _hash(shortest: int = 0, **options: Any) -> fields.String:
-    form = rf"^[A-Za-z0-9:._-]{{{shortest},128}}\Z"
+    form = rf"^[A-Za-z0-9:._-]{{{shortest},128}}{END}"
     return fields.String(validate=validate.Regexp(form), **options)
 
 
 def _uid(**options: Any) -> fields.Integer:
     options.setdefault("strict", True)
     return fields.Integer(validate=validate.Range(1, MAX_UID), **options)
+
+
+class Truth(fields.Boolean):
+    """JSON's true and false, and nothing that looks like them."""
+
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+def _truth_in_query() -> fields.Boolean:
+    return fields.Boolean(truthy={"true", "True"}, falsy={"false", "False"})
 
 
 class EntitySchema(Schema):
@@ -47,7 +62,7 @@ class EntitySchema(Schema):
 class ContainerSchema(EntitySchema):
     """A container."""
 
-    name = fields.String(required=True, validate=Name)
+    name = fields.String(required=True, validate=NAME)
     git_mlcube_url = _url(required=True, shortest=1)
     mlcube_hash = _hash(required=True, shortest=1)
     git_parameters_url = _url()
@@ -58,7 +73,7 @@ class ContainerSchema(EntitySchema):
     additional_files_tarball_url = _url()
     additional_files_tarball_hash = _hash()
     state = fields.String(validate=State)
-    is_valid = fields.Boolean()
+    is_valid = Truth()
     metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
     user_metadata = fields.Dict(keys=fields.String())
 
@@ -66,7 +81,7 @@ class ContainerSchema(EntitySchema):
 class BenchmarkSchema(EntitySchema):
     """A benchmark."""
 
-    name = fields.String(required=True, validate=Name)
+    name = fields.String(required=True, validate=NAME)
     description = _text()
     docs_url = _url()
     demo_dataset_tarball_url = _url()
@@ -77,12 +92,12 @@ class BenchmarkSchema(EntitySchema):
     data_evaluator_mlcube = _uid(required=True)
     metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
     state = fields.String(validate=State)
-    is_valid = fields.Boolean()
-    is_active = fields.Boolean()
-    is_private = fields.Boolean()
+    is_valid = Truth()
+    is_active = Truth()
+    is_private = Truth()
     approval_status = fields.String(validate=Status)
     user_metadata = fields.Dict(keys=fields.String())
-    approved_at = fields.DateTime(format="iso", dump_only=True)
+    approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
 
 
 class AssociationSchema(EntitySchema):
@@ -96,7 +111,7 @@ class AssociationSchema(EntitySchema):
     initiated_by = fields.Integer(dump_only=True)
     metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
     approval_status = fields.String(validate=Status)
-    approved_at = fields.DateTime(format="iso", dump_only=True)
+    approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
     priority = fields.Integer(dump_only=True)
     reason = fields.String(dump_only=True)
 
@@ -127,10 +142,67 @@ class UserSchema(Schema):
         unknown = "exclude"
 
     id = fields.Integer(dump_only=True)
-    username = fields.String(validate=Name)
+    username = fields.String(validate=NAME)
     email = fields.Email(validate=validate.Length(max=254))
     first_name = fields.String(validate=validate.Length(max=150))
     last_name = fields.String(validate=validate.Length(max=150))
+
+
+class AssetSchema(Schema):
+    """A file that the registry keeps."""
+
+    sha256 = fields.String()
+    size_bytes = fields.Integer()
+    created_at = fields.DateTime(format="iso")
+
+
+class UploadSchema(Schema):
+    """A file that is here already (`url`), or on its way in (`upload`)."""
+
+    sha256 = fields.String()
+    size_bytes = fields.Integer()
+    url = fields.String()
+    upload = fields.String()
+    offset_bytes = fields.Integer()
+
+
+class InviteSchema(Schema):
+    """Whom to show a private benchmark: one of the two."""
+
+    class Meta:
+        unknown = "exclude"
+
+    email = fields.Email(validate=validate.Length(max=254))
+    user = _uid()
+
+    @validates_schema
+    def _one(self, values: dict[str, Any], **_: Any) -> None:
+        if len(values) != 1:
+            raise ValidationError("give either email or user")
+
+
+class MemberSchema(Schema):
+    """A member to whom a benchmark is shown while it is private."""
+
+    user = fields.Integer(attribute="user_id")
+    email = fields.String(attribute="member.email")
+    created_at = fields.DateTime(format="iso")
+
+
+class AuditSchema(Schema):
+    """One change: who made it, when, from where, and the values before and after."""
+
+    id = fields.Integer()
+    at = fields.DateTime(format="iso")
+    user_id = fields.Integer(allow_none=True)
+    actor = fields.String()
+    address = fields.String()
+    request_id = fields.String()
+    action = fields.String()
+    entity_type = fields.String()
+    entity_id = fields.String()
+    before = fields.Dict(keys=fields.String(), allow_none=True)
+    after = fields.Dict(keys=fields.String(), allow_none=True)
 
 
 class PageQuery(Schema):
@@ -148,17 +220,26 @@ class PageQuery(Schema):
 class ContainerQuery(PageQuery):
     """Filters of a list of containers."""
 
-    name = fields.String(validate=Name)
+    name = fields.String(validate=NAME)
     owner = _uid(strict=False)
     state = fields.String(validate=State)
-    is_valid = fields.Boolean()
+    is_valid = _truth_in_query()
 
 
 class BenchmarkQuery(ContainerQuery):
     """Filters of a list of benchmarks."""
 
-    is_active = fields.Boolean()
+    is_active = _truth_in_query()
     approval_status = fields.String(validate=Status)
+
+
+class AuditQuery(PageQuery):
+    """Filters of the audit log."""
+
+    user_id = _uid(strict=False)
+    action = fields.String(validate=validate.OneOf(["created", "updated", "deleted"]))
+    entity_type = fields.String(validate=validate.Length(max=32))
+    entity_id = fields.String(validate=validate.Length(max=64))
 
 
 class ChangesQuery(Schema):
@@ -186,7 +267,7 @@ class ChangesSchema(Schema):
 
     changes = fields.List(fields.Nested(ChangeSchema))
     next = fields.Integer()
-    more = fields.Boolean()
+    more = _truth_in_query()
 
 
 class VersionSchema(Schema):

@@ -4,20 +4,33 @@ import json
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from tests.support.registry import Registry
+from tests.support.services import free_port
 
 COMMANDS = [
     ("init",),
     ("run",),
     ("user", "add"),
     ("user", "ls"),
+    ("user", "set"),
+    ("user", "disable"),
+    ("user", "enable"),
     ("token", "create"),
     ("token", "ls"),
     ("token", "revoke"),
+    ("invite", "create"),
+    ("invite", "ls"),
+    ("invite", "revoke"),
+    ("audit", "ls"),
+    ("check",),
+    ("backup",),
+    ("restore",),
 ]
 
 
@@ -34,12 +47,21 @@ def test_every_help_has_an_example(shared_registry: Registry, command: tuple[str
     assert "medperf-server " + " ".join(command) in shown
 
 
+def test_no_command_is_forgotten_here() -> None:
+    from medperf_server.cli import main
+
+    names = {(name,) for name in main.commands if not hasattr(main.commands[name], "commands")}
+    for name, group in main.commands.items():
+        names |= {(name, inner) for inner in getattr(group, "commands", {})}
+    assert names == set(COMMANDS)
+
+
 def test_help_does_not_pay_for_flask() -> None:
     program = (
         "import sys, click; from medperf_server.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "slow = {'flask', 'sqlalchemy', 'marshmallow', 'waitress', 'alembic'}\n"
+        "slow = {'flask', 'sqlalchemy', 'marshmallow', 'waitress', 'alembic', 'boto3'}\n"
         "sys.exit(str(slow & set(sys.modules)) if slow & set(sys.modules) else 0)"
     )
     environment = {"PYTHONPATH": ":".join(sys.path)}
@@ -102,6 +124,92 @@ def test_a_token_expires(shared_registry: Registry) -> None:
     assert status(shared_registry, token["token"]) == 401
 
 
+def test_a_token_of_a_scope_can_do_no_more(shared_registry: Registry) -> None:
+    shared_registry.command("user", "add", "uma@example.org", "--admin")
+    made = ("token", "create", "uma@example.org", "--scope", "read", "--quiet")
+    token = shared_registry.command(*made).strip()
+    assert status(shared_registry, token) == 200
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{shared_registry.url}/api/v0/mlcubes/"
+    assert requests.post(url, json={}, headers=headers, timeout=60).status_code == 403
+    rows = json.loads(shared_registry.command("token", "ls", "uma@example.org", "--json"))
+    assert [row["scope"] for row in rows] == ["admin", "read"]
+
+
+def test_a_revoked_token_takes_its_browser_sessions_along(shared_registry: Registry) -> None:
+    from medperf_server.models import Token, db
+
+    made = json.loads(shared_registry.command("user", "add", "lea@example.org", "--json"))
+    with shared_registry.app.app_context():
+        row = {"user_id": made["user_id"], "parent_id": made["token_id"], "is_session": True}
+        db.session.add(Token(digest="of a cookie", name="browser", **row))
+        db.session.commit()
+    listing = ("token", "ls", "lea@example.org", "--json")
+    assert len(json.loads(shared_registry.command(*listing))) == 1
+    shared_registry.command("token", "revoke", str(made["token_id"]))
+    rows = json.loads(shared_registry.command(*listing, "--sessions"))
+    assert [row["is_session"] for row in rows] == [False, True]
+    assert all(row["revoked_at"] for row in rows)
+
+
+def test_a_disabled_member_is_out_until_enabled(shared_registry: Registry) -> None:
+    token = shared_registry.command("user", "add", "ben@example.org", "--quiet").strip()
+    shared_registry.command("user", "disable", "ben@example.org")
+    assert status(shared_registry, token) == 401
+    shared_registry.command("user", "enable", "ben@example.org")
+    assert status(shared_registry, token) == 200
+
+
+def test_what_a_member_may_do_is_changed(shared_registry: Registry) -> None:
+    shared_registry.command("user", "add", "tom@example.org")
+
+    def tom() -> dict[str, Any]:
+        rows = json.loads(shared_registry.command("user", "ls", "--json"))
+        return next(row for row in rows if row["email"] == "tom@example.org")
+
+    assert (tom()["is_admin"], tom()["quota_bytes"]) == (False, None)
+    shared_registry.command("user", "set", "tom@example.org", "--admin", "--quota", "20GiB")
+    assert (tom()["is_admin"], tom()["quota_bytes"]) == (True, 20 * 2**30)
+    shared_registry.command("user", "set", "tom@example.org", "--quota", "default")
+    assert (tom()["is_admin"], tom()["quota_bytes"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("user", "disable", "only@example.org"),
+        ("user", "set", "only@example.org", "--no-admin"),
+    ],
+    ids=" ".join,
+)
+def test_the_last_admin_is_not_locked_out(registry: Registry, command: tuple[str, ...]) -> None:
+    registry.command("user", "add", "only@example.org", "--admin")
+    registry.command("user", "add", "gone@example.org", "--admin")
+    registry.command("user", "disable", "gone@example.org")
+    refused = registry.invoke(*command)
+    assert refused.exit_code == 1 and "only admin left" in refused.stderr
+    registry.command("user", "enable", "gone@example.org")
+    registry.command(*command)
+
+
+def test_the_audit_log_is_searched(registry: Registry) -> None:
+    registry.command("user", "add", "ada@example.org")
+    registry.command("user", "set", "ada@example.org", "--admin")
+
+    def entries(*options: str) -> list[tuple[str, str]]:
+        rows = json.loads(registry.command("audit", "ls", "--json", *options))
+        return [(row["action"], row["entity_type"]) for row in rows]
+
+    made = [("created", "user"), ("created", "token"), ("updated", "user")]
+    assert entries() == entries("--actor", "Command Line") == made
+    assert entries("--entity", "user") == entries("--entity", "user/1") == [made[0], made[2]]
+    assert entries("--action", "updated") == entries("--limit", "1") == [made[2]]
+    assert entries("--since", "2020-01-01") == made
+    assert entries("--since", "2999-01-01") == entries("--entity", "user/9") == []
+    assert entries("--actor", "ada@example.org") == []
+    assert "is_admin: false -> true" in registry.command("audit", "ls")
+
+
 def test_no_token_is_stored(shared_registry: Registry) -> None:
     token = shared_registry.command("user", "add", "joe@example.org", "--quiet").strip()
     files = [path for path in shared_registry.folder.iterdir() if "registry.db" in path.name]
@@ -124,6 +232,14 @@ def test_tables_are_for_people(shared_registry: Registry) -> None:
         (("token", "ls", "no@example.org"), "no@example.org is not a member"),
         (("token", "revoke", "999999"), "no token 999999"),
         (("run", "--port", "99999"), "99999"),
+        (("backup", "/nowhere/registry.backup"), "/nowhere"),
+        (("user", "set", "no@example.org", "--admin"), "no@example.org is not a member"),
+        (("user", "set", "no@example.org"), "Nothing to change"),
+        (("user", "set", "no@example.org", "--quota", "lots"), "'lots' is no size"),
+        (("token", "create", "no@example.org", "--scope", "all"), "'all' is not one of"),
+        (("invite", "create", "nobody"), "'nobody' is not an e-mail address"),
+        (("invite", "revoke", "999999"), "no invitation 999999"),
+        (("audit", "ls", "--since", "monday"), "monday"),
     ],
 )
 def test_a_mistake_is_named(
@@ -144,3 +260,12 @@ def test_a_port_in_use_is_named(shared_registry: Registry) -> None:
     done = shared_registry.invoke("run", "--port", str(shared_registry.port))
     assert done.exit_code == 1
     assert f"Cannot listen on 127.0.0.1:{shared_registry.port}" in done.stderr
+
+
+def test_a_database_that_does_not_answer_is_a_plain_message(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    url = f"postgresql://registry:swordfish@127.0.0.1:{free_port()}/registry"
+    for command in (("user", "ls"), ("backup", str(tmp_path / "file")), ("run",)):
+        done = Registry(tmp_path, url).invoke(*command)
+        assert done.exit_code == 1 and "does not answer" in done.stderr
+        assert "swordfish" not in done.stderr

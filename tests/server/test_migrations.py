@@ -1,16 +1,120 @@
 """The database: made by `init`, kept by `init`, and never served half made."""
 
+import hashlib
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import inspect, text
+import requests
+from sqlalchemy import JSON, Boolean, Connection, DateTime, Integer, MetaData, inspect, text
 
-from tests.server.conftest import Member
+from tests.server.conftest import Member, container_body
 from tests.support.registry import ROOT, Registry
 from tests.support.services import PostgresCluster
+
+VERSIONS = ROOT / "server" / "medperf_server" / "migrations" / "versions"
+EARLIER = sorted(path.name.partition("_")[0] for path in VERSIONS.glob("*.py"))[:-1]
+THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+
+
+def digest(token: str) -> str:
+    """What the database has of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+# Rows of every table of the first version, in the order of their references. What of a row is not
+# given here `fill` makes up.
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "users": [
+        {"id": 1, "username": "ada", "email": "ada@example.org", "is_admin": True},
+        {"id": 4, "username": "bob", "email": "bob@example.org", "is_admin": False},
+    ],
+    "tokens": [
+        {"id": 2, "user_id": 1, "digest": digest("ada's")},
+        {"id": 3, "user_id": 4, "digest": digest("bob's"), "name": "laptop"},
+        {"id": 5, "user_id": 4, "digest": digest("lost"), "revoked_at": THEN},
+    ],
+    "mlcubes": [
+        {"id": 3, "name": "preparator", "owner": 1, "mlcube_hash": "a", "metadata": {"n": [1]}},
+        {"id": 7, "name": "model", "owner": 4, "mlcube_hash": "b", "state": "OPERATION"},
+    ],
+    "benchmarks": [
+        {
+            "id": 2,
+            "name": "Benign or malignant",
+            "owner": 1,
+            "data_preparation_mlcube": 3,
+            "reference_model_mlcube": 3,
+            "data_evaluator_mlcube": 3,
+            "approval_status": "APPROVED",
+            "approved_at": THEN,
+        }
+    ],
+    "benchmark_models": [
+        {
+            "id": 6,
+            "model_mlcube": 7,
+            "benchmark": 2,
+            "initiated_by": 4,
+            "approval_status": "PENDING",
+            "metadata": {"test_result": {"auroc": 0.97}},
+        }
+    ],
+    "idempotency_keys": [{"user_id": 4, "key": "key", "request_digest": "d", "status": 201}],
+    "changes": [
+        {
+            "cursor": 8,
+            "entity_type": "user",
+            "entity_id": 4,
+            "action": "created",
+            "audience": ",4,",
+        },
+        {"cursor": 9, "entity_type": "mlcube", "entity_id": 7, "action": "created"},
+    ],
+}
+
+
+def tables_of(connection: Connection) -> MetaData:
+    """The tables as they are, whatever the models say."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return metadata
+
+
+def fill(connection: Connection) -> None:
+    """Write ROWS as the version did that knew the columns that are there."""
+    made_up = {Boolean: True, Integer: 1, JSON: {"made": "up"}, DateTime: THEN}
+    tables = tables_of(connection).tables
+    for name, rows in ROWS.items():
+        for row in rows:
+            missing = {
+                column.name: next((v for k, v in made_up.items() if isinstance(column.type, k)), "")
+                for column in tables[name].columns
+                if not column.nullable and column.server_default is None
+            }
+            connection.execute(tables[name].insert().values({**missing, **row}))
+    connection.execute(text("UPDATE change_counter SET value = 9"))
+    if connection.dialect.name == "postgresql":
+        for name in ("users", "tokens", "mlcubes", "benchmarks", "benchmark_models"):
+            sequence = f"pg_get_serial_sequence('{name}', 'id')"
+            connection.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {name}))"))
+
+
+def everything(connection: Connection, like: dict[str, list[Any]] | None = None) -> dict[str, Any]:
+    """The rows of every table; of those and their columns only that `like` has, if it is given."""
+    found = {}
+    for table in tables_of(connection).sorted_tables:
+        if table.name == "alembic_version" or (like is not None and table.name not in like):
+            continue
+        rows = connection.execute(table.select()).mappings().all()
+        known = set(like[table.name][0]) if like else set(table.columns.keys())
+        kept = [{k: v for k, v in row.items() if k in known} for row in rows]
+        found[table.name] = sorted(kept, key=repr)
+    return found
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -66,15 +170,24 @@ def test_init_twice_is_harmless(fresh: Registry) -> None:
         fresh.stop()
 
 
-def test_a_database_of_another_version_is_not_served(fresh: Registry) -> None:
+@pytest.mark.parametrize(
+    ("revision", "what_to_do"),
+    [
+        ("0001", "is at an older revision, 0001: run medperf-server init"),
+        ("9999", "was made by another version, its revision is 9999: run a newer medperf-server"),
+    ],
+)
+def test_a_database_of_another_version_is_not_served(
+    fresh: Registry, revision: str, what_to_do: str
+) -> None:
     from medperf_server.models import db
 
     fresh.command("init")
     with fresh.app.app_context():
-        db.session.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+        db.session.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
         db.session.commit()
     done = fresh.invoke("run")
-    assert done.exit_code == 1 and "older revision" in done.stderr
+    assert done.exit_code == 1 and what_to_do in done.stderr
 
 
 def test_a_migration_can_be_undone(fresh: Registry) -> None:
@@ -87,6 +200,84 @@ def test_a_migration_can_be_undone(fresh: Registry) -> None:
         downgrade(revision="base")
         assert set(inspect(db.engine).get_table_names()) == {"alembic_version"}
     fresh.command("init")
+
+
+@pytest.mark.parametrize("revision", EARLIER)
+def test_a_populated_database_of_an_earlier_version_goes_on(fresh: Registry, revision: str) -> None:
+    from flask_migrate import downgrade, upgrade
+
+    from medperf_server.models import db
+
+    with fresh.app.app_context():
+        upgrade(revision=revision)
+        with db.engine.begin() as connection:
+            fill(connection)
+        with db.engine.connect() as connection:
+            before = everything(connection)
+        assert all(before.values())
+        fresh.command("init")
+        with db.engine.connect() as connection:
+            assert everything(connection, before) == before
+        # Back, and once more: nothing that the earlier version knows is lost on the way.
+        downgrade(revision=revision)
+        with db.engine.connect() as connection:
+            assert everything(connection) == before
+        db.engine.dispose()
+    fresh.command("init")
+    fresh.start()
+    try:
+        _is_served(fresh)
+    finally:
+        fresh.stop()
+
+
+def _is_served(registry: Registry) -> None:
+    """What ROWS say is what members see, and they can go on."""
+
+    def ask(token: str, path: str, method: str = "GET", **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"{registry.url}/api/v0{path}"
+        return requests.request(method, url, headers=headers, timeout=60, **options)
+
+    assert ask("lost", "/me/").status_code == 401
+    assert ask("bob's", "/me/").json()["email"] == "bob@example.org"
+    assert {one["id"] for one in ask("ada's", "/users/").json()["results"]} == {1, 4}
+    benchmark = ask("bob's", "/benchmarks/2/").json()
+    assert benchmark["approval_status"] == "APPROVED"
+    assert datetime.fromisoformat(benchmark["approved_at"]) == THEN
+    assert ask("bob's", "/mlcubes/3/").json()["metadata"] == {"n": [1]}
+    changes = ask("bob's", "/changes/").json()
+    assert [change["cursor"] for change in changes["changes"]] == [8, 9] and changes["next"] == 9
+    pair = "/mlcubes/7/benchmarks/2/"
+    (request,) = ask("ada's", pair).json()
+    assert request["metadata"] == {"test_result": {"auroc": 0.97}}
+    decided = ask("ada's", pair, "PUT", json={"approval_status": "APPROVED"})
+    assert decided.status_code == 200, decided.text
+    made = ask("bob's", "/mlcubes/", "POST", json=container_body())
+    assert made.status_code == 201 and made.json()["id"] == 8
+    assert ask("bob's", "/changes/?since=9").json()["next"] == 11
+
+
+REWRITES = ["UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log"]
+MORE_REWRITES = {
+    "sqlite": "INSERT OR REPLACE INTO audit_log SELECT * FROM audit_log",
+    "postgresql": "TRUNCATE audit_log",
+}
+
+
+def test_the_database_refuses_to_rewrite_the_audit_log(fresh: Registry) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    from medperf_server.models import db
+
+    fresh.command("init")
+    fresh.command("user", "add", "ada@example.org")
+    before = fresh.command("audit", "ls", "--json")
+    with fresh.app.app_context():
+        for statement in (*REWRITES, MORE_REWRITES[db.engine.name]):
+            with db.engine.connect() as connection, pytest.raises(DBAPIError, match="append-only"):
+                connection.execute(text(statement))
+    assert fresh.command("audit", "ls", "--json") == before != "[]\n"
 
 
 def test_sqlite_waits_and_checks_references(tmp_path: Path) -> None:
@@ -114,5 +305,5 @@ def test_without_a_url_the_database_is_in_the_working_folder(tmp_path: Path) -> 
 def test_the_package_brings_its_migrations() -> None:
     setup = (ROOT / "setup.py").read_text()
     migrations = ROOT / "server" / "medperf_server" / "migrations"
-    assert '"migrations/*", "migrations/versions/*"' in setup
+    assert '"migrations/*"' in setup and '"migrations/versions/*"' in setup
     assert {path.name for path in migrations.iterdir()} >= {"env.py", "alembic.ini"}

@@ -58,7 +58,8 @@ class BadHost:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection:
+        # Whoever hangs up first ends it.
+        with connection, suppress(OSError):
             request = _read_request(connection)
             if not request:
                 return

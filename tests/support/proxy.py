@@ -136,6 +136,8 @@ class Proxy:
 
     def _pass_back(self, server: socket.socket, client: socket.socket, fault: Fault) -> None:
         head, chunk = _head(server)
+        if not head:
+            return
         # What comes without a length ends with the connection.
         left = int(_headers(head).get("content-length", 1 << 62))
         if fault.lost:

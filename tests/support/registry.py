@@ -15,11 +15,20 @@ ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = [str(ROOT / name) for name in ("cache", "client", "server")]
 
 
+# The tests of all members come from one address, and in a hurry.
+UNLIMITED = {
+    "MEDPERF_RATE_LIMIT": "1000000/minute",
+    "MEDPERF_FAILED_SIGN_INS": "1000000/minute",
+}
+
+
 class Registry:
     """`medperf-server run` on a loopback port that stays the same over stops and starts."""
 
-    def __init__(self, folder: Path, database_url: str | None = None) -> None:
+    def __init__(self, folder: Path, database_url: str | None = None, **settings: str) -> None:
+        """With environment variables of its own as `settings`."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.settings = {**UNLIMITED, **settings}
         self.folder = folder
         self.database_url = database_url or f"sqlite:///{folder / 'registry.db'}"
         self.port = 0
@@ -27,9 +36,11 @@ class Registry:
         self._tokens: dict[str, str] = {}
 
     @classmethod
-    def serving(cls, folder: Path, database_url: str | None = None) -> Iterator["Registry"]:
+    def serving(
+        cls, folder: Path, database_url: str | None = None, **settings: str
+    ) -> Iterator["Registry"]:
         """A registry on a new database (SQLite in `folder` unless a URL is given), as a fixture."""
-        registry = cls(folder, database_url)
+        registry = cls(folder, database_url, **settings)
         registry.command("init")
         registry.start()
         yield registry
@@ -49,13 +60,14 @@ class Registry:
     def environment(self) -> dict[str, str]:
         """The environment in which Python finds the product and the product its database."""
         path = os.pathsep.join([*IMPORT_ROOTS, os.environ.get("PYTHONPATH", "")])
-        return {**os.environ, "PYTHONPATH": path, "MEDPERF_DATABASE_URL": self.database_url}
+        own = {**self.settings, "MEDPERF_DATABASE_URL": self.database_url}
+        return {**os.environ, "PYTHONPATH": path, **own}
 
     def invoke(self, *arguments: str) -> Result:
         """Run a `medperf-server` command, in this process, on this registry's database."""
         from medperf_server.cli import main
 
-        environment = {"MEDPERF_DATABASE_URL": self.database_url}
+        environment = {**self.settings, "MEDPERF_DATABASE_URL": self.database_url}
         return CliRunner(env=environment).invoke(main, arguments, prog_name="medperf-server")
 
     def command(self, *arguments: str) -> str:

@@ -7,7 +7,7 @@ from flask.views import MethodView
 from sqlalchemy import select
 
 from medperf_server.api.common import UID, Blueprint, find, listed, page, page_of, update
-from medperf_server.models import Association, Benchmark, db
+from medperf_server.models import Association, Benchmark, BenchmarkMember, db
 from medperf_server.policy import check_benchmark, require_admin, require_owner
 from medperf_server.schemas import (
     BenchmarkModelSchema,
@@ -64,8 +64,11 @@ class BenchmarkView(MethodView):
         """Remove a benchmark and its associations; admins only."""
         require_admin(g.caller)
         benchmark = find(Benchmark, uid)
-        for row in db.session.scalars(select(Association).filter_by(benchmark=uid)):
-            db.session.delete(row)
+        # One after the other, so that the change log still knows whom to tell.
+        for part in (Association, BenchmarkMember):
+            for row in db.session.scalars(select(part).filter_by(benchmark=uid)):
+                db.session.delete(row)
+            db.session.flush()
         db.session.delete(benchmark)
 
 

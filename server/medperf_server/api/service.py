@@ -32,14 +32,14 @@ MODELS: dict[str, type[Any]] = {name: model for model, name in ENTITY_TYPES.item
 
 DOCS_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>MedPerf registry API</title>
-<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}
-td{padding:.2rem 1rem .2rem 0;vertical-align:top}</style>
+<link rel="stylesheet" href="/static/style.css">
 <h1>MedPerf registry API, v0</h1>
 <p>The machine-readable description is <a href="openapi.json">openapi.json</a> (OpenAPI 3).
 Send <code>Authorization: Bearer &lt;token&gt;</code>.</p><table>%s</table></html>"""
 
 
 @blueprint.route("/version")
+@blueprint.doc(security=[])
 @blueprint.response(200, VersionSchema)
 def version() -> dict[str, str]:
     """The API's version; needs no token."""
@@ -47,6 +47,7 @@ def version() -> dict[str, str]:
 
 
 @blueprint.route("/docs")
+@blueprint.doc(security=[])
 @blueprint.response(200, content_type="text/html")
 def docs() -> Response:
     """A page that lists every path and method."""

@@ -7,7 +7,12 @@ from flask.views import MethodView
 
 from medperf_server.api.common import UID, Blueprint, find, listed, page_of, update
 from medperf_server.models import User, db
-from medperf_server.policy import check_user, require_admin, require_self
+from medperf_server.policy import (
+    check_user,
+    check_user_removal,
+    require_admin,
+    require_self,
+)
 from medperf_server.schemas import PageQuery, UserSchema
 
 blueprint = Blueprint("users", __name__, description="Members")
@@ -44,6 +49,6 @@ class UserView(MethodView):
 
     @blueprint.response(204)
     def delete(self, uid: int) -> None:
-        """Remove a member who owns nothing; admins only."""
-        require_admin(g.caller)
+        """Remove a member who owns nothing; admins only, and not themselves."""
+        check_user_removal(g.caller, uid)
         db.session.delete(find(User, uid))

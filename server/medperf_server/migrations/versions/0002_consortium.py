@@ -11,6 +11,7 @@ depends_on = None
 TIME = sa.DateTime(timezone=True)
 TABLES = (
     "audit_log",
+    "upload_pieces",
     "uploads",
     "asset_holders",
     "assets",
@@ -23,6 +24,12 @@ APPEND_ONLY = {
         f"CREATE TRIGGER audit_log_no_{action} BEFORE {action} ON audit_log "
         "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
         for action in ("update", "delete")
+    ]
+    + [
+        # INSERT OR REPLACE deletes a row without asking the trigger above.
+        "CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log "
+        "WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id) "
+        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
     ],
     "postgresql": [
         "CREATE FUNCTION audit_log_append_only() RETURNS trigger LANGUAGE plpgsql AS "
@@ -116,12 +123,22 @@ def upgrade():
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("offset_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("metadata_header", sa.Text(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("modified_at", TIME, nullable=False),
         _foreign_key("uploads", "user_id", "users.id"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
     op.create_index(op.f("ix_uploads_user_id"), "uploads", ["user_id"])
+
+    op.create_table(
+        "upload_pieces",
+        sa.Column("upload_id", sa.String(length=64), nullable=False),
+        sa.Column("offset_bytes", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        _foreign_key("upload_pieces", "upload_id", "uploads.id"),
+        sa.PrimaryKeyConstraint("upload_id", "offset_bytes", name=op.f("pk_upload_pieces")),
+    )
 
     op.create_table(
         "audit_log",
@@ -138,7 +155,7 @@ def upgrade():
         sa.Column("request_id", sa.String(length=128), nullable=False),
         sa.Column("action", sa.String(length=16), nullable=False),
         sa.Column("entity_type", sa.String(length=32), nullable=False),
-        sa.Column("entity_id", sa.String(length=64), nullable=False),
+        sa.Column("entity_id", sa.String(length=128), nullable=False),
         sa.Column("before", sa.JSON(), nullable=True),
         sa.Column("after", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),

@@ -1,0 +1,149 @@
+"""What is wrong with an installation, and how to mend it."""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import current_app
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from medperf_server.assets import NotStored, Store, store
+from medperf_server.assets.local import LocalStore
+from medperf_server.backup.archive import digest_of
+from medperf_server.backup.base import assets_in
+from medperf_server.database import migration_trouble
+from medperf_server.models import Change, ChangeCounter, User, db
+
+LEAST_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at; `trouble` says what is wrong and how to mend it, empty if nothing is."""
+
+    what: str
+    trouble: str = ""
+
+
+def check(deep: bool = False) -> Iterator[Finding]:
+    """Look at the running application's database and files; with `deep` read every file."""
+    try:
+        with db.engine.connect() as connection:
+            yield Finding("the database answers")
+            trouble = migration_trouble(connection, current_app._get_current_object())  # type: ignore[attr-defined]
+            yield Finding("it is at the newest revision", f"it {trouble}" if trouble else "")
+            if trouble:
+                return
+            sqlite = connection.dialect.name == "sqlite"
+            yield from (_sqlite if sqlite else _postgresql)(connection)
+            yield from _contents(connection)
+            assets = assets_in(connection)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip()
+        yield Finding("the database answers", f"{cause}: look at MEDPERF_DATABASE_URL")
+        return
+    yield from _files(assets, deep)
+
+
+def _sqlite(connection: Connection) -> Iterator[Finding]:
+    answer = connection.execute(text("PRAGMA integrity_check(1)")).scalar()
+    damaged = f"{answer}: restore a backup" if answer != "ok" else ""
+    yield Finding("the database's file is sound", damaged)
+    broken = connection.execute(text("PRAGMA foreign_key_check")).first()
+    yield Finding(
+        "references lead to what is there",
+        f"table {broken[0]} has rows that refer to none: restore a backup" if broken else "",
+    )
+    mode = connection.execute(text("PRAGMA journal_mode")).scalar()
+    slow = f"it is {mode}: is the file on a network file system? Move it" if mode != "wal" else ""
+    yield Finding("its journal is WAL", slow)
+    path = Path(connection.engine.url.database or "")
+    yield _private(path)
+    yield _writable(path.parent)
+    yield _room(path.parent)
+
+
+def _postgresql(connection: Connection) -> Iterator[Finding]:
+    reads = connection.execute(text("SHOW transaction_read_only")).scalar() == "on"
+    yield Finding("the database takes writes", "it is read-only: is it a standby?" if reads else "")
+
+
+def _private(path: Path) -> Finding:
+    others = stat.S_IMODE(path.stat().st_mode) & 0o077
+    parents = stat.S_IMODE(path.parent.stat().st_mode) & 0o077
+    open_to = f"others may read {path}: chmod 600 {path}" if others and parents else ""
+    return Finding(f"only its owner may read {path}", open_to)
+
+
+def _writable(folder: Path) -> Finding:
+    closed = not os.access(folder, os.W_OK | os.X_OK)
+    mend = "this user may not write there: chown it, or run this as who serves the registry"
+    return Finding(f"{folder} can be written to", mend if closed else "")
+
+
+def _room(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    trouble = f"{free >> 20} MiB are left: make room" if free < LEAST_FREE_BYTES else ""
+    return Finding(f"there is room in {folder}", trouble)
+
+
+def _contents(connection: Connection) -> Iterator[Finding]:
+    counter = connection.scalar(select(ChangeCounter.value)) or 0
+    newest = connection.scalar(select(func.max(Change.cursor))) or 0
+    behind = f"it says {counter}, and the log is at {newest}: restore a backup"
+    yield Finding("the change counter keeps up with its log", behind if counter < newest else "")
+    admins = select(func.count(User.id)).where(User.is_admin, User.is_active)
+    nobody = "nobody is: medperf-server user add EMAIL --admin"
+    yield Finding("somebody is an administrator", "" if connection.scalar(admins) else nobody)
+
+
+def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:
+    files = store()
+    try:
+        stored = set(files)
+    except OSError as error:
+        yield Finding("the store of files answers", f"{error}: look at MEDPERF_ASSETS")
+        return
+    yield Finding("the store of files answers")
+    if isinstance(files, LocalStore):
+        # The first file that comes makes the folder.
+        there = next(path for path in (files.root, *files.root.parents) if path.exists())
+        yield _writable(there)
+        yield _room(there)
+    else:
+        yield _takes_files(files)
+    lost = sorted(sha for sha, size in assets.items() if not _sound(sha, size, deep))
+    yield Finding(
+        f"each of {len(assets)} files is there" + (", byte for byte" if deep else ""),
+        f"lost or damaged: {', '.join(lost)}: restore a backup, or have them uploaded again"
+        if lost
+        else "",
+    )
+    # What a server that died, or a restore, left: it only takes room.
+    yield Finding(f"files that nobody holds: {len(stored - assets.keys())}")
+
+
+def _takes_files(files: Store) -> Finding:
+    """Whether a bucket may be written to: only writing tells."""
+    upload, trouble = secrets.token_hex(16), ""
+    try:
+        files.write_piece(upload, "check", memoryview(b"check"))
+        files.discard(upload)
+    except OSError as error:
+        trouble = f"{error}: look at what its credentials allow"
+    return Finding("the store of files takes files", trouble)
+
+
+def _sound(digest: str, size: int, deep: bool) -> bool:
+    try:
+        with store().open(digest) as file:
+            if not deep:
+                return file.seek(0, os.SEEK_END) == size
+            return digest_of(file) == digest
+    except (NotStored, OSError):
+        return False

@@ -1,0 +1,125 @@
+"""What the commands share: the application's context, members by address, rows for people."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:  # Flask and SQLAlchemy are slow to import, and --help needs neither.
+    from flask import Flask
+
+    from medperf_server.models import User
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print the token and nothing else.")
+
+
+@contextmanager
+def application() -> Iterator["Flask"]:
+    """The application's context; what does not work in the block becomes a plain message."""
+    from sqlalchemy.exc import OperationalError
+
+    from medperf_server.app import create_app
+    from medperf_server.models import db
+
+    try:
+        app = create_app()
+    except ValueError as error:
+        raise click.ClickException(f"A setting is wrong: {error}") from error
+    with app.app_context():
+        try:
+            yield app
+        except OperationalError as error:
+            raise click.ClickException(
+                f"The database does not answer: {error.orig}\n"
+                "medperf-server check tells what is wrong"
+            ) from error
+        finally:
+            db.session.remove()
+            db.engine.dispose()
+
+
+@contextmanager
+def registry() -> Iterator["Flask"]:
+    """The same on an initialised database; a plain message where it is not."""
+    from medperf_server.database import NotInitialised, require_migrated
+
+    with application() as app:
+        try:
+            require_migrated(app)
+        except NotInitialised as error:
+            raise click.ClickException(str(error)) from error
+        yield app
+
+
+def find_user(email: str) -> "User | None":
+    """The member with this address, in upper or lower case."""
+    from sqlalchemy import func, select
+
+    from medperf_server.models import User, db
+
+    return db.session.scalar(select(User).where(func.lower(User.email) == email.lower()))
+
+
+def require_user(email: str) -> "User":
+    """The member with this address; `click.ClickException` if there is none."""
+    member = find_user(email)
+    if member is None:
+        raise click.ClickException(f"{email} is not a member; medperf-server user ls shows who is")
+    return member
+
+
+def require_address(email: str) -> None:
+    """Raise `click.BadParameter` for what is no e-mail address."""
+    from marshmallow import ValidationError
+
+    from medperf_server.schemas import UserSchema
+
+    try:
+        UserSchema().load({"email": email, "username": email})
+    except ValidationError as error:
+        raise click.BadParameter(f"{email!r} is not an e-mail address") from error
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What a rule of the registry refuses in the block becomes a plain message."""
+    from marshmallow import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        messages = [text for texts in error.normalized_messages().values() for text in texts]
+        raise click.ClickException(" ".join(messages)) from error
+
+
+def show_token(made: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    """Print a new token: the only time that its text is known."""
+    if as_json:
+        click.echo(json.dumps(made))
+        return
+    if not quiet:
+        click.echo(f"The token of {made['email']}, shown this once:", err=True)
+    click.echo(made["token"])
+
+
+def show(rows: Any, fields: Sequence[str], as_json: bool) -> None:
+    """The rows' fields as a JSON list, or as aligned columns."""
+    records = [{field: getattr(row, field) for field in fields} for row in rows]
+    if as_json:
+        click.echo(json.dumps(records, default=lambda time: time.isoformat()))
+        return
+    table = [[field.upper() for field in fields]]
+    table += [[_cell(record[field]) for field in fields] for record in records]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "-"
+    return value.strftime("%Y-%m-%d %H:%M") if hasattr(value, "strftime") else str(value)

@@ -1,0 +1,108 @@
+"""`medperf-server invite`: links that admit whoever opens them, once."""
+
+import json
+
+import click
+
+from medperf_server.cli.base import json_option, registry, require_address, show
+
+
+@click.group()
+def group() -> None:
+    """Links that admit new members, in their browser."""
+
+
+@group.command("create")
+@click.argument("email")
+@click.option("--admin", is_flag=True, help="May approve benchmarks and manage members.")
+@click.option("--benchmark", type=int, help="UID of a private benchmark to show them.")
+@click.option(
+    "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it holds."
+)
+@click.option(
+    "--url",
+    envvar="MEDPERF_URL",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    help="Where browsers find the registry; also MEDPERF_URL.",
+)
+@click.option("--quiet", is_flag=True, help="Print the link and nothing else.")
+@json_option
+def create(
+    email: str,
+    admin: bool,
+    benchmark: int | None,
+    days: int,
+    url: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Print a link that makes whoever opens it a member. It is shown this once.
+
+    \b
+    Example:
+      medperf-server invite create ada@example.org --url https://registry.example.org
+    """
+    from medperf_server import invitations
+    from medperf_server.models import Benchmark, db
+
+    with registry():
+        require_address(email)
+        if benchmark is not None and db.session.get(Benchmark, benchmark) is None:
+            raise click.BadParameter(f"There is no benchmark {benchmark}")
+        invitation, secret = invitations.create(email, admin, benchmark, days=days)
+        uid = invitation.id
+        db.session.commit()
+    link = f"{url.rstrip('/')}/invitations/{secret}"
+    if as_json:
+        click.echo(json.dumps({"id": uid, "email": email, "link": link}))
+        return
+    if not quiet:
+        click.echo(f"Whoever opens this is {email}; it is shown this once:", err=True)
+    click.echo(link)
+
+
+@group.command("ls")
+@json_option
+def ls(as_json: bool) -> None:
+    """List the invitations: open, accepted, expired and revoked ones.
+
+    \b
+    Example:
+      medperf-server invite ls
+    """
+    from sqlalchemy import select
+
+    from medperf_server.models import Invitation, db
+
+    times = ("created_at", "expires_at", "accepted_at", "revoked_at")
+    with registry():
+        rows = db.session.scalars(select(Invitation).order_by(Invitation.id))
+        show(rows, ("id", "email", "is_admin", "benchmark", *times), as_json)
+
+
+@group.command("revoke")
+@click.argument("invitation_id", type=int)
+def revoke(invitation_id: int) -> None:
+    """Make an invitation worthless. INVITATION_ID is in `invite ls`.
+
+    \b
+    Example:
+      medperf-server invite revoke 3
+    """
+    from medperf_server.models import Invitation, db, utc_now
+
+    with registry():
+        row = db.session.get(Invitation, invitation_id)
+        if row is None:
+            raise click.ClickException(
+                f"There is no invitation {invitation_id}; medperf-server invite ls shows them"
+            )
+        if row.accepted_at:
+            raise click.ClickException(
+                f"{row.email} has accepted it; medperf-server user disable {row.email} locks "
+                "them out"
+            )
+        row.revoked_at = row.revoked_at or utc_now()
+        db.session.commit()
+        click.echo(f"Invitation {invitation_id} is revoked.", err=True)

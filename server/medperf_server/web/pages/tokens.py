@@ -1,0 +1,66 @@
+"""A member's own tokens: make one, see what there are, revoke."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import abort, g, redirect, render_template, request, url_for
+from sqlalchemy import select
+
+from medperf_server.api.common import UID
+from medperf_server.auth import issue_token, revoke_token
+from medperf_server.models import SCOPES, Token, db, utc_now
+from medperf_server.web.blueprint import blueprint
+from medperf_server.web.notices import notify
+
+MOST_DAYS = 3650
+
+
+@blueprint.get("/tokens/")
+def tokens() -> Any:
+    """The member's tokens, and a form for another."""
+    return _page()
+
+
+@blueprint.post("/tokens/")
+def make_token() -> Any:
+    """Make a token; the page that answers shows it, this once."""
+    scope, days = request.form.get("scope", ""), request.form.get("days", "")
+    if scope not in SCOPES or not g.caller.may(scope):
+        abort(403, "A token may do no more than the one you signed in with")
+    if days and not (days.isdecimal() and 1 <= int(days[:6]) <= MOST_DAYS):
+        return _page(error=f"Days is a number from 1 to {MOST_DAYS}, or nothing"), 400
+    wanted = utc_now() + timedelta(days=int(days)) if days else None
+    # No longer than the token that the session was opened with.
+    parent = db.session.get(Token, db.session.get_one(Token, g.caller.token_id).parent_id)
+    ends = [moment for moment in (wanted, parent and parent.expires_at) if moment]
+    expires_at = min(ends, default=None)
+    name = request.form.get("name", "").strip()[:128]
+    if not name or not name.isprintable():
+        return _page(error="A token needs a name, so that you know it again"), 400
+    _, made = issue_token(g.caller.id, name, expires_at, scope)
+    return _page(made=made)
+
+
+@blueprint.post(f"/tokens/<{UID}:uid>/revoke")
+def revoke_own_token(uid: int) -> Any:
+    """Make one of the member's tokens worthless."""
+    token = db.session.scalar(select(Token).filter_by(id=uid, user_id=g.caller.id))
+    if token is None:
+        abort(404)
+    revoke_token(token)
+    notify(f"Token {uid} is worthless from now on.")
+    return redirect(url_for("web.tokens"), 303)
+
+
+def _page(made: str | None = None, error: str | None = None) -> str:
+    own = select(Token).filter_by(user_id=g.caller.id).order_by(Token.id.desc()).limit(100)
+    scopes = [scope for scope in SCOPES if g.caller.may(scope)]
+    return render_template(
+        "tokens.html",
+        tokens=db.session.scalars(own).all(),
+        scopes=scopes,
+        made=made,
+        error=error,
+        now=utc_now(),
+        server=request.host_url.rstrip("/"),
+    )

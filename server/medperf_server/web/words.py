@@ -1,0 +1,116 @@
+"""How pages say things: times, links, who somebody is, what to type next."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from flask import g
+from markupsafe import Markup
+from marshmallow import ValidationError
+from sqlalchemy import select
+
+from medperf_server.errors import field_errors
+from medperf_server.models import APPROVED, Association, Benchmark, Container, User, db
+from medperf_server.policy import visible
+from medperf_server.web.notices import notice
+from medperf_server.web.session import form_token
+
+BINARY = ("bytes", "KiB", "MiB", "GiB", "TiB")
+LONGEST_JSON = 20_000
+
+
+def moment(value: datetime | None) -> Markup:
+    """A time in UTC, to the minute, for people and machines."""
+    if value is None:
+        return Markup("<span class='quiet'>never</span>")
+    exact, shown = value.isoformat(timespec="seconds"), f"{value:%Y-%m-%d %H:%M} UTC"
+    return Markup('<time datetime="{}">{}</time>').format(exact, shown)
+
+
+def web_link(url: str) -> Markup:
+    """A URL that members gave: a link if it is one of the web, else its text."""
+    if not url.lower().startswith(("https://", "http://")):
+        return Markup("{}").format(url)
+    return Markup('<a href="{0}" rel="noreferrer noopener">{0}</a>').format(url)
+
+
+def size(count: int) -> str:
+    """A number of bytes in binary units."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(BINARY) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {BINARY[unit]}" if unit == 0 else f"{value:.1f} {BINARY[unit]}"
+
+
+def as_json(value: Any) -> str:
+    """What an entity keeps in JSON, for people; cut off after LONGEST_JSON characters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text if len(text) <= LONGEST_JSON else f"{text[:LONGEST_JSON]}…"
+
+
+def benchmark_to_try() -> int | None:
+    """The newest approved benchmark that the member may see, for commands that need one."""
+    seen = select(Benchmark.id).where(visible(g.caller, Benchmark))
+    newest = seen.filter_by(approval_status=APPROVED).order_by(Benchmark.id.desc())
+    return db.session.scalar(newest.limit(1))
+
+
+def person(uid: int | None) -> str:
+    """A member as others may see them: by name, or username; by address for admins."""
+    user = None if uid is None else _user(uid)
+    if user is None:
+        return "nobody" if uid is None else f"member {uid}"
+    if uid == g.caller.id:
+        return "you"
+    full = f"{user.first_name} {user.last_name}".strip()
+    if g.caller.is_admin:
+        return f"{full} ({user.email})" if full else str(user.email)
+    # Who never chose a username has their address for one: it is not for everyone.
+    name = user.username.partition("@")[0] if user.username == user.email else user.username
+    return full or str(name)
+
+
+def names_of(associations: Iterable[Association]) -> tuple[dict[int, str], dict[int, str]]:
+    """The names of the models that associations are of, and of the benchmarks, by UID."""
+    models = {one.model_mlcube for one in associations}
+    benchmarks = {one.benchmark for one in associations}
+    return _names(Container, models), _names(Benchmark, benchmarks)
+
+
+def told(error: ValidationError) -> str:
+    """A broken rule in the registry's own words, on one line."""
+    messages = field_errors(error.messages).values()
+    return "; ".join(str(message) for many in messages for message in many)
+
+
+def _names(model: type[Container] | type[Benchmark], uids: set[int]) -> dict[int, str]:
+    pairs = db.session.execute(select(model.id, model.name).where(model.id.in_(uids)))
+    return {uid: name for uid, name in pairs}
+
+
+def _user(uid: int) -> User | None:
+    people: dict[int, User] = g.setdefault("people", {})
+    if uid not in people:
+        people.update({one.id: one for one in db.session.scalars(select(User).filter_by(id=uid))})
+    return people.get(uid)
+
+
+def signed_in() -> dict[str, Any]:
+    """Who looks at a page, for every template."""
+    return {"email": g.get("email"), "caller": g.get("caller")}
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "as_json": as_json,
+    "moment": moment,
+    "size": size,
+    "web_link": web_link,
+}
+GLOBALS: dict[str, Any] = {
+    "benchmark_to_try": benchmark_to_try,
+    "form_token": form_token,
+    "names_of": names_of,
+    "notice": notice,
+    "person": person,
+}

@@ -1,0 +1,238 @@
+"""A backup is the registry as of one moment; restored, it is that registry again."""
+
+import base64
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.server.conftest import Member
+from tests.support.registry import Registry
+from tests.support.services import PostgresCluster
+
+CONTENT = b"weights" * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+NewRegistry = Callable[[str], Registry]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_registry(request: pytest.FixtureRequest, tmp_path: Path) -> NewRegistry:
+    """Makes a registry on an empty database, with a folder for files."""
+
+    def new(name: str) -> Registry:
+        folder, url = tmp_path / name, None
+        if request.param == "postgres":
+            cluster: PostgresCluster = request.getfixturevalue("postgres")
+            url = cluster.new_database()
+        return Registry(folder, url, MEDPERF_ASSETS=str(folder / "assets"))
+
+    return new
+
+
+@pytest.fixture
+def source(new_registry: NewRegistry) -> Iterator[Registry]:
+    """A registry that is served."""
+    registry = new_registry("source")
+    registry.command("init")
+    registry.start()
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture
+def member(source: Registry) -> Member:
+    """Its administrator, who has a container there, and the file that it names."""
+    member = Member(source, "ada", admin=True)
+    upload(member)
+    address = f"{source.url}/api/v0/assets/{DIGEST}"
+    member.container(additional_files_tarball_url=address, additional_files_tarball_hash=DIGEST)
+    return member
+
+
+@pytest.fixture
+def backup(source: Registry, member: Member, tmp_path: Path) -> Path:
+    """A backup of it."""
+    file = tmp_path / "registry.backup"
+    source.command("backup", str(file))
+    return file
+
+
+def at(registry: Registry, member: Member) -> Member:
+    """The same member, with the same token, at another registry."""
+    there = copy(member)
+    there.registry = registry
+    return there
+
+
+def upload(member: Member) -> None:
+    """Store CONTENT in the registry, by tus."""
+    told = base64.b64encode(DIGEST.encode()).decode()
+    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(CONTENT))}
+    made = member.ask("POST", "/assets/", headers={**headers, "Upload-Metadata": f"sha256 {told}"})
+    assert made.status_code == 201, made.text
+    url = made.headers["Location"]
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": "application/offset+octet-stream",
+    }
+    url = url if url.startswith("http") else member.registry.url + url
+    sent = member.session.patch(url, data=CONTENT, headers=headers, timeout=60)
+    assert sent.status_code == 204, sent.text
+    assert member.ask("GET", f"/assets/{DIGEST}").content == CONTENT
+
+
+def everything(member: Member) -> dict[str, Any]:
+    """What the registry shows an administrator."""
+    paths = ("/users/", "/mlcubes/", "/audit/")
+    return {path: member.get(f"{path}?limit=1000").json()["results"] for path in paths}
+
+
+def test_what_comes_back_is_the_registry(
+    source: Registry, member: Member, new_registry: NewRegistry, tmp_path: Path
+) -> None:
+    before = everything(member)
+    file = tmp_path / "registry.backup"
+    source.command("backup", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    member.container(name="later")
+    cursor = member.get("/changes/?limit=1000").json()["next"]
+    other = new_registry("other")
+    other.command("restore", str(file))
+    other.start()
+    try:
+        restored = at(other, member)
+        assert everything(restored) == before
+        assert restored.get(f"/assets/{DIGEST}").content == CONTENT
+        # Nobody whose cursor is from after the backup misses what happens now.
+        made = restored.container(name="after")
+        changes = restored.get(f"/changes/?since={cursor}").json()["changes"]
+        assert changes[-1]["id"] == made["id"]
+        # They hear anew of what is as it was again, too.
+        told = {(change["type"], change["id"]) for change in changes}
+        assert told == {("user", member.uid), ("mlcube", 1), ("mlcube", made["id"])}
+    finally:
+        other.stop()
+    other.command("check", "--deep")
+
+
+def test_a_backup_while_members_write_is_of_one_moment(
+    source: Registry, member: Member, new_registry: NewRegistry, tmp_path: Path
+) -> None:
+    writer = Member(source, "writer")
+    stop = threading.Event()
+    written: list[int] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            written.append(writer.container()["id"])
+
+    def wait_for_more() -> None:
+        count = len(written)
+        while len(written) < count + 5:
+            stop.wait(0.01)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        wait_for_more()
+        file = tmp_path / "registry.backup"
+        source.command("backup", str(file))
+        wait_for_more()
+    finally:
+        stop.set()
+        thread.join()
+    other = new_registry("other")
+    other.command("restore", str(file))
+    other.start()
+    try:
+        found = at(other, writer).get("/me/mlcubes/?limit=1000").json()["results"]
+        uids = [one["id"] for one in found]
+        assert 5 <= len(uids) < len(written) and uids == written[: len(uids)]
+    finally:
+        other.stop()
+
+
+@pytest.fixture
+def other(new_registry: NewRegistry) -> Registry:
+    """A registry that is not empty: Eve is a member."""
+    other = new_registry("other")
+    other.command("init")
+    other.command("user", "add", "eve@example.org")
+    return other
+
+
+def test_a_registry_is_replaced_only_when_asked_and_kept_aside(
+    backup: Path, other: Registry
+) -> None:
+    refused = other.invoke("restore", str(backup))
+    assert refused.exit_code == 1 and "--replace" in refused.stderr
+    assert "eve@example.org" in other.command("user", "ls")
+    done = other.invoke("restore", str(backup), "--replace")
+    assert done.exit_code == 0 and "What was here is kept" in done.stderr
+    assert "eve@example.org" not in other.command("user", "ls")
+
+
+def test_what_is_served_is_not_replaced(source: Registry, member: Member, backup: Path) -> None:
+    member.get("/me/")
+    refused = source.invoke("restore", str(backup), "--replace")
+    assert refused.exit_code == 1 and "stop the registry first" in refused.stderr
+    member.container()
+
+
+def changed(file: Path, name: str) -> Path:
+    """A copy of a backup that is damaged in some way."""
+    bad = file.with_name(f"{name}.backup")
+    content = bytearray(file.read_bytes())
+    if name == "cut":
+        content = content[: len(content) // 2]
+    elif name == "a bit":
+        content[len(content) // 3] ^= 1
+    elif name == "no tar":
+        content = bytearray(b"hello")
+    else:
+        with tarfile.open(fileobj=io.BytesIO(content)) as old, tarfile.open(bad, "w") as new:
+            for member in old:
+                data = old.extractfile(member)
+                if name == "more" and member.name == "manifest.json":
+                    more = tarfile.TarInfo("../../outside")
+                    more.size = 1
+                    new.addfile(more, io.BytesIO(b"x"))
+                if name == "link" and member.name != "database":
+                    member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
+                new.addfile(member, data)
+        return bad
+    bad.write_bytes(content)
+    return bad
+
+
+@pytest.mark.parametrize("name", ["cut", "a bit", "no tar", "more", "link"])
+def test_a_damaged_backup_changes_nothing(
+    backup: Path, other: Registry, tmp_path: Path, name: str
+) -> None:
+    refused = other.invoke("restore", str(changed(backup, name)), "--replace")
+    assert refused.exit_code == 1 and "Nothing was changed." in refused.stderr
+    assert "eve@example.org" in other.command("user", "ls")
+    assert not (tmp_path.parent / "outside").exists()
+
+
+def test_a_backup_of_a_newer_version_is_refused(
+    source: Registry, member: Member, new_registry: NewRegistry, tmp_path: Path
+) -> None:
+    from medperf_server.backup import back_up
+    from medperf_server.models import db
+
+    file = tmp_path / "new.backup"
+    with source.app.app_context():
+        db.session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        db.session.commit()
+        back_up(file, lambda count: None)
+    refused = new_registry("other").invoke("restore", str(file))
+    assert refused.exit_code == 1 and "newer version" in refused.stderr
