@@ -79,6 +79,8 @@ def gunicorn(
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([str(SERVER_ROOT), os.environ.get("PYTHONPATH", "")]),
                 "MEDPERF_DATABASE_URL": url or database_url(folder),
+                # One token asks here for as many members as the server bears.
+                "MEDPERF_RATE_LIMIT": "10000000/minute",
             },
             pass_fds=[listener.fileno()],
             stdout=log,

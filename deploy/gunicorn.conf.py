@@ -1,0 +1,39 @@
+"""How gunicorn serves the registry: `gunicorn -c deploy/gunicorn.conf.py medperf_server.wsgi:app`.
+
+Every setting may be given by its variable, or on the command line.
+"""
+
+import os
+import shutil
+
+bind = os.environ.get("MEDPERF_BIND", "127.0.0.1:8000")
+workers = int(os.environ.get("MEDPERF_WORKERS", "2"))
+# Threads, so that somebody who sends a file slowly keeps nobody else waiting.
+worker_class = "gthread"
+threads = int(os.environ.get("MEDPERF_THREADS", "4"))
+# Seconds without a sign of life from a worker; a file comes in pieces, each far quicker than this.
+timeout = 120
+graceful_timeout = 30
+keepalive = 5
+# A worker is replaced now and then, and not all of them at once.
+max_requests, max_requests_jitter = 50_000, 5_000
+# What forwards requests is believed by MEDPERF_TRUSTED_PROXIES alone.
+forwarded_allow_ips = ""
+# The registry writes a line a request itself.
+accesslog = None
+
+
+def on_starting(server):  # noqa: ANN001, ANN201
+    """Begin the figures of all workers anew."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder, mode=0o700)
+
+
+def child_exit(server, worker):  # noqa: ANN001, ANN201
+    """Drop what only a living worker has."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)

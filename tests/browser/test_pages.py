@@ -1,0 +1,77 @@
+"""Every page can be read and used by anyone, and nothing on it goes wrong."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.browser.conftest import Consortium, Visit
+
+# Who looks at each page, and where it is.
+Page = tuple[str, Callable[[Consortium], str]]
+PAGES: dict[str, Page] = {
+    "sign_in": ("", lambda _: "/sign-in"),
+    "invitation": ("", lambda c: f"/invitations/{c.invitation}"),
+    "home": ("admin", lambda _: "/"),
+    "benchmarks": ("models", lambda _: "/benchmarks/"),
+    "benchmark": ("admin", lambda c: f"/benchmarks/{c.pending_benchmark}"),
+    "leaderboard": ("models", lambda c: f"/benchmarks/{c.benchmark}/leaderboard?metric=auroc"),
+    "containers": ("models", lambda _: "/containers/"),
+    "container": ("models", lambda _: "/containers/3"),
+    "associations": ("committee", lambda _: "/associations/"),
+    "association": ("committee", lambda c: f"/associations/{c.pending}"),
+    "tokens": ("models", lambda _: "/tokens/"),
+    "admin": ("admin", lambda _: "/admin/"),
+    "admin_member": ("admin", lambda _: "/admin/members/3"),
+    "admin_tokens": ("admin", lambda _: "/admin/tokens"),
+    "admin_invitations": ("admin", lambda _: "/admin/invitations"),
+    "audit": ("admin", lambda _: "/admin/audit"),
+}
+# The same pages where there is more on them, less, or something else.
+MORE: dict[str, Page] = {
+    "home-committee": ("committee", lambda _: "/"),
+    "home-model-owner": ("models", lambda _: "/"),
+    "home-newcomer": ("newcomer", lambda _: "/"),
+    "benchmark-approved": ("committee", lambda c: f"/benchmarks/{c.benchmark}"),
+    "benchmark-private": ("committee", lambda c: f"/benchmarks/{c.private_benchmark}"),
+    "leaderboard-empty": ("models", lambda c: f"/benchmarks/{c.private_benchmark}/leaderboard"),
+    "associations-empty": ("newcomer", lambda _: "/associations/"),
+    "association-odd": ("models", lambda c: f"/associations/{c.odd}"),
+    "association-decided": ("models", lambda _: "/associations/5"),
+    "audit-found": ("admin", lambda _: "/admin/audit?q=committee&action=updated"),
+}
+EVERY = {**PAGES, **MORE}
+
+
+def test_every_page_is_looked_at(consortium: Consortium) -> None:
+    rules = consortium.registry.app.url_map.iter_rules()
+    pages = {
+        rule.endpoint.removeprefix("web.")
+        for rule in rules
+        if rule.endpoint.startswith("web.") and "GET" in (rule.methods or ())
+    }
+    assert pages - {"static"} == PAGES.keys()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_page_has_no_barriers(name: str, consortium: Consortium, visit: Visit) -> None:
+    who, where = EVERY[name]
+    visitor = visit(consortium.registry, consortium.token(who))
+    response = visitor.page.goto(where(consortium))
+    assert response is not None and response.status == 200
+    assert visitor.examine(name) == []
+
+
+def test_a_page_that_is_not_there_has_no_barriers(consortium: Consortium, visit: Visit) -> None:
+    visitor = visit(consortium.registry, consortium.token("models"))
+    visitor.expected = {404}
+    visitor.opens("/benchmarks/999")
+    assert visitor.sees("There is no such page")
+    assert visitor.examine("missing") == []
+
+
+def test_a_refused_sign_in_has_no_barriers(consortium: Consortium, visit: Visit) -> None:
+    visitor = visit(consortium.registry)
+    visitor.expected = {401}
+    visitor.signs_in("mpt_wrong")
+    assert visitor.sees("This is not a valid token")
+    assert visitor.examine("sign_in-refused") == []
