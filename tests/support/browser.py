@@ -95,7 +95,7 @@ class Visitor:
     def row(self, text: str) -> list[str]:
         """The cells of the only row of a table whose header is this text, or begins with it."""
         header = re.compile(rf"^{re.escape(text)}\b(?!/)")
-        row = self.page.locator("tr", has=self.page.locator("tbody th", has_text=header))
+        row = self.page.locator("tbody tr", has=self.page.locator("th", has_text=header))
         row.first.wait_for()
         return [cell.strip() for cell in row.locator("th, td").all_inner_texts()]
 
