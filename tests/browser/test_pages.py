@@ -75,3 +75,33 @@ def test_a_refused_sign_in_has_no_barriers(consortium: Consortium, visit: Visit)
     visitor.signs_in("mpt_wrong")
     assert visitor.sees("This is not a valid token")
     assert visitor.examine("sign_in-refused") == []
+
+
+# No label, a colour that is legible in light alone, a page too wide for a phone, what is forbidden
+# by the Content-Security-Policy, and a file that is not there.
+SABOTAGE = """() => {
+    document.querySelector("label[for=token]").remove();
+    document.querySelector("h1").style.color = "#444";
+    document.querySelector(".brand").style.paddingRight = "500px";
+    const image = "<img alt='' src='/static/none' onerror='0'>";
+    document.body.insertAdjacentHTML("beforeend", image);
+}"""
+
+
+def test_barriers_are_found(consortium: Consortium, visit: Visit) -> None:
+    visitor = visit(consortium.registry)
+    visitor.opens("/sign-in").evaluate(SABOTAGE)
+    wrong = visitor.examine("barriers")
+    for told in (
+        "barriers at 400 px is",
+        "barriers, light, 400 px: Form elements must have labels",
+        "barriers, light, 1280 px: Form elements must have labels",
+        "barriers, dark, 400 px: Elements must meet minimum color contrast",
+        "barriers, dark, 1280 px: Elements must meet minimum color contrast",
+    ):
+        (found,) = [one for one in wrong if one.startswith(told)]
+        wrong.remove(found)
+    assert wrong == []
+    for told in ("Content Security Policy", "status of 404"):
+        assert any(told in complaint for complaint in visitor.complaints)
+    visitor.complaints.clear()
