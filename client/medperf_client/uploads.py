@@ -1,7 +1,6 @@
 """Send files to the registry by the tus protocol: in pieces, from where it was cut."""
 
 import os
-import random
 import re
 import time
 from base64 import b64encode
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 
 from medperf_cache import Storage
 from medperf_client.assets import Progress, silent
+from medperf_client.backoff import pause
 from medperf_client.errors import Offline, Refused, TryLater
 from medperf_client.registry import Registry, answer
 from medperf_client.wire import checked
@@ -19,7 +19,7 @@ from medperf_client.wire import checked
 PIECE_BYTES = 8 << 20
 BLOCK_BYTES = 1 << 16
 TRIES = 4
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 # With the last piece the registry reads the whole file again, at this speed at least.
 CHECKED_BYTES_PER_SECOND = 20e6
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -67,8 +67,7 @@ class Uploader:
                 failures += 1
                 if failures >= TRIES or (error.seconds or 0) > LONGEST_WAIT_SECONDS:
                     raise
-                wait = random.uniform(0.1, 1) * FIRST_WAIT_SECONDS * 2.0**failures
-                self._rest(wait if error.seconds is None else error.seconds)
+                self._rest(pause(failures, FIRST_WAIT_SECONDS, error.seconds))
                 self._registry.hear()
 
     def _begin(self, digest: str, size: int) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from flask import g, has_request_context, request
 from sqlalchemy import event, insert, inspect
 from sqlalchemy.orm import Session, UOWTransaction
 
+from medperf_server.changes import touched
 from medperf_server.models import (
     Asset,
     AssetHolder,
@@ -84,10 +85,7 @@ def _actor() -> Values:
 
 
 def _log(session: Session, _: UOWTransaction) -> None:
-    touched = [("created", entity) for entity in session.new]
-    touched += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
-    touched += [("deleted", entity) for entity in session.deleted]
-    for action, entity in touched:
+    for action, entity in touched(session):
         kind = ENTITY_TYPES.get(type(entity))
         if kind is None:
             continue

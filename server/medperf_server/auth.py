@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime
 
 from flask import Flask, abort, g, request
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from medperf_server.callers import caller_reader, digest_of
 from medperf_server.limits import count_failure, count_request
@@ -22,13 +22,26 @@ def add_user(email: str, is_admin: bool = False) -> User:
     return user
 
 
+def find_user(email: str) -> User | None:
+    """The member with this address, in upper or lower case."""
+    return db.session.scalar(select(User).where(func.lower(User.email) == email.lower()))
+
+
 def issue_token(
-    user_id: int, name: str = "", expires_at: datetime | None = None, scope: str = ADMIN
+    user_id: int,
+    name: str = "",
+    expires_at: datetime | None = None,
+    scope: str = ADMIN,
+    parent_id: int | None = None,
 ) -> tuple[int, str]:
-    """Add a new token to the session; its ID, and its text, which is never shown again."""
-    text = "mpf_" + secrets.token_urlsafe(32)
+    """Add a new token to the session; its ID, and its text, which is never shown again.
+
+    With `parent_id` it is of a browser's session, which was opened with that token.
+    """
+    text = ("mpf_" if parent_id is None else "mps_") + secrets.token_urlsafe(32)
     token = Token(user_id=user_id, name=name, digest=digest_of(text))
     token.expires_at, token.scope = expires_at, scope
+    token.is_session, token.parent_id = parent_id is not None, parent_id
     db.session.add(token)
     db.session.flush()
     return token.id, text

@@ -6,6 +6,7 @@ later number commit first).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import event, insert, inspect, select, update
 from sqlalchemy.orm import Session, UOWTransaction
@@ -138,12 +139,19 @@ def _append(session: Session, news: News) -> None:
     )
 
 
+def touched(session: Session) -> list[tuple[str, Any]]:
+    """What a flush created, updated and deleted, each with that word."""
+    found = [("created", entity) for entity in session.new]
+    found += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
+    return found + [("deleted", entity) for entity in session.deleted]
+
+
 def _log(session: Session, _: UOWTransaction) -> None:
-    touched = [("created", entity) for entity in session.new]
-    touched += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
-    touched += [("deleted", entity) for entity in session.deleted]
     with session.no_autoflush:
-        for news in [news for action, entity in touched for news in _news(session, action, entity)]:
+        told = [
+            one for action, entity in touched(session) for one in _news(session, action, entity)
+        ]
+        for news in told:
             _append(session, news)
 
 

@@ -111,10 +111,8 @@ def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:
         return
     yield Finding("the store of files answers")
     if isinstance(files, LocalStore):
-        # The first file that comes makes the folder.
-        there = next(path for path in (files.root, *files.root.parents) if path.exists())
-        yield _writable(there)
-        yield _room(there)
+        yield _writable(files.ground)
+        yield _room(files.ground)
     else:
         yield _takes_files(files)
     lost = sorted(sha for sha, size in assets.items() if not _sound(sha, size, deep))

@@ -64,7 +64,5 @@ def _files() -> str | None:
         log_failure("readiness", error)
         answers = False
     if answers and isinstance(files, LocalStore):
-        # The first file that comes makes the folder.
-        there = next(path for path in (files.root, *files.root.parents) if path.exists())
-        answers = os.access(there, os.W_OK | os.X_OK)
+        answers = os.access(files.ground, os.W_OK | os.X_OK)
     return None if answers else "the store of files does not answer, or cannot be written to"

@@ -3,9 +3,9 @@
 import secrets
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from medperf_server.auth import add_user, issue_token
+from medperf_server.auth import add_user, find_user, issue_token
 from medperf_server.callers import digest_of
 from medperf_server.models import BenchmarkMember, Invitation, User, db, utc_now
 
@@ -56,8 +56,7 @@ def accept(invitation: Invitation) -> tuple[User, int, str]:
 
     A member who was disabled stays so, and their token is good for nothing.
     """
-    known = func.lower(User.email) == invitation.email.lower()
-    user = db.session.scalar(select(User).where(known)) or add_user(invitation.email)
+    user = find_user(invitation.email) or add_user(invitation.email)
     invitation.accepted_at = utc_now()
     user.is_admin = user.is_admin or invitation.is_admin
     uid = invitation.benchmark

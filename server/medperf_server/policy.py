@@ -10,6 +10,7 @@ from marshmallow import ValidationError
 from sqlalchemy import ColumnElement, and_, func, or_, select, true
 from werkzeug.exceptions import Forbidden
 
+from medperf_server.auth import find_user
 from medperf_server.callers import Caller
 from medperf_server.models import (
     APPROVED,
@@ -140,10 +141,7 @@ def invited_user(caller: Caller, benchmark: Benchmark, values: Values) -> User:
     field, given = next(iter(values.items()))
     if field == "user":
         require_admin(caller)
-        same = User.id == given
-    else:
-        same = func.lower(User.email) == given.lower()
-    user = db.session.scalar(select(User).where(same))
+    user = db.session.get(User, given) if field == "user" else find_user(given)
     if user is None:
         _refuse(f"{given!r} is no member of this registry", field)
     if db.session.get(BenchmarkMember, (benchmark.id, user.id)):

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DatabaseError
 
 from tests.server.conftest import Body, Member, container_body, created
-from tests.server.test_web import Visitor, token_of
+from tests.server.visitor import Visitor, signed_in, token_of
 from tests.support.registry import ROOT, Registry
 
 Log = Callable[[], list[Body]]
@@ -214,7 +214,7 @@ def test_reading_leaves_no_entry(model_owner: Member, model: Body, log: Log) -> 
 
 
 def test_the_command_line_leaves_entries_too(served: Registry, log: Log) -> None:
-    email = "shell@example.org"
+    email = "added-at-a-shell@example.org"
     token = json.loads(served.command("user", "add", email, "--json"))
     other = json.loads(served.command("token", "create", email, "--json"))
     served.command("token", "revoke", str(other["token_id"]))
@@ -233,8 +233,7 @@ def test_the_command_line_leaves_entries_too(served: Registry, log: Log) -> None
 def test_changes_by_pages_and_an_invitation_leave_entries_too(
     served: Registry, admin: Member, committee: Member, requested: Body, log: Log
 ) -> None:
-    browser = Visitor(served)
-    browser.sends("/sign-in", {"token": token_of(committee)})
+    browser = signed_in(committee)
     path = f"/associations/{requested['id']}"
     browser.fills(path, {"approval_status": "APPROVED", "reason": "It is good"}, on=path)
     session, decided = log()
@@ -281,8 +280,7 @@ def test_an_invitation_leaves_entries_and_not_its_secret(
 def test_a_form_that_is_refused_leaves_no_entry(
     served: Registry, model_owner: Member, requested: Body, log: Log
 ) -> None:
-    browser = Visitor(served)
-    browser.sends("/sign-in", {"token": token_of(model_owner)})
+    browser = signed_in(model_owner)
     path = f"/associations/{requested['id']}"
     before = log()
     # Who asked cannot approve.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import Body, Member, NewMember, benchmark_body, created
-from tests.server.test_web import Visitor, token_of
+from tests.server.visitor import signed_in, token_of
 from tests.support import consortium
 from tests.support.registry import Registry
 
@@ -41,13 +41,6 @@ def in_changes(member: Member, benchmark: Body) -> bool:
     shown = [r for r in rows if (r["type"], r["id"]) == ("benchmark", benchmark["id"])]
     assert all(row["entity"] is not None for row in shown)
     return bool(shown)
-
-
-def signed_in(member: Member) -> Visitor:
-    """A browser in which the member is signed in."""
-    visitor = Visitor(member.registry)
-    assert visitor.sends("/sign-in", {"token": token_of(member)}).status_code == 200
-    return visitor
 
 
 # Where a benchmark can be seen, each as a question to the registry.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.conftest import Body, Member, benchmark_body, container_body
-from tests.server.test_web import Visitor, token_of
+from tests.server.visitor import signed_in
 from tests.support.registry import Registry
 
 Narrowed = Callable[[Member, str], Member]
@@ -172,17 +172,10 @@ def test_who_is_not_active_gets_nowhere_and_comes_back(served: Registry, strange
         assert stranger.get("/me/").status_code == status
 
 
-def browse(member: Member) -> Visitor:
-    """A browser in which the member signed in with the token that they have here."""
-    browser = Visitor(member.registry)
-    assert browser.sends("/sign-in", {"token": token_of(member)}).status_code == 200
-    return browser
-
-
 def test_a_browser_signed_in_to_read_sends_no_form_but_the_last(
     narrowed: Narrowed, committee: Member, requested: Body
 ) -> None:
-    browser = browse(narrowed(committee, "read"))
+    browser = signed_in(narrowed(committee, "read"))
     page = f"/associations/{requested['id']}"
     assert browser.opens(page).status_code == 200
     assert browser.fills(page, {"approval_status": "APPROVED"}).status_code == 403
@@ -195,7 +188,7 @@ def test_a_browser_signed_in_to_read_sends_no_form_but_the_last(
 def test_a_browser_signed_in_to_submit_decides_and_does_not_administer(
     narrowed: Narrowed, admin: Member, stranger: Member
 ) -> None:
-    browser = browse(narrowed(admin, "submit"))
+    browser = signed_in(narrowed(admin, "submit"))
     for path in ("/admin/", "/admin/audit", "/admin/invitations", f"/admin/members/{stranger.uid}"):
         assert browser.opens(path).status_code == 403, path
     assert browser.fills(f"/admin/members/{stranger.uid}", {"is_admin": "on"}).status_code == 403
@@ -206,5 +199,5 @@ def test_a_browser_signed_in_to_submit_decides_and_does_not_administer(
 def test_no_browser_makes_a_token_that_may_do_more_than_its_own(
     narrowed: Narrowed, admin: Member
 ) -> None:
-    browser = browse(narrowed(admin, "submit"))
+    browser = signed_in(narrowed(admin, "submit"))
     assert browser.fills("/tokens/", {"name": "more", "scope": "admin"}).status_code == 403

@@ -2,71 +2,20 @@
 
 import html
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
 
 from tests.server.conftest import Body, Member, NewMember, created
+from tests.server.visitor import COOKIE, Visitor, form_token, signed_in, token_of
 from tests.support.registry import Registry
-
-COOKIE = "medperf_session"
-
-
-class Visitor:
-    """A browser as far as these tests need one: it keeps cookies and sends forms."""
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-        self.session = requests.Session()
-        self.session.trust_env = False
-
-    def opens(self, path: str, **options: Any) -> requests.Response:
-        """GET a page."""
-        return self.session.get(self.registry.url + path, timeout=60, **options)
-
-    def sends(self, path: str, form: dict[str, str], **options: Any) -> requests.Response:
-        """POST a form."""
-        return self.session.post(self.registry.url + path, form, timeout=60, **options)
-
-    def fills(self, path: str, form: dict[str, str], on: str = "/") -> requests.Response:
-        """POST a form with the form token that a page carries."""
-        return self.sends(path, {"form_token": form_token(self.opens(on).text), **form})
-
-
-def form_token(page: str) -> str:
-    """The form token on a page."""
-    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
-    assert found is not None, page
-    return found[1]
-
-
-def token_of(member: Member) -> str:
-    """A member's API token."""
-    return str(member.session.headers["Authorization"]).removeprefix("Bearer ")
-
-
-SignIn = Callable[[Member], Visitor]
 
 
 @pytest.fixture
 def visitor(served: Registry) -> Visitor:
     """Somebody who is not signed in."""
     return Visitor(served)
-
-
-@pytest.fixture
-def signed_in(served: Registry) -> SignIn:
-    """Signs a member in with their token."""
-
-    def sign_in(member: Member) -> Visitor:
-        visitor = Visitor(served)
-        answer = visitor.sends("/sign-in", {"token": token_of(member)})
-        assert answer.status_code == 200 and member.email in answer.text
-        return visitor
-
-    return sign_in
 
 
 PAGES = ["/", "/benchmarks/", "/containers/1", "/associations/", "/tokens/", "/admin/audit"]
@@ -90,9 +39,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_a_session_is_no_token_and_a_token_no_session(
-    signed_in: SignIn, visitor: Visitor, stranger: Member
-) -> None:
+def test_a_session_is_no_token_and_a_token_no_session(visitor: Visitor, stranger: Member) -> None:
     cookie, token = signed_in(stranger).session.cookies[COOKIE], token_of(stranger)
     stranger.session.headers["Authorization"] = f"Bearer {cookie}"
     assert stranger.get("/me/").status_code == 401
@@ -101,7 +48,7 @@ def test_a_session_is_no_token_and_a_token_no_session(
 
 
 def test_a_session_ends_with_its_token_and_by_signing_out(
-    signed_in: SignIn, served: Registry, join: NewMember
+    served: Registry, join: NewMember
 ) -> None:
     ada, bob = join("ada"), join("bob")
     adas, bobs = signed_in(ada), signed_in(bob)
@@ -125,7 +72,7 @@ def test_signing_in_leads_nowhere_else(visitor: Visitor, stranger: Member, targe
     assert answer.status_code == 303 and answer.headers["Location"] == "/"
 
 
-def test_a_form_needs_the_token_of_its_session(signed_in: SignIn, join: NewMember) -> None:
+def test_a_form_needs_the_token_of_its_session(join: NewMember) -> None:
     ada, other = signed_in(join("ada")), signed_in(join("eve"))
     form = {"name": "laptop", "scope": "read"}
     assert ada.sends("/tokens/", form).status_code == 403
@@ -141,7 +88,7 @@ def test_a_form_needs_the_token_of_its_session(signed_in: SignIn, join: NewMembe
 )
 @pytest.mark.parametrize("path", ["/sign-in", "/tokens/"])
 def test_forms_of_other_sites_are_refused(
-    signed_in: SignIn, visitor: Visitor, stranger: Member, path: str, headers: dict[str, str]
+    visitor: Visitor, stranger: Member, path: str, headers: dict[str, str]
 ) -> None:
     form = {"token": token_of(stranger)}
     if path != "/sign-in":
@@ -150,9 +97,7 @@ def test_forms_of_other_sites_are_refused(
     assert visitor.sends(path, form, headers=headers).status_code == 403
 
 
-def test_an_invitation_is_used_once_and_not_by_looking(
-    admin: Member, signed_in: SignIn, served: Registry
-) -> None:
+def test_an_invitation_is_used_once_and_not_by_looking(admin: Member, served: Registry) -> None:
     host = signed_in(admin)
     form = {"email": "Invited@example.org"}
     made = host.fills("/admin/invitations", form, on="/admin/invitations").text
@@ -171,9 +116,7 @@ def test_an_invitation_is_used_once_and_not_by_looking(
         assert late.status_code == 404 and "was used" in late.text
 
 
-def test_a_revoked_invitation_admits_nobody(
-    admin: Member, signed_in: SignIn, served: Registry
-) -> None:
+def test_a_revoked_invitation_admits_nobody(admin: Member, served: Registry) -> None:
     host = signed_in(admin)
     made = host.fills("/admin/invitations", {"email": "late@example.org"}, on="/tokens/").text
     path = re.search(r"/invitations/mpi_[\w-]+", made)
@@ -187,15 +130,11 @@ ADMIN_PAGES = ["/admin/", "/admin/members/1", "/admin/invitations", "/admin/audi
 
 
 @pytest.mark.parametrize("path", ADMIN_PAGES)
-def test_administration_is_for_administrators(
-    signed_in: SignIn, stranger: Member, path: str
-) -> None:
+def test_administration_is_for_administrators(stranger: Member, path: str) -> None:
     assert signed_in(stranger).opens(path).status_code == 403
 
 
-def test_what_members_write_is_text(
-    admin: Member, committee: Member, signed_in: SignIn, model_owner: Member
-) -> None:
+def test_what_members_write_is_text(admin: Member, committee: Member, model_owner: Member) -> None:
     evil = '<script>alert("x")</script>'
     benchmark = committee.benchmark(
         name=f"b {evil} {committee.uid}", description=evil, docs_url="javascript:alert(1)"
@@ -226,7 +165,7 @@ def test_what_members_write_is_text(
 
 
 def test_a_private_benchmark_is_on_no_page_of_others(
-    admin: Member, committee: Member, stranger: Member, signed_in: SignIn, join: NewMember
+    admin: Member, committee: Member, stranger: Member, join: NewMember
 ) -> None:
     name = f"hidden-{committee.uid}"
     uid = committee.benchmark(name=name, is_private=True)["id"]
@@ -250,15 +189,14 @@ def test_a_private_benchmark_is_on_no_page_of_others(
 def test_the_last_administrator_stays_one(tmp_path: Any) -> None:
     for registry in Registry.serving(tmp_path):
         admin = Member(registry, "only", admin=True)
-        visitor = Visitor(registry)
-        visitor.sends("/sign-in", {"token": token_of(admin)})
+        visitor = signed_in(admin)
         answer = visitor.fills(f"/admin/members/{admin.uid}", {"is_active": "on"})
         assert "is the only admin left" in answer.text
         assert visitor.opens("/admin/").status_code == 200
 
 
 def test_who_requested_cannot_approve_and_others_cannot_see(
-    requested: Body, signed_in: SignIn, model_owner: Member, stranger: Member, committee: Member
+    requested: Body, model_owner: Member, stranger: Member, committee: Member
 ) -> None:
     path = f"/associations/{requested['id']}"
     decision = {"approval_status": "APPROVED", "reason": "mine"}
@@ -275,9 +213,7 @@ def test_who_requested_cannot_approve_and_others_cannot_see(
     "query", ["sort=nothing&order=up", "page=-5", "page=x", "q=%00", "benchmark=x"]
 )
 @pytest.mark.parametrize("path", ["/benchmarks/", "/containers/", "/associations/"])
-def test_a_query_that_is_wrong_counts_as_not_said(
-    signed_in: SignIn, stranger: Member, path: str, query: str
-) -> None:
+def test_a_query_that_is_wrong_counts_as_not_said(stranger: Member, path: str, query: str) -> None:
     assert signed_in(stranger).opens(f"{path}?{query}").status_code == 200
 
 

@@ -6,16 +6,15 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import Member, NewMember
-from tests.server.test_web import Visitor, token_of
 from tests.server.test_web_reports import table_of
+from tests.server.visitor import Visitor, signed_in
 from tests.support.registry import Registry
 
 
 @pytest.fixture
 def host(served: Registry, admin: Member) -> Visitor:
     """The administrator's browser."""
-    visitor = Visitor(served)
-    assert visitor.sends("/sign-in", {"token": token_of(admin)}).status_code == 200
+    visitor = signed_in(admin)
     return visitor
 
 
@@ -121,8 +120,7 @@ def test_a_decision_that_is_none_changes_nothing(
 
 
 def test_members_decide_no_benchmark(served: Registry, committee: Member) -> None:
-    visitor = Visitor(served)
-    visitor.sends("/sign-in", {"token": token_of(committee)})
+    visitor = signed_in(committee)
     path = f"/benchmarks/{committee.benchmark()['id']}"
     assert visitor.fills(f"{path}/decide", {"approval_status": "APPROVED"}).status_code == 403
     assert committee.get(f"{path}/").json()["approval_status"] == "PENDING"

@@ -11,24 +11,10 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import Body, Member, created
-from tests.server.test_web import Visitor, token_of
+from tests.server.visitor import Visitor, signed_in
 from tests.support.registry import Registry
 
-SignIn = Callable[[Member], Visitor]
 HASH = "0123456789abcdef" * 4
-
-
-@pytest.fixture
-def enter(served: Registry) -> SignIn:
-    """Signs a member in with their token."""
-    return lambda member: signed_in(served, member)
-
-
-def signed_in(registry: Registry, member: Member) -> Visitor:
-    """A member with a browser."""
-    visitor = Visitor(registry)
-    assert visitor.sends("/sign-in", {"token": token_of(member)}).status_code == 200
-    return visitor
 
 
 def values_of(entity: Any) -> Iterator[str]:
@@ -43,7 +29,7 @@ def values_of(entity: Any) -> Iterator[str]:
         yield str(html.escape(str(entity)))
 
 
-def test_a_containers_page_has_all_its_fields(enter: SignIn, model_owner: Member) -> None:
+def test_a_containers_page_has_all_its_fields(model_owner: Member) -> None:
     made = model_owner.container(
         git_parameters_url="https://example.org/parameters.yaml",
         parameters_hash=HASH,
@@ -52,7 +38,7 @@ def test_a_containers_page_has_all_its_fields(enter: SignIn, model_owner: Member
         user_metadata={"licence": "Apache-2.0 & <more>"},
         metadata={"framework": "torch"},
     )
-    page = enter(model_owner).opens(f"/containers/{made['id']}").text
+    page = signed_in(model_owner).opens(f"/containers/{made['id']}").text
     for value in values_of({**made, "state": made["state"].lower()}):
         assert value in page or value.replace("&#x27;", "&#39;") in page, value
     for digest in (HASH, HASH[::-1], made["image_hash"], made["mlcube_hash"]):
@@ -60,13 +46,11 @@ def test_a_containers_page_has_all_its_fields(enter: SignIn, model_owner: Member
     assert '<a href="https://example.org/weights.tar.gz" rel="noreferrer noopener">' in page
 
 
-def test_a_benchmarks_page_has_all_its_fields(
-    enter: SignIn, committee: Member, admin: Member
-) -> None:
+def test_a_benchmarks_page_has_all_its_fields(committee: Member, admin: Member) -> None:
     metadata = {"test_result": {"auroc": 0.875}, "note": "<b>reference</b>"}
     made = committee.benchmark(metadata=metadata, user_metadata={"contact": "tumor board"})
     names = {admin.get(f"/mlcubes/{made['reference_model_mlcube']}/").json()["name"]}
-    page = enter(committee).opens(f"/benchmarks/{made['id']}").text
+    page = signed_in(committee).opens(f"/benchmarks/{made['id']}").text
     lowered = {"state": made["state"].lower(), "approval_status": "pending"}
     for value in {*values_of({**made, **lowered}), *names}:
         assert value in page, value
@@ -84,32 +68,31 @@ def test_a_benchmarks_page_has_all_its_fields(
         " https://x",
     ],
 )
-def test_only_what_is_of_the_web_is_a_link(enter: SignIn, committee: Member, url: str) -> None:
+def test_only_what_is_of_the_web_is_a_link(committee: Member, url: str) -> None:
     made = committee.benchmark(docs_url=url)
-    page = enter(committee).opens(f"/benchmarks/{made['id']}").text
+    page = signed_in(committee).opens(f"/benchmarks/{made['id']}").text
     assert url in page and f'href="{url}' not in page
 
 
-def test_a_link_cannot_break_out_of_its_attribute(enter: SignIn, committee: Member) -> None:
+def test_a_link_cannot_break_out_of_its_attribute(committee: Member) -> None:
     made = committee.benchmark(docs_url='https://x/" onmouseover="alert(1)')
-    page = enter(committee).opens(f"/benchmarks/{made['id']}").text
+    page = signed_in(committee).opens(f"/benchmarks/{made['id']}").text
     assert "onmouseover=&#34;" in page and '" onmouseover="' not in page
 
 
 def test_the_owner_reads_what_was_done_to_their_entity(
-    enter: SignIn, committee: Member, admin: Member, approved: Body, stranger: Member
+    committee: Member, admin: Member, approved: Body, stranger: Member
 ) -> None:
     path = f"/benchmarks/{approved['id']}"
-    page = enter(committee).opens(path).text
+    page = signed_in(committee).opens(path).text
     history = page.partition('id="history"')[2]
     assert history.index("updated") < history.index("created</strong> by you")
     assert "PENDING</del>" in history and "APPROVED</ins>" in history
-    assert 'id="history"' in enter(admin).opens(path).text
-    assert 'id="history"' not in enter(stranger).opens(path).text
+    assert 'id="history"' in signed_in(admin).opens(path).text
+    assert 'id="history"' not in signed_in(stranger).opens(path).text
 
 
 def test_addresses_of_members_are_for_administrators(
-    enter: SignIn,
     committee: Member,
     admin: Member,
     stranger: Member,
@@ -128,89 +111,87 @@ def test_addresses_of_members_are_for_administrators(
     for reader in (stranger, committee, model_owner):
         others = {one.email for one in (committee, admin, model_owner)} - {reader.email}
         for path in paths:
-            page = enter(reader).opens(path)
+            page = signed_in(reader).opens(path)
             assert page.status_code == 200
             assert not [email for email in others if email in page.text], path
-    sides = enter(committee).opens(f"/associations/{requested['id']}").text
+    sides = signed_in(committee).opens(f"/associations/{requested['id']}").text
     assert model_owner.email not in sides and model_owner.email.partition("@")[0] in sides
-    assert committee.email in enter(admin).opens(paths[0]).text
-    assert model_owner.email in enter(admin).opens(paths[3]).text
+    assert committee.email in signed_in(admin).opens(paths[0]).text
+    assert model_owner.email in signed_in(admin).opens(paths[3]).text
 
 
 def test_a_container_says_what_to_run_next(
-    enter: SignIn, model_owner: Member, approved: Body, stranger: Member
+    model_owner: Member, approved: Body, stranger: Member
 ) -> None:
     ready, draft = model_owner.container(), model_owner.container(state="DEVELOPMENT")
-    owner = enter(model_owner)
+    owner = signed_in(model_owner)
     page = owner.opens(f"/containers/{ready['id']}").text
     named = re.findall(r"medperf container associate --benchmark (\d+) --model_uid (\d+)", page)
     assert named and {uid for _, uid in named} == {str(ready["id"])}
     assert owner.opens(f"/benchmarks/{named[0][0]}").status_code == 200
     page = owner.opens(f"/containers/{draft['id']}").text
     assert "medperf test run" in page and "container associate" not in page
-    page = enter(stranger).opens(f"/containers/{ready['id']}").text
+    page = signed_in(stranger).opens(f"/containers/{ready['id']}").text
     assert f"medperf container view {ready['id']}" in page and "associate" not in page
 
 
 def test_home_shows_each_side_what_waits_for_them(
-    enter: SignIn, committee: Member, model_owner: Member, requested: Body, stranger: Member
+    committee: Member, model_owner: Member, requested: Body, stranger: Member
 ) -> None:
     link = f"/associations/{requested['id']}"
     waiting, asked = "Requests to decide", "Your models&#39; requests"
-    page = enter(committee).opens("/").text
+    page = signed_in(committee).opens("/").text
     assert waiting in page and link in page
-    page = enter(model_owner).opens("/").text
+    page = signed_in(model_owner).opens("/").text
     assert waiting not in page and link in page
     assert asked in page or html.unescape(asked) in page
-    page = enter(stranger).opens("/").text
+    page = signed_in(stranger).opens("/").text
     assert link not in page and "First steps" in page and "medperf auth login" in page
 
 
 def test_home_shows_the_model_owner_what_was_decided_and_why(
-    enter: SignIn, committee: Member, model_owner: Member, requested: Body
+    committee: Member, model_owner: Member, requested: Body
 ) -> None:
     path = f"/associations/{requested['id']}"
     form = {"approval_status": "REJECTED", "reason": "Test again on a GPU"}
-    enter(committee).fills(path, form, on=path)
-    page = enter(model_owner).opens("/").text
+    signed_in(committee).fills(path, form, on=path)
+    page = signed_in(model_owner).opens("/").text
     assert "Test again on a GPU" in page and ">rejected<" in page
 
 
 def test_home_shows_admins_what_nobody_else_may_approve(
-    enter: SignIn, committee: Member, admin: Member, approved: Body
+    committee: Member, admin: Member, approved: Body
 ) -> None:
     model = committee.container()["id"]
     body = {"model_mlcube": model, "benchmark": approved["id"]}
     own = created(committee.post("/mlcubes/benchmarks/", body))["id"]
     path = f"/associations/{own}"
-    waiting = enter(admin).opens("/").text.partition("Your benchmarks")[0]
+    waiting = signed_in(admin).opens("/").text.partition("Your benchmarks")[0]
     assert f'href="{path}"' in waiting and "Requests to decide" in waiting
-    assert "Requests to decide" not in enter(committee).opens("/").text
-    told = enter(admin).fills(path, {"approval_status": "APPROVED"}, on=path)
+    assert "Requests to decide" not in signed_in(committee).opens("/").text
+    told = signed_in(admin).fills(path, {"approval_status": "APPROVED"}, on=path)
     assert "The request is approved." in told.text
 
 
-def test_a_benchmark_waits_on_every_admins_home(
-    enter: SignIn, committee: Member, admin: Member
-) -> None:
+def test_a_benchmark_waits_on_every_admins_home(committee: Member, admin: Member) -> None:
     made = committee.benchmark()
     path = f"/benchmarks/{made['id']}"
-    assert f'href="{path}"' in enter(admin).opens("/").text
-    visitor = enter(committee)
+    assert f'href="{path}"' in signed_in(admin).opens("/").text
+    visitor = signed_in(committee)
     assert "Approve" not in visitor.opens(path).text
     form = {"approval_status": "APPROVED"}
     assert visitor.fills(f"{path}/decide", form).status_code == 403
-    told = enter(admin).fills(f"{path}/decide", form, on=path)
+    told = signed_in(admin).fills(f"{path}/decide", form, on=path)
     assert f"{made['name']} is approved." in told.text
-    assert f'href="{path}"' not in enter(admin).opens("/").text
+    assert f'href="{path}"' not in signed_in(admin).opens("/").text
 
 
 def test_only_its_owner_says_who_sees_a_private_benchmark(
-    enter: SignIn, committee: Member, join: Callable[..., Member]
+    committee: Member, join: Callable[..., Member]
 ) -> None:
     path = f"/benchmarks/{committee.benchmark(is_private=True)['id']}"
     guest, other = join("guest"), join("other")
-    owner = enter(committee)
+    owner = signed_in(committee)
     for given, told in (
         (guest.email.upper(), f"{guest.email} can see this benchmark"),
         (guest.email, "is invited already"),
@@ -218,12 +199,12 @@ def test_only_its_owner_says_who_sees_a_private_benchmark(
         ("", "is no member of this registry"),
     ):
         assert told in owner.fills(f"{path}/members", {"email": given}, on=path).text
-    visitor = enter(guest)
+    visitor = signed_in(guest)
     page = visitor.opens(path).text
     assert "Who may see it" not in page and "private" in page
     refused = visitor.fills(f"{path}/members", {"email": other.email}, on=path)
     assert refused.status_code == 403
-    assert enter(other).opens(path).status_code == 404
+    assert signed_in(other).opens(path).status_code == 404
     gone = owner.fills(f"{path}/members/{other.uid}/remove", {}, on=path)
     assert gone.status_code == 404
 
@@ -282,7 +263,7 @@ def _furnished(registry: Registry, people: dict[str, Member]) -> House:
     # Whoever is not invited any more sees nothing of their own part in it either.
     created(committee.post(f"/benchmarks/{made}/members/", {"email": people["guest"].email}))
     committee.delete(f"/benchmarks/{made}/members/{people['guest'].uid}/")
-    pages = cache(lambda name: dict(crawled(signed_in(registry, people[name]))))
+    pages = cache(lambda name: dict(crawled(signed_in(people[name]))))
     return House(registry, people, secret, made, pages)
 
 
@@ -338,7 +319,7 @@ def test_no_link_leads_a_stranger_to_a_private_benchmark(house: House, name: str
         assert house.secret not in page, path
         assert f"/benchmarks/{house.private}" not in page, path
         assert f"--benchmark {house.private}" not in page, path
-    visitor = signed_in(house.registry, house.people[name])
+    visitor = signed_in(house.people[name])
     for path in (
         f"/associations/?benchmark={house.private}",
         f"/associations/?q={house.secret}",

@@ -17,7 +17,7 @@ from medperf_server.auth import issue_token
 from medperf_server.callers import digest_of
 from medperf_server.models import Invitation, Token, User, db, utc_now
 from tests.server.conftest import Member, NewMember
-from tests.server.test_web import COOKIE, Visitor, form_token, token_of
+from tests.server.visitor import COOKIE, Visitor, form_token, token_of
 from tests.support.registry import Registry
 
 Enter = Callable[[str], Visitor]

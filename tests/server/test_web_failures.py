@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.server.test_web import Visitor, form_token
+from tests.server.visitor import Visitor, form_token
 from tests.support.registry import Registry
 
 

@@ -9,7 +9,7 @@ import pytest
 from medperf_server.web.charts import Bar, bars
 from medperf_server.web.reports import LONGEST, MOST, numbers, others, side_by_side, steps
 from tests.server.conftest import Body, Member, NewMember, created
-from tests.server.test_web import Visitor, token_of
+from tests.server.visitor import Visitor, signed_in
 from tests.support.registry import Registry
 
 
@@ -122,8 +122,7 @@ def test_bars_know_where_zero_is() -> None:
 @pytest.fixture
 def visitor(served: Registry, committee: Member) -> Visitor:
     """The committee's browser."""
-    visitor = Visitor(served)
-    assert visitor.sends("/sign-in", {"token": token_of(committee)}).status_code == 200
+    visitor = signed_in(committee)
     return visitor
 
 
@@ -214,8 +213,7 @@ def test_the_committee_sets_a_priority_and_the_model_owner_cannot(
     path = f"/associations/{request_for(model_owner, model, benchmark['id'], {})}"
     assert "Saved." in visitor.fills(path, {"priority": "7"}, on=path).text
     assert "whole number" in visitor.fills(path, {"priority": "high"}, on=path).text
-    owners = Visitor(served)
-    owners.sends("/sign-in", {"token": token_of(model_owner)})
+    owners = signed_in(model_owner)
     assert 'name="priority"' not in owners.opens(path).text
     assert owners.fills(path, {"priority": "9"}).status_code == 403
     pair = model_owner.get(f"/mlcubes/{model}/benchmarks/{benchmark['id']}/").json()
@@ -227,8 +225,7 @@ def test_a_withdrawn_request_is_rejected_and_an_earlier_one_stays_to_be_seen(
 ) -> None:
     model = model_owner.container()["id"]
     first = f"/associations/{request_for(model_owner, model, benchmark['id'], {})}"
-    visitor = Visitor(served)
-    visitor.sends("/sign-in", {"token": token_of(model_owner)})
+    visitor = signed_in(model_owner)
     page = visitor.opens(first).text
     assert "Withdraw" in page and ">Approve<" not in page
     reason = {"approval_status": "REJECTED", "reason": "The wrong weights"}

@@ -7,7 +7,7 @@ import pytest
 
 from medperf_server.models import Container, db
 from tests.server.conftest import NUMBERS, Member
-from tests.server.test_web import Visitor, token_of
+from tests.server.visitor import Visitor, signed_in
 from tests.support.registry import Registry
 
 ROWS = 25
@@ -17,8 +17,7 @@ Filled = tuple[str, list[str]]
 @pytest.fixture
 def visitor(served: Registry, stranger: Member) -> Visitor:
     """A member with a browser."""
-    visitor = Visitor(served)
-    assert visitor.sends("/sign-in", {"token": token_of(stranger)}).status_code == 200
+    visitor = signed_in(stranger)
     return visitor
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from medperf_server.assets.base import NotStored, Store
+from medperf_server.disk import settle
 
 CHUNK_BYTES = 1 << 20
 
@@ -23,6 +24,11 @@ class LocalStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = root
         self._files, self._uploads = root / "files", root / "uploads"
+
+    @property
+    def ground(self) -> Path:
+        """The store's folder, or the one in which the first file that comes makes it."""
+        return next(path for path in (self.root, *self.root.parents) if path.exists())
 
     def _place(self, sha256: str) -> Path:
         return self._files / sha256[:2] / sha256
@@ -52,7 +58,7 @@ class LocalStore(Store):
         folder = _made(target.parent)
         with _pieces_of(upload), suppress(FileExistsError):
             os.link(self._uploads / upload / piece, target)
-        _sync(folder)
+        settle(folder)
 
     def remove_piece(self, upload: str, name: str) -> None:
         """See `Store`."""
@@ -83,7 +89,7 @@ class LocalStore(Store):
         """See `Store`."""
         with suppress(FileNotFoundError):
             self._place(sha256).unlink()
-            _sync(self._place(sha256).parent)
+            settle(self._place(sha256).parent)
 
 
 @contextmanager
@@ -101,7 +107,7 @@ def _made(folder: Path) -> Path:
         # `mkdir(parents=True)` gives those above it the mode that the process gives to all.
         _made(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(folder.parent)
+        settle(folder.parent)
     return folder
 
 
@@ -113,12 +119,4 @@ def _settle(file: BinaryIO, folder: Path) -> None:
     """Have the disk take a file and its name."""
     file.flush()
     os.fsync(file.fileno())
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    settle(folder)

@@ -23,9 +23,10 @@ from medperf_server.backup.archive import (
 )
 from medperf_server.backup.base import Database, Refused
 from medperf_server.backup.postgresql import PostgresqlDatabase
-from medperf_server.backup.sqlite import SqliteDatabase, settle
+from medperf_server.backup.sqlite import SqliteDatabase
 from medperf_server.changes import tell_anew
 from medperf_server.database import current_revision, migrate, revisions
+from medperf_server.disk import settle
 from medperf_server.models import Asset, Upload, db, utc_now
 
 __all__ = ["Damaged", "Manifest", "Refused", "back_up", "restore"]

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine
 
 from medperf_server.backup.archive import Damaged
 from medperf_server.backup.base import Database, Prepare, Refused, assets_in
+from medperf_server.disk import settle
 from medperf_server.models import utc_now
 
 # What SQLite keeps beside a database's file while it is open.
@@ -119,12 +120,3 @@ class SqliteDatabase(Database):
 def _existing(path: Path, patience_seconds: float = 30) -> sqlite3.Connection:
     uri = path.absolute().as_uri() + "?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=patience_seconds)
-
-
-def settle(path: Path) -> None:
-    """Have the disk take a file, or a folder's names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ def application() -> Iterator["Flask"]:
     from sqlalchemy.exc import OperationalError
 
     from medperf_server.app import create_app
+    from medperf_server.database import NotInitialised
     from medperf_server.models import db
 
     try:
@@ -31,6 +32,8 @@ def application() -> Iterator["Flask"]:
     with app.app_context():
         try:
             yield app
+        except NotInitialised as error:
+            raise click.ClickException(str(error)) from error
         except OperationalError as error:
             raise click.ClickException(
                 f"The database does not answer: {error.orig}\n"
@@ -44,31 +47,33 @@ def application() -> Iterator["Flask"]:
 @contextmanager
 def registry() -> Iterator["Flask"]:
     """The same on an initialised database; a plain message where it is not."""
-    from medperf_server.database import NotInitialised, require_migrated
+    from medperf_server.database import require_migrated
 
     with application() as app:
-        try:
-            require_migrated(app)
-        except NotInitialised as error:
-            raise click.ClickException(str(error)) from error
+        require_migrated(app)
         yield app
-
-
-def find_user(email: str) -> "User | None":
-    """The member with this address, in upper or lower case."""
-    from sqlalchemy import func, select
-
-    from medperf_server.models import User, db
-
-    return db.session.scalar(select(User).where(func.lower(User.email) == email.lower()))
 
 
 def require_user(email: str) -> "User":
     """The member with this address; `click.ClickException` if there is none."""
+    from medperf_server.auth import find_user
+
     member = find_user(email)
     if member is None:
         raise click.ClickException(f"{email} is not a member; medperf-server user ls shows who is")
     return member
+
+
+def require_row(model: type[Any], uid: int, kind: str, group: str) -> Any:
+    """A row by its ID; `click.ClickException` if there is none."""
+    from medperf_server.models import db
+
+    row = db.session.get(model, uid)
+    if row is None:
+        raise click.ClickException(
+            f"There is no {kind} {uid}; medperf-server {group} ls shows them"
+        )
+    return row
 
 
 def require_address(email: str) -> None:

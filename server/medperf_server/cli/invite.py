@@ -4,7 +4,7 @@ import json
 
 import click
 
-from medperf_server.cli.base import json_option, registry, require_address, show
+from medperf_server.cli.base import json_option, registry, require_address, require_row, show
 
 
 @click.group()
@@ -93,11 +93,7 @@ def revoke(invitation_id: int) -> None:
     from medperf_server.models import Invitation, db, utc_now
 
     with registry():
-        row = db.session.get(Invitation, invitation_id)
-        if row is None:
-            raise click.ClickException(
-                f"There is no invitation {invitation_id}; medperf-server invite ls shows them"
-            )
+        row = require_row(Invitation, invitation_id, "invitation", "invite")
         if row.accepted_at:
             raise click.ClickException(
                 f"{row.email} has accepted it; medperf-server user disable {row.email} locks "

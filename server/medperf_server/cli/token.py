@@ -8,6 +8,7 @@ from medperf_server.cli.base import (
     json_option,
     quiet_option,
     registry,
+    require_row,
     require_user,
     show,
     show_token,
@@ -102,11 +103,7 @@ def revoke(token_id: int) -> None:
     from medperf_server.models import Token, db
 
     with registry():
-        row = db.session.get(Token, token_id)
-        if row is None:
-            raise click.ClickException(
-                f"There is no token {token_id}; medperf-server token ls shows them"
-            )
+        row = require_row(Token, token_id, "token", "token")
         revoke_token(row)
         db.session.commit()
         click.echo(f"Token {token_id} is revoked.", err=True)

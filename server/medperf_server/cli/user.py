@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medperf_server.cli.base import (
-    find_user,
     json_option,
     quiet_option,
     refusals,
@@ -56,7 +55,7 @@ def add(email: str, admin: bool, quiet: bool, as_json: bool) -> None:
     Example:
       medperf-server user add ada@example.org
     """
-    from medperf_server.auth import add_user, issue_token
+    from medperf_server.auth import add_user, find_user, issue_token
     from medperf_server.models import db
 
     with registry():

@@ -6,7 +6,6 @@ scripts cannot read (OWASP's "Cross-Site Request Forgery Prevention").
 """
 
 import hmac
-import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +13,8 @@ from flask import Flask, abort, current_app, g, redirect, request, url_for
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
-from medperf_server.auth import revoke_token
-from medperf_server.callers import Caller, digest_of
+from medperf_server.auth import issue_token, revoke_token
+from medperf_server.callers import Caller
 from medperf_server.limits import count_failure, count_request
 from medperf_server.models import SUBMIT, Token, User, db, utc_now
 
@@ -38,21 +37,11 @@ def begin_session(caller: Caller) -> str:
     """
     if "caller" in g:
         end_session()
-    secret = "mps_" + secrets.token_urlsafe(32)
     parent = db.session.get_one(Token, caller.token_id)
     ends = utc_now() + timedelta(hours=HOURS)
-    session = Token(
-        user_id=caller.id,
-        name="browser",
-        digest=digest_of(secret),
-        scope=caller.scope,
-        is_session=True,
-        parent_id=parent.id,
-        expires_at=min(ends, parent.expires_at or ends),
-    )
+    ends = min(ends, parent.expires_at or ends)
     g.caller, g.email = caller, db.session.scalar(select(User.email).filter_by(id=caller.id))
-    db.session.add(session)
-    db.session.flush()
+    _, secret = issue_token(caller.id, "browser", ends, caller.scope, parent.id)
     g.new_cookie = secret
     return secret
 

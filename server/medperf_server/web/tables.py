@@ -9,9 +9,10 @@ from flask import request, url_for
 from sqlalchemy import ColumnElement, SQLColumnExpression, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from medperf_server.models import db
+from medperf_server.models import AuditEntry, db
 
 ROWS = 25
+HISTORY = 50
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ class Page:
         if self.sort != name:
             return "none"
         return "descending" if self.descending else "ascending"
+
+
+def newest(model: type[Any], most: int, *conditions: ColumnElement[bool]) -> list[Any]:
+    """The rows that meet all conditions, the newest first; at most so many."""
+    found = select(model).where(*conditions).order_by(model.id.desc()).limit(most)
+    return list(db.session.scalars(found))
+
+
+def history(kind: str, uid: int) -> list[AuditEntry]:
+    """What was done to an entity of a type of the audit log, the newest first."""
+    entry = AuditEntry
+    return newest(entry, HISTORY, entry.entity_type == kind, entry.entity_id == str(uid))
 
 
 def page_of(

@@ -1,7 +1,8 @@
 """How pages say things: times, links, who somebody is, what to type next."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,9 @@ from sqlalchemy import select
 from medperf_server.errors import field_errors
 from medperf_server.models import APPROVED, Association, Benchmark, Container, User, db
 from medperf_server.policy import visible
-from medperf_server.web.notices import notice
+from medperf_server.web.notices import notice, notify
 from medperf_server.web.session import form_token
 
-BINARY = ("bytes", "KiB", "MiB", "GiB", "TiB")
 LONGEST_JSON = 20_000
 
 
@@ -33,14 +33,6 @@ def web_link(url: str) -> Markup:
     if not url.lower().startswith(("https://", "http://")):
         return Markup("{}").format(url)
     return Markup('<a href="{0}" rel="noreferrer noopener">{0}</a>').format(url)
-
-
-def size(count: int) -> str:
-    """A number of bytes in binary units."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(BINARY) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.0f} {BINARY[unit]}" if unit == 0 else f"{value:.1f} {BINARY[unit]}"
 
 
 def as_json(value: Any) -> str:
@@ -84,6 +76,15 @@ def told(error: ValidationError) -> str:
     return "; ".join(str(message) for many in messages for message in many)
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What a rule refuses in the block is what the next page begins with."""
+    try:
+        yield
+    except ValidationError as error:
+        notify(told(error), good=False)
+
+
 def _names(model: type[Container] | type[Benchmark], uids: set[int]) -> dict[int, str]:
     pairs = db.session.execute(select(model.id, model.name).where(model.id.in_(uids)))
     return {uid: name for uid, name in pairs}
@@ -104,7 +105,6 @@ def signed_in() -> dict[str, Any]:
 FILTERS: dict[str, Callable[..., Any]] = {
     "as_json": as_json,
     "moment": moment,
-    "size": size,
     "web_link": web_link,
 }
 GLOBALS: dict[str, Any] = {

@@ -17,8 +17,8 @@ from medperf_server.policy import check_admins_left, check_benchmark, require_ad
 from medperf_server.schemas import BenchmarkSchema, UserSchema
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
-from medperf_server.web.tables import page_of
-from medperf_server.web.words import told
+from medperf_server.web.tables import newest, page_of
+from medperf_server.web.words import refusals, told
 
 View = Callable[..., Any]
 
@@ -48,12 +48,11 @@ def admin() -> Any:
 def admin_member(uid: int) -> Any:
     """One member, their tokens, and what can be done with them."""
     user = find(User, uid)
-    tokens = select(Token).filter_by(user_id=uid).order_by(Token.id.desc()).limit(200)
     return render_template(
         "admin_member.html",
         user=user,
         quota=_gib(user.quota_bytes),
-        tokens=db.session.scalars(tokens).all(),
+        tokens=newest(Token, 200, Token.user_id == uid),
         now=utc_now(),
     )
 
@@ -65,13 +64,10 @@ def change_member(uid: int) -> Any:
     user = find(User, uid, lock=True)
     values: dict[str, Any] = {name: name in request.form for name in ("is_active", "is_admin")}
     quota = request.form.get("quota_gib", "").strip()
-    try:
+    with refusals():
         check_admins_left(values, user)
         if quota != _gib(user.quota_bytes):
             values["quota_bytes"] = _bytes(quota)
-    except ValidationError as error:
-        notify(told(error), good=False)
-    else:
         update(user, values)
         notify(f"{user.email} is changed.")
     return redirect(url_for("web.admin_member", uid=uid), 303)
@@ -142,12 +138,9 @@ def decide_benchmark(uid: int) -> Any:
     """Approve or reject a benchmark."""
     benchmark = find(Benchmark, uid, lock=True)
     given = {"approval_status": request.form.get("approval_status", "")}
-    try:
+    with refusals():
         values = BenchmarkSchema(partial=True).load(given)
         check_benchmark(g.caller, values, benchmark)
-    except ValidationError as error:
-        notify(told(error), good=False)
-    else:
         update(benchmark, values)
         notify(f"{benchmark.name} is {benchmark.approval_status.lower()}.")
     return redirect(url_for("web.benchmark", uid=uid), 303)

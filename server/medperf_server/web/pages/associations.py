@@ -7,7 +7,7 @@ from marshmallow import ValidationError
 from sqlalchemy import and_, select
 
 from medperf_server.api.common import UID, update
-from medperf_server.models import PENDING, Association, AuditEntry, Benchmark, Container, db
+from medperf_server.models import PENDING, Association, Benchmark, Container, db
 from medperf_server.policy import (
     check_association_update,
     newest_association,
@@ -19,8 +19,8 @@ from medperf_server.web.blueprint import blueprint
 from medperf_server.web.charts import Bar, bars
 from medperf_server.web.notices import notify
 from medperf_server.web.reports import others, part, side_by_side, steps
-from medperf_server.web.tables import page_of
-from medperf_server.web.words import told
+from medperf_server.web.tables import history, newest, page_of
+from medperf_server.web.words import refusals
 
 MODEL_NAME = (
     select(Container.name).where(Container.id == Association.model_mlcube).scalar_subquery()
@@ -60,9 +60,7 @@ def association(uid: int) -> Any:
     metrics = side_by_side(found.metadata_, benchmark.metadata_)
     timed = steps(found.metadata_, benchmark.metadata_)
     seconds = [time for step in timed for time in (step.seconds, step.reference)]
-    pair = select(Association).filter_by(model_mlcube=container.id, benchmark=benchmark.id)
-    newest = db.session.scalar(pair.order_by(Association.id.desc()).limit(1))
-    entries = select(AuditEntry).filter_by(entity_type="association", entity_id=str(uid))
+    pair = (Association.model_mlcube == container.id, Association.benchmark == benchmark.id)
     return render_template(
         "association.html",
         association=found,
@@ -71,13 +69,11 @@ def association(uid: int) -> Any:
         metrics=[(one, bars([one.value, one.reference])) for one in metrics],
         others=others(part(found.metadata_, "test_result")),
         steps=list(zip(timed, _pairs(bars(seconds)), strict=True)),
-        decides=found.approval_status == PENDING and newest is found,
+        decides=found.approval_status == PENDING and newest(Association, 1, *pair) == [found],
         requested=found.initiated_by == g.caller.id,
         committee=g.caller.is_admin or benchmark.owner == g.caller.id,
-        earlier=db.session.scalars(
-            pair.where(Association.id != uid).order_by(Association.id.desc()).limit(20)
-        ).all(),
-        history=db.session.scalars(entries.order_by(AuditEntry.id.desc()).limit(50)).all(),
+        earlier=newest(Association, 20, *pair, Association.id != uid),
+        history=history("association", uid),
     )
 
 
@@ -86,22 +82,24 @@ def decide_association(uid: int) -> Any:
     """Approve, reject, or set the priority of a request."""
     found = _find(uid)
     given: dict[str, Any] = {k: v for k, v in request.form.items() if k != "form_token"}
-    try:
+    with refusals():
         if "priority" in given:
-            given = {"priority": int(given["priority"])}
+            given = {"priority": _priority(given["priority"])}
         values = AssociationUpdateSchema().load(given)
         if newest_association(found.model_mlcube, found.benchmark) is not found:
             raise ValidationError("a newer request of this model exists")
         check_association_update(g.caller, found, values)
-    except ValidationError as error:
-        notify(told(error), good=False)
-    except ValueError:
-        notify("A priority is a whole number", good=False)
-    else:
         update(found, values)
         decided = f"The request is {found.approval_status.lower()}."
         notify("Saved." if "priority" in values else decided)
     return redirect(url_for("web.association", uid=uid), 303)
+
+
+def _priority(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValidationError("A priority is a whole number") from None
 
 
 def _find(uid: int) -> Association:

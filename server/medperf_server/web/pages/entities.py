@@ -3,14 +3,12 @@
 from typing import Any
 
 from flask import abort, g, redirect, render_template, request, url_for
-from marshmallow import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from medperf_server.api.common import UID, find, update
 from medperf_server.models import (
     APPROVED,
     Association,
-    AuditEntry,
     Benchmark,
     BenchmarkMember,
     Container,
@@ -26,15 +24,14 @@ from medperf_server.policy import (
 )
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
-from medperf_server.web.tables import page_of
-from medperf_server.web.words import told
+from medperf_server.web.tables import HISTORY, history, newest, page_of
+from medperf_server.web.words import refusals
 
 ROLES = {
     "data_preparation_mlcube": "Data preparator",
     "reference_model_mlcube": "Reference model",
     "data_evaluator_mlcube": "Metrics",
 }
-HISTORY = 50
 
 
 @blueprint.get("/benchmarks/")
@@ -80,14 +77,11 @@ def benchmark(uid: int) -> Any:
             for field, title in ROLES.items()
         },
         models=db.session.scalar(approved.filter_by(benchmark=uid, approval_status=APPROVED)),
-        associations=db.session.scalars(
-            select(Association)
-            .where(Association.benchmark == uid, own_associations(g.caller))
-            .order_by(Association.id.desc())
-            .limit(HISTORY)
-        ).all(),
+        associations=newest(
+            Association, HISTORY, Association.benchmark == uid, own_associations(g.caller)
+        ),
         members=_members(uid) if owns and found.is_private else [],
-        history=_history("benchmark", uid) if owns else [],
+        history=history("benchmark", uid) if owns else [],
     )
 
 
@@ -101,19 +95,11 @@ def container(uid: int) -> Any:
         "container.html",
         container=found,
         owns=owns,
-        used=db.session.scalars(
-            select(Benchmark)
-            .where(visible(g.caller, Benchmark), uses[0] | uses[1] | uses[2])
-            .order_by(Benchmark.id.desc())
-            .limit(HISTORY)
-        ).all(),
-        associations=db.session.scalars(
-            select(Association)
-            .where(Association.model_mlcube == uid, own_associations(g.caller))
-            .order_by(Association.id.desc())
-            .limit(HISTORY)
-        ).all(),
-        history=_history("mlcube", uid) if owns else [],
+        used=newest(Benchmark, HISTORY, visible(g.caller, Benchmark), or_(*uses)),
+        associations=newest(
+            Association, HISTORY, Association.model_mlcube == uid, own_associations(g.caller)
+        ),
+        history=history("mlcube", uid) if owns else [],
     )
 
 
@@ -123,11 +109,8 @@ def change_privacy(uid: int) -> Any:
     found = find(Benchmark, uid, lock=True)
     require_owner(g.caller, found)
     values = {"is_private": request.form.get("private") == "yes"}
-    try:
+    with refusals():
         check_benchmark(g.caller, values, found)
-    except ValidationError as error:
-        notify(told(error), good=False)
-    else:
         update(found, values)
         notify(f"{found.name} is {'private' if found.is_private else 'public'} from now on.")
     return redirect(url_for("web.benchmark", uid=uid), 303)
@@ -138,11 +121,8 @@ def add_benchmark_member(uid: int) -> Any:
     """Show a private benchmark to another member."""
     found = find(Benchmark, uid, lock=True)
     require_owner(g.caller, found)
-    try:
+    with refusals():
         user = invited_user(g.caller, found, {"email": request.form.get("email", "").strip()})
-    except ValidationError as error:
-        notify(told(error), good=False)
-    else:
         db.session.add(BenchmarkMember(benchmark=uid, user_id=user.id))
         db.session.flush()
         notify(f"{user.email} can see this benchmark from now on.")
@@ -165,9 +145,3 @@ def remove_benchmark_member(uid: int, user_id: int) -> Any:
 def _members(benchmark: int) -> list[User]:
     invited = select(BenchmarkMember.user_id).filter_by(benchmark=benchmark)
     return list(db.session.scalars(select(User).where(User.id.in_(invited)).order_by(User.email)))
-
-
-def _history(kind: str, uid: int) -> list[AuditEntry]:
-    """What was done to an entity, newest first."""
-    entries = select(AuditEntry).filter_by(entity_type=kind, entity_id=str(uid))
-    return list(db.session.scalars(entries.order_by(AuditEntry.id.desc()).limit(HISTORY)))

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from medperf_server.models import PENDING, Association, Benchmark, Container, db
 from medperf_server.policy import own_associations, visible
 from medperf_server.web.blueprint import blueprint
+from medperf_server.web.tables import newest
 
 MOST = 10
 
@@ -21,13 +22,13 @@ def home() -> Any:
     approvals = (Benchmark.approval_status == PENDING,) if g.caller.is_admin else None
     return render_template(
         "home.html",
-        to_decide=_newest(Association, *to_decide),
+        to_decide=newest(Association, MOST, *to_decide),
         to_decide_count=_count(Association, *to_decide),
-        requests=_newest(
-            Association, Association.model_mlcube.in_(models), visible(g.caller, Association)
+        requests=newest(
+            Association, MOST, Association.model_mlcube.in_(models), visible(g.caller, Association)
         ),
-        benchmarks=_newest(Benchmark, Benchmark.owner == g.caller.id),
-        approvals=_newest(Benchmark, *approvals) if approvals else [],
+        benchmarks=newest(Benchmark, MOST, Benchmark.owner == g.caller.id),
+        approvals=newest(Benchmark, MOST, *approvals) if approvals else [],
         approvals_count=_count(Benchmark, *approvals) if approvals else 0,
         server=request.host_url.rstrip("/"),
     )
@@ -43,11 +44,6 @@ def _decided_by_me() -> ColumnElement[bool]:
     benchmark = select(Benchmark.id).where(Benchmark.owner == asking)
     both = and_(Association.model_mlcube.in_(model), Association.benchmark.in_(benchmark))
     return or_(mine, both)
-
-
-def _newest(model: type[Any], *conditions: ColumnElement[bool]) -> list[Any]:
-    statement = select(model).where(*conditions).order_by(model.id.desc()).limit(MOST)
-    return list(db.session.scalars(statement))
 
 
 def _count(model: type[Any], *conditions: ColumnElement[bool]) -> int:

@@ -11,6 +11,7 @@ from medperf_server.auth import issue_token, revoke_token
 from medperf_server.models import SCOPES, Token, db, utc_now
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
+from medperf_server.web.tables import newest
 
 MOST_DAYS = 3650
 
@@ -53,11 +54,10 @@ def revoke_own_token(uid: int) -> Any:
 
 
 def _page(made: str | None = None, error: str | None = None) -> str:
-    own = select(Token).filter_by(user_id=g.caller.id).order_by(Token.id.desc()).limit(100)
     scopes = [scope for scope in SCOPES if g.caller.may(scope)]
     return render_template(
         "tokens.html",
-        tokens=db.session.scalars(own).all(),
+        tokens=newest(Token, 100, Token.user_id == g.caller.id),
         scopes=scopes,
         made=made,
         error=error,

@@ -1,0 +1,52 @@
+"""A browser as far as most tests need one: it keeps cookies and sends forms."""
+
+import re
+from typing import Any
+
+import requests
+
+from tests.server.conftest import Member
+from tests.support.registry import Registry
+
+COOKIE = "medperf_session"
+
+
+class Visitor:
+    """A browser as far as these tests need one: it keeps cookies and sends forms."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def opens(self, path: str, **options: Any) -> requests.Response:
+        """GET a page."""
+        return self.session.get(self.registry.url + path, timeout=60, **options)
+
+    def sends(self, path: str, form: dict[str, str], **options: Any) -> requests.Response:
+        """POST a form."""
+        return self.session.post(self.registry.url + path, form, timeout=60, **options)
+
+    def fills(self, path: str, form: dict[str, str], on: str = "/") -> requests.Response:
+        """POST a form with the form token that a page carries."""
+        return self.sends(path, {"form_token": form_token(self.opens(on).text), **form})
+
+
+def form_token(page: str) -> str:
+    """The form token on a page."""
+    found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
+    assert found is not None, page
+    return found[1]
+
+
+def token_of(member: Member) -> str:
+    """A member's API token."""
+    return str(member.session.headers["Authorization"]).removeprefix("Bearer ")
+
+
+def signed_in(member: Member) -> Visitor:
+    """A browser in which a member has signed in, with the token that they have here."""
+    visitor = Visitor(member.registry)
+    answer = visitor.sends("/sign-in", {"token": token_of(member)})
+    assert answer.status_code == 200 and member.email in answer.text
+    return visitor
