@@ -5,6 +5,7 @@ Every setting may be given by its variable, or on the command line.
 
 import os
 import shutil
+import tempfile
 
 bind = os.environ.get("MEDPERF_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("MEDPERF_WORKERS", "2"))
@@ -21,19 +22,23 @@ max_requests, max_requests_jitter = 50_000, 5_000
 forwarded_allow_ips = ""
 # The registry writes a line a request itself.
 accesslog = None
+# Nobody steers it but by signals.
+control_socket_disable = True
 
 
 def on_starting(server):  # noqa: ANN001, ANN201
-    """Begin the figures of all workers anew."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder, mode=0o700)
+    """Give the workers a folder in which their figures add up."""
+    # Not by the environment of the service: its other commands would count there too.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="medperf-metrics-")
 
 
 def child_exit(server, worker):  # noqa: ANN001, ANN201
     """Drop what only a living worker has."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        from prometheus_client import multiprocess
+    from prometheus_client import multiprocess
 
-        multiprocess.mark_process_dead(worker.pid)
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server):  # noqa: ANN001, ANN201
+    """Leave nothing behind."""
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

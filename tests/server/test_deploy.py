@@ -1,6 +1,7 @@
 """What `deploy/` sets up is what the registry reads, and serves."""
 
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import yaml
 
 from tests.server.conftest import Member
 from tests.support.registry import ROOT, Registry
-from tests.support.services import free_port
+from tests.support.services import PostgresCluster, free_port
 
 DEPLOY = ROOT / "deploy"
 VARIABLE = re.compile(r"MEDPERF_[A-Z0-9_]*[A-Z0-9]")
@@ -82,18 +83,53 @@ def test_units_are_sound(unit: Path, tmp_path: Path) -> None:
     assert done.returncode == 0 and unit.name not in done.stderr, done.stderr
 
 
-@pytest.fixture
-def deployed(tmp_path: Path, postgres: object) -> Iterator[tuple[Registry, Path]]:
-    """The registry as `deploy/gunicorn.conf.py` serves it, on PostgreSQL; its metrics' folder."""
-    registry = Registry(tmp_path, postgres.new_database())  # type: ignore[attr-defined]
+def test_the_nightly_backup_replaces_that_of_a_week_ago(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
     registry.command("init")
+    text = (DEPLOY / "systemd" / "medperf-backup.service").read_text().replace("%%", "%")
+    text = text.replace("/var/lib/medperf", str(tmp_path))
+    server = f"{sys.executable} -m medperf_server.cli"
+    lines = re.findall(r"^Exec\w+=(.+)", text, re.MULTILINE)
+    assert len(lines) == 3
+    for night in ("the first", "a week later"):
+        for line in lines:
+            command = line.replace("/opt/medperf/bin/medperf-server", server)
+            done = subprocess.run(
+                shlex.split(command), env=registry.environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{night}: {done.stderr}"
+        (backup,) = tmp_path.glob("backup*")
+        assert backup.suffix == ".tar" and backup.stat().st_size > 0
+
+
+def settings(name: str, folder: Path) -> dict[str, str]:
+    """What a file of `deploy/` sets for the registry, which is to keep its files in a folder."""
+    text = (DEPLOY / name).read_text().replace("/var/lib/medperf", str(folder))
+    found = re.findall(r"^(?:Environment=|ENV +| +)([A-Z_]+)=(\S+)", text, re.MULTILINE)
+    assert found
+    return {name: value for name, value in found if name != "PATH"}
+
+
+@pytest.fixture(params=["Dockerfile", "systemd/medperf-registry.service"])
+def deployed(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: PostgresCluster
+) -> Iterator[Registry]:
+    """A registry on PostgreSQL, begun and served with what a file of `deploy/` sets."""
+    registry = Registry(tmp_path, postgres.new_database())
     registry.port = free_port()
-    metrics = tmp_path / "metrics"
+    (tmp_path / "tmp").mkdir()
     environment = {
         **registry.environment,
+        **settings(request.param, tmp_path),
         "MEDPERF_BIND": f"127.0.0.1:{registry.port}",
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "TMPDIR": str(tmp_path / "tmp"),
     }
+    subprocess.run(
+        [sys.executable, "-m", "medperf_server.cli", "init"],
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+    )
     command = [sys.executable, "-m", "gunicorn", "-c", str(DEPLOY / "gunicorn.conf.py")]
     with (tmp_path / "gunicorn.log").open("w") as log:
         process = subprocess.Popen(
@@ -103,9 +139,10 @@ def deployed(tmp_path: Path, postgres: object) -> Iterator[tuple[Registry, Path]
             stdout=log,
             stderr=log,
         )
-    yield registry, metrics
+    yield registry
     process.terminate()
     process.wait(timeout=60)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def ready(registry: Registry) -> requests.Response:
@@ -118,8 +155,8 @@ def ready(registry: Registry) -> requests.Response:
     raise AssertionError((registry.folder / "gunicorn.log").read_text())
 
 
-def test_gunicorn_serves_it_and_counts_for_all_workers(deployed: tuple[Registry, Path]) -> None:
-    registry, metrics = deployed
+def test_gunicorn_serves_it_and_counts_for_all_workers(deployed: Registry) -> None:
+    registry = deployed
     answer = ready(registry)
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
     member = Member(registry, "ada")
@@ -130,4 +167,3 @@ def test_gunicorn_serves_it_and_counts_for_all_workers(deployed: tuple[Registry,
     assert 'medperf_entities{type="container"} 20.0' in figures
     counted = re.search(r'_count\{.*method="POST".*route="/api/v0/mlcubes/".*\} (\S+)', figures)
     assert counted is not None and float(counted[1]) == 20
-    assert list(metrics.iterdir())
