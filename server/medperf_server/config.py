@@ -8,6 +8,8 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 IDEMPOTENCY_DAYS = 30
 DEFAULT_PAGE_SIZE = 32
 MAX_PAGE_SIZE = 1000
+# Until a database server that says nothing counts as away.
+DATABASE_SECONDS = 10
 ASSET_QUOTA_BYTES = 10 << 30
 # Of a worker process, unless a Redis counts for all of them. A site that syncs all day asks less
 # than once a second.
@@ -53,11 +55,14 @@ def _number(variable: str, default: int = 0) -> int:
 
 def settings(url: str) -> dict[str, Any]:
     """Flask configuration of the registry on the database with this SQLAlchemy URL."""
-    # A server process outlives a restart of the database server.
-    pooling = {} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    engine: dict[str, Any] = {}
+    if not url.startswith("sqlite"):
+        # A server process outlives a restart of the database server.
+        connecting = {"client_encoding": "utf8", "connect_timeout": DATABASE_SECONDS}
+        engine = {"pool_pre_ping": True, "connect_args": connecting}
     return {
         "SQLALCHEMY_DATABASE_URI": url,
-        "SQLALCHEMY_ENGINE_OPTIONS": pooling,
+        "SQLALCHEMY_ENGINE_OPTIONS": engine,
         "MAX_CONTENT_LENGTH": MAX_BODY_BYTES,
         "RATE_LIMIT": os.environ.get("MEDPERF_RATE_LIMIT", RATE_LIMIT),
         "FAILED_SIGN_INS": os.environ.get("MEDPERF_FAILED_SIGN_INS", FAILED_SIGN_INS),

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask, request
 from flask_migrate import Migrate, upgrade
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, text
 
 from medperf_server.models import db
 
@@ -14,7 +14,7 @@ BUSY_TIMEOUT_MS = 30_000
 
 
 class NotInitialised(RuntimeError):
-    """The database is not at the newest migration."""
+    """The database is not one that this version can serve."""
 
 
 def init_app(app: Flask) -> None:
@@ -46,11 +46,16 @@ def _set_up_sqlite(engine: Engine) -> None:
 
 
 def migrate(app: Flask) -> None:
-    """Bring the database to the newest revision; harmless where it is there already."""
+    """Bring the database to the newest revision; harmless where it is there already.
+
+    Raises `NotInitialised` for a database that could not keep every text.
+    """
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             # SQLite itself would let others read it.
             os.close(os.open(db.engine.url.database or "", os.O_RDWR | os.O_CREAT, 0o600))
+        with db.engine.connect() as connection:
+            _refuse(_encoding_trouble(connection))
         upgrade()
 
 
@@ -71,6 +76,8 @@ def revisions(app: Flask) -> list[str]:
 
 def migration_trouble(connection: Connection, app: Flask) -> str | None:
     """What keeps this version from serving the database, and what to do; None if nothing does."""
+    if trouble := _encoding_trouble(connection):
+        return trouble
     current, known = current_revision(connection), revisions(app)
     if current == known[0]:
         return None
@@ -81,11 +88,24 @@ def migration_trouble(connection: Connection, app: Flask) -> str | None:
     return f"was made by another version, its revision is {current}: run a newer medperf-server"
 
 
+def _encoding_trouble(connection: Connection) -> str | None:
+    if connection.dialect.name == "sqlite":
+        return None
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding == "UTF8":
+        return None
+    return f"has encoding {encoding}: make one with createdb --encoding=UTF8 --template=template0"
+
+
+def _refuse(trouble: str | None) -> None:
+    if trouble:
+        raise NotInitialised(f"The database {db.engine.url.render_as_string()} {trouble}")
+
+
 def require_migrated(app: Flask) -> None:
     """Raise `NotInitialised` unless the database is at the newest revision."""
     with app.app_context():
         with db.engine.connect() as connection:
             trouble = migration_trouble(connection, app)
         db.engine.dispose()  # A server that forks must not share this connection.
-        if trouble:
-            raise NotInitialised(f"The database {db.engine.url.render_as_string()} {trouble}")
+        _refuse(trouble)

@@ -75,6 +75,18 @@ def test_a_database_that_was_not_initialised(tmp_path: Path) -> None:
     assert "run medperf-server init" in trouble
 
 
+def test_a_database_that_would_not_keep_every_text(
+    postgres: PostgresCluster, tmp_path: Path
+) -> None:
+    registry = Registry(
+        tmp_path, postgres.new_database("--encoding=SQL_ASCII", "--template=template0")
+    )
+    (trouble,) = troubles(registry).values()
+    assert "has encoding SQL_ASCII: make one with createdb --encoding=UTF8" in trouble
+    refused = registry.invoke("init")
+    assert refused.exit_code == 1 and trouble.removeprefix("it ") in refused.stderr
+
+
 def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
     url = f"postgresql://registry:swordfish@127.0.0.1:{free_port()}/registry"
     registry = Registry(tmp_path, url)

@@ -80,11 +80,11 @@ class PostgresCluster:
         finally:
             self._run("pg_ctl", "-D", data, "-m", "immediate", "stop")
 
-    def new_database(self) -> str:
-        """The SQLAlchemy URL of an empty database."""
+    def new_database(self, *options: str) -> str:
+        """The SQLAlchemy URL of an empty database; `options` are those of createdb."""
         name = f"registry_{uuid4().hex}"
         address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "registry")
-        self._run("createdb", *address, name)
+        self._run("createdb", *address, *options, name)
         return f"postgresql+psycopg://registry@127.0.0.1:{self.port}/{name}"
 
 
