@@ -121,6 +121,8 @@ class Sender:
         me = self._acting()["id"]
         if entry.member not in (None, me, self._registry.token_digest):
             raise TryLater(f"{entry.uid} was queued under another login", TAKE_OVER_HINT)
+        if not self._keyed and (entry.kind == "member" or entry.body.get("is_private")):
+            raise Refused("this registry knows no private benchmarks: all its members would see it")
         if entry.unknown or entry.uploads:
             # Stored before it is sent: a key stands for one body.
             completed = self._outbox.update(entry, body=self._completed(entry), unknown={})
@@ -203,7 +205,8 @@ class Sender:
             if entry.method == "POST":
                 mine = newest.get("initiated_by") == entry.member
                 return newest if mine and len(found) > (entry.before or 0) else None
-            return newest if newest and _holds(newest, body, *body) else None
+            # A server that knows no reasons keeps none.
+            return newest if newest and _holds(newest, body, *(body.keys() - {"reason"})) else None
         if entry.method == "PUT":
             entity = self._registry.get(path)
             return entity if entity is not None and _holds(entity, body, *body) else None

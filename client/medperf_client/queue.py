@@ -82,7 +82,7 @@ class Queue:
         if isinstance(uid, int):
             return uid
         entry = self.entry(uid)
-        if entry.method != "POST" or entry.kind == "association":
+        if entry.method != "POST" or entry.kind not in ("benchmark", "mlcube"):
             raise UsageError(f"{uid} creates nothing", hint=f"See: medperf queue view {uid}")
         return uid if entry.real_uid is None else entry.real_uid
 

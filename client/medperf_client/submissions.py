@@ -212,6 +212,7 @@ def benchmark_submission(
     demo_hash: str,
     containers: dict[str, Reference],
     operational: bool,
+    private: bool,
     report: Report,
 ) -> Submission:
     """A new benchmark, with the test of its whole workflow. `containers` are UIDs by field."""
@@ -228,6 +229,7 @@ def benchmark_submission(
         "is_active": True,
         "metadata": test_metadata(report),
         "user_metadata": {},
+        **({"is_private": True} if private else {}),
     }
     return Submission("benchmark", "POST", "/benchmarks/", body)
 
@@ -236,6 +238,11 @@ def benchmark_decision(uid: Reference, status: str) -> Submission:
     """An administrator's APPROVED or REJECTED of a benchmark."""
     body = {"approval_status": status}
     return Submission("benchmark", "PUT", f"/benchmarks/{in_path(uid)}/", body)
+
+
+def benchmark_invitation(uid: Reference, email: str) -> Submission:
+    """Show a private benchmark to the member with this address."""
+    return Submission("member", "POST", f"/benchmarks/{in_path(uid)}/members/", {"email": email})
 
 
 def in_path(uid: Reference) -> str:
@@ -255,7 +262,7 @@ def association_submission(model: Reference, benchmark: Reference, report: Repor
 
 
 def association_change(model: Reference, benchmark: Reference, **values: Any) -> Submission:
-    """A decision on the newest association of a pair (`approval_status`), or its `priority`."""
+    """A change of the newest association of a pair: `approval_status`, `reason`, `priority`."""
     path = f"/mlcubes/{in_path(model)}/benchmarks/{in_path(benchmark)}/"
     return Submission("association", "PUT", path, values)
 

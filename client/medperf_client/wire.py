@@ -29,6 +29,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "model": {"model_mlcube": int, "approval_status": str},
     "pair": {"model_mlcube": int, "benchmark": int},
     "user": {"id": int, "email": str},
+    "member": {"user": int, "email": str},
     "page": {"results": list},
     "version": {"version": str},
     "upload": {"upload": str, "offset_bytes": int},

@@ -288,7 +288,8 @@ def test_the_committee_decides_and_the_owner_sees_it(
     assert unsure.returncode == 1 and "Nothing was sent." in unsure.stderr
     said = committee.does("association", "approve", *approved, answers="y\n")
     assert "approval_status is APPROVED" in said
-    assert committee.json("association", "reject", *rejected, "-y")["approval_status"] == "REJECTED"
+    refusal = committee.json("association", "reject", *rejected, "--reason", "No docs", "-y")
+    assert (refusal["approval_status"], refusal["reason"]) == ("REJECTED", "No docs")
     owner.does("association", "reject", *withdrawn, "-y")
     committee.does("association", "set_priority", *approved, "--priority", "7")
     mine = owner.run("association", "set_priority", *approved, "--priority", "8")
@@ -323,6 +324,30 @@ def test_a_benchmark_waits_for_an_administrator(consortium: Consortium, owner: M
     assert "REJECTED" in administrator.does("benchmark", "reject", uid, "-y")
     assert administrator.run("benchmark", "approve", uid, "-y").returncode == 1
     assert owner.json("benchmark", "view", uid)["approval_status"] == "REJECTED"
+
+
+def test_a_private_benchmark_waits_with_its_invitation_and_is_shown_to_the_invited_alone(
+    consortium: Consortium, owner: Member
+) -> None:
+    name = f"private-{next(_numbers)}"
+    invited, stranger = (consortium.member(f"{who}-to-{name}") for who in ("invited", "stranger"))
+    owner.does("benchmark", "fetch", "1")
+    made = owner.json(
+        *("benchmark", "submit", "--offline", "--name", name, "--private", "-y"),
+        *("--demo-url", f"{consortium.host.url}assets/demo_data.tar.gz"),
+        *("--data-preparation-container", "1", "--reference-model-container", "2"),
+        *("--evaluator-container", "3"),
+    )
+    email = f"invited-to-{name}@example.org"
+    owner.does("benchmark", "invite", made["id"], email, "--offline")
+    owner.does("sync")
+    assert name in names(owner, "benchmark", "ls") and name in names(invited, "benchmark", "ls")
+    assert name not in names(stranger, "benchmark", "ls")
+    (uid,) = (b["id"] for b in owner.json("benchmark", "ls", "--mine") if b["name"] == name)
+    again = owner.run("benchmark", "invite", str(uid), email)
+    assert again.returncode == 1 and "is invited already" in again.stderr
+    owner.does("benchmark", "invite", str(uid), f"stranger-to-{name}@example.org")
+    assert name in names(stranger, "benchmark", "ls")
 
 
 def test_names_of_other_members_cannot_steer_the_terminal(

@@ -12,7 +12,12 @@ from medperf_client.errors import NotLoggedIn, Offline, Refused, TryLater, Usage
 from medperf_client.outgoing import FIRST_WAIT_SECONDS, Sender, Sending
 from medperf_client.registry import Registry as Client
 from medperf_client.site import Site
-from medperf_client.submissions import Submission, association_change, association_submission
+from medperf_client.submissions import (
+    Submission,
+    association_change,
+    association_submission,
+    benchmark_invitation,
+)
 from tests.faults.test_state_machine import REPORT, Person, container, with_benchmark
 from tests.support.badhost import answer, json_answer
 from tests.support.consortium import Member
@@ -408,6 +413,35 @@ def test_an_older_request_does_not_stand_for_a_newer_one(
     assert len(send(plainly).sent) == 1
     found = registered.pages("/me/mlcubes/associations/")
     assert sorted(one["approval_status"] for one in found) == ["PENDING", "REJECTED"]
+
+
+def test_a_plain_server_which_would_show_it_to_all_gets_no_private_benchmark(
+    plainly: Person, registered: Client
+) -> None:
+    listed = list(registered.pages("/benchmarks/"))
+    body = {**registered.get("/benchmarks/1/"), "name": "secret", "is_private": True}
+    queue(plainly, Submission("benchmark", "POST", "/benchmarks/", body))
+    queue(plainly, benchmark_invitation(1, "grace@example.org"))
+    assert len(send(plainly).rejected) == 2
+    assert list(registered.pages("/benchmarks/")) == listed
+    assert not [one for one in plainly.proxy.requests if one.method == "POST"]
+
+
+def test_a_decision_is_found_on_a_plain_server_whatever_reason_it_has_there(
+    with_benchmark: Registry, plainly: Person, registered: Client
+) -> None:
+    model = with_model(plainly, registered)
+    queue(plainly, association_submission(model, 1, REPORT))
+    send(plainly)
+    queue(plainly, association_change(model, 1, approval_status="REJECTED", reason="a mistake"))
+    plainly.proxy.faults = plain(status("502 Bad Gateway"))
+    committee = Client(with_benchmark.url, with_benchmark.token_for("committee@example.org"))
+
+    def reject(_: float) -> None:
+        decision = {"approval_status": "REJECTED", "reason": "another"}
+        committee.put(f"/mlcubes/{model}/benchmarks/1/", decision, f"no-{model}")
+
+    assert len(send(plainly, reject).sent) == 1
 
 
 def test_another_container_of_that_name_is_not_taken_for_ones_own(

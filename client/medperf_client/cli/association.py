@@ -25,6 +25,7 @@ benchmark_option = click.option(
 model_option = click.option(
     "-m", "--model_uid", "--model", type=Uid(), required=True, help="Container UID."
 )
+reason_option = click.option("--reason", default="", help="What the other side is told.")
 
 
 @click.group(cls=Group)
@@ -72,33 +73,43 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
 @group.command()
 @benchmark_option
 @model_option
+@reason_option
 @yes_option
 @online_option
 @json_option
 @example("medperf association approve --benchmark 1 --model_uid 4")
 def approve(
-    benchmark: int | str, model_uid: int | str, yes: bool, require_online: bool, as_json: bool
+    benchmark: int | str,
+    model_uid: int | str,
+    reason: str,
+    yes: bool,
+    require_online: bool,
+    as_json: bool,
 ) -> None:
     """Approve a model's pending request."""
-    _decide(
-        "Approve", model_uid, benchmark, yes, require_online, as_json, approval_status="APPROVED"
-    )
+    decision = _decision("APPROVED", reason)
+    _change("Approve", model_uid, benchmark, yes, require_online, as_json, **decision)
 
 
 @group.command()
 @benchmark_option
 @model_option
+@reason_option
 @yes_option
 @online_option
 @json_option
-@example("medperf association reject --benchmark 1 --model_uid 4")
+@example('medperf association reject --benchmark 1 --model_uid 4 --reason "See page 3 of the docs"')
 def reject(
-    benchmark: int | str, model_uid: int | str, yes: bool, require_online: bool, as_json: bool
+    benchmark: int | str,
+    model_uid: int | str,
+    reason: str,
+    yes: bool,
+    require_online: bool,
+    as_json: bool,
 ) -> None:
     """Reject a model's pending request, or withdraw your own."""
-    _decide(
-        "Reject", model_uid, benchmark, yes, require_online, as_json, approval_status="REJECTED"
-    )
+    decision = _decision("REJECTED", reason)
+    _change("Reject", model_uid, benchmark, yes, require_online, as_json, **decision)
 
 
 @group.command()
@@ -112,10 +123,14 @@ def set_priority(
     benchmark: int | str, model_uid: int | str, priority: int, require_online: bool, as_json: bool
 ) -> None:
     """Set how early a model runs in your benchmark."""
-    _decide("Change", model_uid, benchmark, True, require_online, as_json, priority=priority)
+    _change("Change", model_uid, benchmark, True, require_online, as_json, priority=priority)
 
 
-def _decide(
+def _decision(status: str, reason: str) -> dict[str, str]:
+    return {"approval_status": status, **({"reason": reason} if reason else {})}
+
+
+def _change(
     verb: str,
     model: int | str,
     benchmark: int | str,

@@ -195,6 +195,7 @@ def _print_parts(
 @click.option("-m", "--reference-model-container", type=Uid(), required=True, help="UID.")
 @click.option("-e", "--evaluator-container", type=Uid(), required=True, help="UID.")
 @click.option("--operational", is_flag=True, help="Submit as OPERATION: ready for use, fixed.")
+@click.option("--private", is_flag=True, help="Show it to none but those you invite.")
 @yes_option
 @online_option
 @json_option
@@ -250,6 +251,24 @@ def submit(
             f"Submitted benchmark {benchmark['id']} ({benchmark['name']}); "
             "an administrator of the registry approves it."
         ),
+    )
+
+
+@group.command()
+@click.argument("uid", type=Uid())
+@click.argument("email")
+@online_option
+@json_option
+@example("medperf benchmark invite 1 grace@hospital.example.org")
+def invite(uid: int | str, email: str, require_online: bool, as_json: bool) -> None:
+    """Show your private benchmark to a member of the registry too."""
+    from medperf_client.submissions import benchmark_invitation
+
+    deliver(
+        benchmark_invitation(site().queue.reference(uid), email),
+        as_json,
+        require_online,
+        lambda member: f"{member['email']} sees benchmark {uid} from now on.",
     )
 
 
