@@ -66,6 +66,7 @@ setup(
             "psutil>=5.9",
             "psycopg[binary]>=3.1",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "redis>=5",
             "ruff>=0.5",
             "schemathesis>=4.32",

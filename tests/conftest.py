@@ -13,6 +13,18 @@ from tests.support.services import PostgresCluster, postgres_cluster
 sys.path[:0] = IMPORT_ROOTS
 
 
+# Fixtures of things that a machine has one of: tests that use one go to one process.
+ENGINES = {"engine", "podman", "any_engine"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the work, a file's tests stay together, and an engine's."""
+    for item in items:
+        uses_engine = ENGINES.intersection(getattr(item, "fixturenames", ()))
+        group = "engines" if uses_engine else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A fresh registry of the test's own: entities count from 1."""

@@ -16,22 +16,34 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     """A consortium that runs containers as processes; benchmark 1 is approved. Never stopped."""
-    folder = tmp_path_factory.mktemp("consortium")
-    for registry in Registry.serving(folder / "registry"):
-        yield from _with_benchmark(folder, registry)
+    consortium = _with_benchmark(tmp_path_factory.mktemp("consortium"))
+    yield consortium
+    consortium.stop()
+
+
+@pytest.fixture(scope="session")
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
+    """How every consortium of a test's own begins."""
+    consortium = _with_benchmark(tmp_path_factory.mktemp("beginning"))
+    consortium.stop()
+    return consortium
 
 
 @pytest.fixture
-def own_consortium(tmp_path: Path, registry: Registry) -> Iterator[Consortium]:
+def own_consortium(beginning: Consortium, tmp_path: Path) -> Iterator[Consortium]:
     """A consortium of the test's own, to stop and start."""
-    yield from _with_benchmark(tmp_path, registry)
+    consortium = beginning.copied(tmp_path)
+    yield consortium
+    consortium.stop()
 
 
-def _with_benchmark(folder: Path, registry: Registry) -> Iterator[Consortium]:
+def _with_benchmark(folder: Path) -> Consortium:
+    registry = Registry(folder / "registry")
+    registry.command("init")
+    registry.start()
     consortium = Consortium(folder, registry, "process")
     consortium.make_benchmark()
-    yield consortium
-    consortium.host.stop()
+    return consortium
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Across an air gap: assets and catalog one way, the queue the other, its receipt back."""
 
-import copy
 import itertools
 import json
 import os
@@ -10,7 +9,6 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from tests.faults.test_exactly_once import new, plain, queue
 from tests.faults.test_state_machine import REPORT, Person
 from tests.support.consortium import Consortium, Member
 from tests.support.proxy import LOST, proxy
-from tests.support.registry import Registry
 
 _numbers = itertools.count(1)
 MODEL = ("test", "run", "--benchmark", "1", "--model", "2")
@@ -53,38 +50,16 @@ def left_over(home: Path) -> list[Path]:
     return [path for path in home.glob("cache/incoming/*") if path.name != "partial"]
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """Make an SQLite database equal to another; whoever has it open sees the new rows."""
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
-
-
 @pytest.fixture(scope="module")
-def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+def beginning(beginning: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     """A consortium whose member `site` has used benchmark 1 and the files of a model to submit."""
-    folder = tmp_path_factory.mktemp("beginning")
-    for registry in Registry.serving(folder / "registry"):
-        consortium = Consortium(folder, registry, "process")
-        consortium.make_benchmark()
-        site = consortium.member("site")
-        site.does("test", "run", "--benchmark", "1")
-        files = consortium.container_options("model_mlp")
-        declined = site.run("container", "submit", "--name", "m", *files, answers="n\n")
-        assert "Nothing was sent." in declined.stderr
-        for name in ("first", "second", "other", "stranger"):
-            registry.token_for(f"{name}@example.org")
-        copy_database(registry.folder / "registry.db", folder / "registry.db")
-        yield consortium
-        consortium.host.stop()
-
-
-@pytest.fixture
-def own_consortium(beginning: Consortium, tmp_path: Path) -> Consortium:
-    """That consortium as it was then; what a test does to it is undone before the next."""
-    database = beginning.registry.folder / "registry.db"
-    copy_database(beginning.folder / "registry.db", database)
-    consortium = copy.copy(beginning)
-    consortium.folder = tmp_path
+    consortium = beginning.copied(tmp_path_factory.mktemp("used"))
+    site = consortium.member("site")
+    site.does("test", "run", "--benchmark", "1")
+    files = consortium.container_options("model_mlp")
+    declined = site.run("container", "submit", "--name", "m", *files, answers="n\n")
+    assert "Nothing was sent." in declined.stderr
+    consortium.stop()
     return consortium
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ OWN_PARTS = {
     "container 2 (model_logistic)": {"configuration", "parameters", "additional files", "image"},
     "container 3 (metrics)": {"configuration", "parameters", "image"},
 }
+Submitted = tuple[Consortium, dict[str, int]]
 MODEL_PARTS = {"configuration", "parameters", "additional files", "image"}
 
 
@@ -75,14 +76,26 @@ def add_model(consortium: Consortium, name: str, decision: str | None = None) ->
     return int(uid)
 
 
-@pytest.fixture
-def with_models(own_consortium: Consortium) -> dict[str, int]:
-    """The UIDs of an approved, a waiting and a rejected model of benchmark 1."""
-    return {
-        "good": add_model(own_consortium, "good", "approve"),
-        "new": add_model(own_consortium, "new"),
-        "bad": add_model(own_consortium, "bad", "reject"),
+@pytest.fixture(scope="module")
+def submitted(beginning: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """A consortium at its beginning, and the UIDs of its three more models by name."""
+    consortium = beginning.copied(tmp_path_factory.mktemp("submitted"))
+    models = {
+        "good": add_model(consortium, "good", "approve"),
+        "new": add_model(consortium, "new"),
+        "bad": add_model(consortium, "bad", "reject"),
     }
+    consortium.stop()
+    return consortium, models
+
+
+@pytest.fixture
+def with_models(submitted: Submitted, tmp_path: Path) -> Iterator[Submitted]:
+    """A consortium with an approved, a waiting and a rejected model of benchmark 1; their UIDs."""
+    beginning, models = submitted
+    consortium = beginning.copied(tmp_path)
+    yield consortium, models
+    consortium.stop()
 
 
 def test_what_was_fetched_runs_with_everything_away(own_consortium: Consortium) -> None:
@@ -119,10 +132,9 @@ def test_a_second_fetch_asks_for_nothing_that_is_here(own_consortium: Consortium
     assert again.returncode == 0 and "offline: showing the copy" in again.stderr
 
 
-def test_models_are_brought_as_asked(
-    own_consortium: Consortium, with_models: dict[str, int]
-) -> None:
-    models = {f"container {uid} ({name})": name for name, uid in with_models.items()}
+def test_models_are_brought_as_asked(with_models: Submitted) -> None:
+    own_consortium, uids = with_models
+    models = {f"container {uid} ({name})": name for name, uid in uids.items()}
     for asked, expected in (("none", set()), ("approved", {"good"}), ("all", {"good", "new"})):
         committee = own_consortium.member("committee", home=f"machine-{asked}")
         fetched = parts_of(committee.json("benchmark", "fetch", "1", "--models", asked))
@@ -130,16 +142,17 @@ def test_models_are_brought_as_asked(
         assert brought == expected
         assert all(fetched[owner] == MODEL_PARTS for owner in fetched if owner in models)
     own_consortium.stop()
-    report = report_of(committee, with_models["new"])
+    report = report_of(committee, uids["new"])
     assert report["passed"]
     # What waits for a decision takes no part yet.
     status = committee.json("benchmark", "status", "1")
-    assert parts_of(status).keys() - OWN_PARTS.keys() == {f"container {with_models['good']} (good)"}
+    assert parts_of(status).keys() - OWN_PARTS.keys() == {f"container {uids['good']} (good)"}
 
 
 def test_a_member_sees_their_own_models_and_is_told_that_there_may_be_more(
-    own_consortium: Consortium, with_models: dict[str, int]
+    with_models: Submitted,
 ) -> None:
+    own_consortium, _ = with_models
     owner = own_consortium.member("owner-of-good", home="second-machine")
     done = owner.run("benchmark", "fetch", "1")
     assert done.returncode == 0, done.stderr
@@ -150,9 +163,8 @@ def test_a_member_sees_their_own_models_and_is_told_that_there_may_be_more(
     assert "(good)" in fetched.stdout and "Only your own" not in fetched.stderr
 
 
-def test_a_model_that_cannot_be_had_does_not_keep_the_rest(
-    own_consortium: Consortium, with_models: dict[str, int]
-) -> None:
+def test_a_model_that_cannot_be_had_does_not_keep_the_rest(with_models: Submitted) -> None:
+    own_consortium, uids = with_models
     hosted = own_consortium.host.folder
     (hosted / "good" / "parameters.yaml").unlink()
     (hosted / "assets" / "model_mlp_additional_files.tar.gz").write_bytes(b"something else")
@@ -164,7 +176,7 @@ def test_a_model_that_cannot_be_had_does_not_keep_the_rest(
     assert not any(part["required"] for part in missing.values())
     assert "404" in missing["parameters"]["missing"]
     assert "sha256" in missing["additional files"]["missing"]
-    good = with_models["good"]
+    good = uids["good"]
     assert f"parameters of container {good} (good) cannot be had: " in said
     assert "Traceback" not in said
     own_consortium.stop()

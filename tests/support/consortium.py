@@ -1,8 +1,10 @@
 """A consortium on this machine: registry, file host, members at their shells, a benchmark."""
 
+import copy
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -33,9 +35,9 @@ class FileHost:
     `requests` holds the path of every request it got.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.port = folder, 0
+        self.folder, self.port = folder, port
         self.requests: list[str] = []
         self.start()
 
@@ -166,6 +168,15 @@ class Consortium:
             *("--evaluator-container", "3"),
         )
         self.member("administrator", admin=True).does("benchmark", "approve", "1", "-y")
+
+    def copied(self, folder: Path) -> "Consortium":
+        """A stopped consortium as it was, serving anew at its addresses; nobody's home comes."""
+        other = copy.copy(self)
+        other.folder, other.registry = folder, self.registry.copied(folder / "registry")
+        hosted = shutil.copytree(self.host.folder, folder / "hosted")
+        other.host = FileHost(hosted, self.host.port)
+        other.registry.start()
+        return other
 
     @property
     def candidate(self) -> Path:

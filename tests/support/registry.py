@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,17 @@ class Registry:
         registry.start()
         yield registry
         registry.stop()
+
+    def copied(self, folder: Path) -> "Registry":
+        """A registry, not serving yet, on a copy of this one's SQLite database, for its port."""
+        other = Registry(folder, **self.settings)
+        with (
+            closing(sqlite3.connect(self.folder / "registry.db")) as old,
+            closing(sqlite3.connect(folder / "registry.db")) as new,
+        ):
+            old.backup(new)
+        other.port, other._tokens = self.port, dict(self._tokens)
+        return other
 
     @property
     def url(self) -> str:
