@@ -1,19 +1,32 @@
-"""The files that the registry stores for its members: their URLs, and who may fetch them."""
+"""Where files are hosted, and those that the registry stores for its members."""
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medperf_cache import Storage
 from medperf_client.errors import UsageError, WrongHash
 
-if TYPE_CHECKING:
-    from medperf_client.submissions import HostedFiles
-
 ASSET = re.compile(r"https?://\S+/api/v0/assets/([0-9a-f]{64})")
 CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class HostedFiles:
+    """Where a container's files are hosted, and the SHA-256 of those whose owner gave it.
+
+    Without an `image_url` the configuration says where the image is.
+    """
+
+    config_url: str
+    config_hash: str = ""
+    parameters_url: str = ""
+    additional_url: str = ""
+    parameters_hash: str = ""
+    additional_hash: str = ""
+    image_url: str = ""
+    image_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,8 @@ class OwnFiles:
 
 
 def adopted(
-    files: "HostedFiles", storage: Storage, own: OwnFiles
-) -> tuple["HostedFiles", dict[Path, str]]:
+    files: HostedFiles, storage: Storage, own: OwnFiles
+) -> tuple[HostedFiles, dict[Path, str]]:
     """The same files with URLs, and the SHA-256 of those that are to be uploaded, by their paths.
 
     What is named by a path is taken into the cache, and gets the URL that it will have in the

@@ -12,6 +12,7 @@ from medperf_client.compatibility import Report
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
 from medperf_client.errors import InvalidContainer, Offline, Unsupported
+from medperf_client.hosting import HostedFiles
 
 Entity = dict[str, Any]
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
@@ -33,23 +34,6 @@ class Submission:
     body: Entity
     unknown: dict[str, str] = field(default_factory=dict)
     uploads: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class HostedFiles:
-    """Where a container's files are hosted, and the SHA-256 of those whose owner gave it.
-
-    Without an `image_url` the configuration says where the image is.
-    """
-
-    config_url: str
-    config_hash: str = ""
-    parameters_url: str = ""
-    additional_url: str = ""
-    parameters_hash: str = ""
-    additional_hash: str = ""
-    image_url: str = ""
-    image_hash: str = ""
 
 
 class ContainerChecker:

@@ -118,8 +118,7 @@ def submit(
     a path; the registry keeps them for its members. While the registry is away all waits in the
     queue.
     """
-    from medperf_client.hosting import adopted
-    from medperf_client.submissions import HostedFiles
+    from medperf_client.hosting import HostedFiles, adopted
 
     here = site()
     # Until it is queued, nothing else keeps `storage gc` from what is to be uploaded.
