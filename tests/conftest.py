@@ -17,11 +17,13 @@ sys.path[:0] = IMPORT_ROOTS
 ENGINES = {"engine", "podman", "any_engine"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Before the plugin that hands them out looks.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes share the work, a file's tests stay together, and an engine's."""
     for item in items:
         uses_engine = ENGINES.intersection(getattr(item, "fixturenames", ()))
-        group = "engines" if uses_engine else str(item.path)
+        group = "engines" if uses_engine else str(item.path.relative_to(config.rootpath))
         item.add_marker(pytest.mark.xdist_group(group))
 
 

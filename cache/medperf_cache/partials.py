@@ -249,8 +249,10 @@ def _locked(folder: Path, wait: bool) -> Iterator[bool]:
     """
     descriptor = None
     while descriptor is None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Whoever has it may delete it at any moment, and somebody else make it again.
+        # Whoever has it may delete it at any moment, and somebody else make it again; also while
+        # `mkdir`, which found it there, looks whether it is a folder.
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         if descriptor is not None and not _take(descriptor, folder, wait):

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -167,6 +168,15 @@ def test_one_at_a_time_has_a_url(partials: Partials) -> None:
     for thread in others:
         thread.join(30)
     assert order == [-1, 4, 4, 4]
+
+
+def test_many_that_leave_nothing_do_not_disturb_each_other(partials: Partials) -> None:
+    def come_and_go(_: int) -> None:
+        with partials.hold(URL) as partial:
+            assert partial.size == 0
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(come_and_go, range(3000)))
 
 
 def test_many_processes_finish_each_other_s_work(storage: Storage, partials: Partials) -> None:

@@ -33,6 +33,7 @@ COMMANDS = [
     "auth status",
     "benchmark approve 1 -y",
     "benchmark fetch 1",
+    "benchmark invite 1 grace@example.org",
     "benchmark ls --json",
     "benchmark reject 1 -y",
     "benchmark status 1",

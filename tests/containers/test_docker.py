@@ -32,7 +32,7 @@ from medperf_client.errors import (
     WrongHash,
 )
 from tests.containers.conftest import Sandbox, containers_of
-from tests.support.images import BASE, ImageRegistry, build
+from tests.support.images import BASE, ImageRegistry, base_image, build
 from tests.support.registry import IMPORT_ROOTS
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def test_what_is_no_archive_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_id_of_an_image_costs_no_slow_import(any_engine: "DockerClient") -> None:
-    known = str(any_engine.images.get(BASE).id).removeprefix("sha256:")
+    known = str(any_engine.images.get(base_image(any_engine)).id).removeprefix("sha256:")
     code = f"""
 import sys
 from medperf_client.containers.docker import DockerRunner

@@ -61,26 +61,28 @@ def test_the_registry_keeps_to_its_document(served: Registry, admin: Member, upl
     is_sqlite = served.database_url.startswith("sqlite")
     phases = "coverage,fuzzing,stateful" if CASES or is_sqlite else "fuzzing,stateful"
     path = os.pathsep.join([str(ROOT), *IMPORT_ROOTS])
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "schemathesis.cli"),
-            *("--config-file", str(Path(__file__).with_name("schemathesis.toml"))),
-            *("run", f"{served.url}/api/v0/openapi.json", "--checks", "all"),
-            *("--max-examples", CASES or "2", "--seed", SEED, "--phases", phases),
-            *("--header", f"Authorization: {admin.session.headers['Authorization']}"),
-        ],
-        cwd=served.folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": path,
-            "NO_PROXY": "127.0.0.1",
-            "MEDPERF_TEST_UPLOAD": upload,
-        },
-        capture_output=True,
-        text=True,
-    )
-    (served.folder / "schemathesis.txt").write_text(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # A file, so that a run of half an hour can be watched.
+    report = served.folder / "schemathesis.txt"
+    with report.open("w") as file:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-u", "-m", "schemathesis.cli"),
+                *("--config-file", str(Path(__file__).with_name("schemathesis.toml"))),
+                *("run", f"{served.url}/api/v0/openapi.json", "--checks", "all"),
+                *("--max-examples", CASES or "2", "--seed", SEED, "--phases", phases),
+                *("--header", f"Authorization: {admin.session.headers['Authorization']}"),
+            ],
+            cwd=served.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "NO_PROXY": "127.0.0.1",
+                "MEDPERF_TEST_UPLOAD": upload,
+            },
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    assert done.returncode == 0, report.read_text()
     statuses = [
         json.loads(line)["status"]
         for line in served.log.read_text().splitlines()
