@@ -1,9 +1,11 @@
 """Fixtures for every test: the product on the import path, a registry, a PostgreSQL cluster."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,18 +15,20 @@ from tests.support.services import PostgresCluster, postgres_cluster
 sys.path[:0] = IMPORT_ROOTS
 
 
-# Fixtures of things that a machine has one of: tests that use one go to one process.
-ENGINES = {"engine", "podman", "any_engine"}
+# A machine has one engine: tests on it run one after the other.
+ON_AN_ENGINE = re.compile("tests/(containers/|client/test_docker)")
 
 
-# Before the plugin that hands them out looks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the work, a file's tests stay together, and an engine's."""
-    for item in items:
-        uses_engine = ENGINES.intersection(getattr(item, "fixturenames", ()))
-        group = "engines" if uses_engine else str(item.path.relative_to(config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the work, a file's tests stay together: so do its fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "engine" if ON_AN_ENGINE.match(nodeid) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture
