@@ -20,10 +20,14 @@ from medperf_server.models import IdempotencyKey, db, utc_now
 KEYED = ("POST", "PUT")
 KEY = re.compile("[!-~]{1,128}")
 WRITES = (*KEYED, "DELETE")
+# What tus says in headers, where others have a body.
+ANNOUNCED = ("Upload-Length", "Upload-Metadata")
 
 
 def _request_digest() -> str:
-    head = f"{request.method} {request.path.rstrip('/')}\n".encode()
+    lines = [f"{request.method} {request.path.rstrip('/')}"]
+    lines += [f"{name}: {request.headers[name]}" for name in ANNOUNCED if name in request.headers]
+    head = "".join(f"{line}\n" for line in lines).encode()
     return hashlib.sha256(head + request.get_data(cache=True)).hexdigest()
 
 

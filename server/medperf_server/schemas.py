@@ -11,6 +11,7 @@ MAX_UID = 2**31 - 1
 # The end of a string for Python and for ECMAScript, whose patterns OpenAPI has.
 END = r"(?![\s\S])"
 NAME = [validate.Length(1, 128), validate.Regexp(rf"^[^\x00-\x1f]+{END}")]
+WORD = [validate.Length(1, 128), validate.Regexp(rf"^[!-~]+{END}")]
 Status = validate.OneOf([PENDING, APPROVED, REJECTED])
 State = validate.OneOf([DEVELOPMENT, OPERATION])
 
@@ -238,8 +239,8 @@ class AuditQuery(PageQuery):
 
     user_id = _uid(strict=False)
     action = fields.String(validate=validate.OneOf(["created", "updated", "deleted"]))
-    entity_type = fields.String(validate=validate.Length(max=32))
-    entity_id = fields.String(validate=validate.Length(max=64))
+    entity_type = fields.String(validate=WORD)
+    entity_id = fields.String(validate=WORD)
 
 
 class ChangesQuery(Schema):

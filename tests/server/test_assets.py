@@ -217,6 +217,16 @@ def test_beginning_again_goes_on_with_what_is_here(ada: Member, bob: Member) -> 
     assert begun(bob, data) != path
 
 
+def test_a_key_stands_for_one_announced_file(ada: Member) -> None:
+    data, key = content(100), {"Idempotency-Key": digest(content(10))}
+    first = begin(ada, data, **key)
+    again = begin(ada, data, **key)
+    assert again.headers["Idempotent-Replayed"] == "true" and again.json() == first.json()
+    # It is the headers that differ: there is no body.
+    assert begin(ada, content(100), **key).status_code == 422
+    assert begin(ada, data + b".", digest(data), **key).status_code == 422
+
+
 def test_a_file_may_be_empty(ada: Member) -> None:
     path = begun(ada, b"")
     assert patch(ada, path, 0, b"").status_code == 204

@@ -401,6 +401,12 @@ def test_it_can_be_filtered(admin: Member, model_owner: Member, model: Body) -> 
     assert admin.get("/audit/?action=read").status_code == 400
 
 
+@pytest.mark.parametrize("query", ["entity_type=a%00b", "entity_id=%1f", "entity_id=" + "1" * 200])
+def test_a_filter_that_nothing_can_match_is_refused_by_name(admin: Member, query: str) -> None:
+    answer = admin.get(f"/audit/?{query}")
+    assert answer.status_code == 400 and list(answer.json()) == [query.partition("=")[0]]
+
+
 def test_every_table_that_people_change_is_logged() -> None:
     from medperf_server.audit import ENTITY_TYPES
     from medperf_server.models import db
