@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.server.conftest import Body, Member, benchmark_body, container_body
+from tests.server.test_changes import now, since
 from tests.support.registry import Registry
 
 
@@ -128,10 +129,10 @@ def test_at_once_an_association_is_decided_once(
 
 
 def test_a_repeat_adds_no_change(model_owner: Member, key: str) -> None:
-    body = container_body()
+    body, cursor = container_body(), now(model_owner)
     uid = model_owner.post("/mlcubes/", body, key).json()["id"]
     model_owner.post("/mlcubes/", body, key)
-    changes = model_owner.get("/changes/?limit=1000").json()["changes"]
+    changes = since(model_owner, cursor)
     assert sum(row["type"] == "mlcube" and row["id"] == uid for row in changes) == 1
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.server.conftest import Body, Member, benchmark_body, container_body
+from tests.server.conftest import Body, Member, NewMember, benchmark_body, container_body
+from tests.server.test_changes import now, since
 from tests.server.visitor import signed_in
 from tests.support.registry import Registry
 
@@ -130,15 +131,21 @@ def test_only_the_admin_scope_lets_an_admin_be_one(
 
 
 def test_an_admins_other_tokens_see_no_private_benchmark_and_no_ones_news(
-    narrowed: Narrowed, admin: Member, committee: Member
+    narrowed: Narrowed, admin: Member, committee: Member, join: NewMember
 ) -> None:
-    hidden = committee.benchmark(is_private=True)
+    hidden, cursor = committee.benchmark(is_private=True), now(admin)
+    newcomer = join("newcomer")
+
+    def heard_of(scope: str) -> list[int]:
+        changes = since(narrowed(admin, scope), cursor)
+        return [row["id"] for row in changes if row["type"] == "user"]
+
     path = f"/benchmarks/{hidden['id']}/"
     assert narrowed(admin, "admin").get(path).status_code == 200
+    assert newcomer.uid in heard_of("admin")
     for scope in ("read", "submit"):
         assert narrowed(admin, scope).get(path).status_code == 404
-        rows = narrowed(admin, scope).get("/changes/?limit=1000").json()["changes"]
-        assert committee.uid not in [row["id"] for row in rows if row["type"] == "user"]
+        assert newcomer.uid not in heard_of(scope)
 
 
 def test_the_admin_scope_makes_nobody_an_admin(
