@@ -22,8 +22,8 @@ OWN_PARTS = {
     "container 2 (model_logistic)": {"configuration", "parameters", "additional files", "image"},
     "container 3 (metrics)": {"configuration", "parameters", "image"},
 }
-Submitted = tuple[Consortium, dict[str, int]]
 MODEL_PARTS = {"configuration", "parameters", "additional files", "image"}
+Submitted = tuple[Consortium, dict[str, int]]
 
 
 def parts_of(answer: dict[str, Any]) -> dict[str, set[str]]:

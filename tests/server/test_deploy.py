@@ -156,14 +156,13 @@ def ready(registry: Registry) -> requests.Response:
 
 
 def test_gunicorn_serves_it_and_counts_for_all_workers(deployed: Registry) -> None:
-    registry = deployed
-    answer = ready(registry)
+    answer = ready(deployed)
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
-    member = Member(registry, "ada")
+    member = Member(deployed, "ada")
     for _ in range(20):
         member.session.close()
         member.container()
-    figures = requests.get(f"{registry.url}/metrics", timeout=10).text
+    figures = requests.get(f"{deployed.url}/metrics", timeout=10).text
     assert 'medperf_entities{type="container"} 20.0' in figures
     counted = re.search(r'_count\{.*method="POST".*route="/api/v0/mlcubes/".*\} (\S+)', figures)
     assert counted is not None and float(counted[1]) == 20

@@ -12,10 +12,9 @@ from tests.support.registry import Registry
 
 
 @pytest.fixture
-def host(served: Registry, admin: Member) -> Visitor:
+def host(admin: Member) -> Visitor:
     """The administrator's browser."""
-    visitor = signed_in(admin)
-    return visitor
+    return signed_in(admin)
 
 
 def test_a_member_is_locked_out_and_let_in_again(host: Visitor, join: NewMember) -> None:

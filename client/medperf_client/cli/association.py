@@ -78,17 +78,9 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
 @online_option
 @json_option
 @example("medperf association approve --benchmark 1 --model_uid 4")
-def approve(
-    benchmark: int | str,
-    model_uid: int | str,
-    reason: str,
-    yes: bool,
-    require_online: bool,
-    as_json: bool,
-) -> None:
+def approve(**options: Any) -> None:
     """Approve a model's pending request."""
-    decision = _decision("APPROVED", reason)
-    _change("Approve", model_uid, benchmark, yes, require_online, as_json, **decision)
+    _decide("Approve", "APPROVED", **options)
 
 
 @group.command()
@@ -99,17 +91,9 @@ def approve(
 @online_option
 @json_option
 @example('medperf association reject --benchmark 1 --model_uid 4 --reason "See page 3 of the docs"')
-def reject(
-    benchmark: int | str,
-    model_uid: int | str,
-    reason: str,
-    yes: bool,
-    require_online: bool,
-    as_json: bool,
-) -> None:
+def reject(**options: Any) -> None:
     """Reject a model's pending request, or withdraw your own."""
-    decision = _decision("REJECTED", reason)
-    _change("Reject", model_uid, benchmark, yes, require_online, as_json, **decision)
+    _decide("Reject", "REJECTED", **options)
 
 
 @group.command()
@@ -126,8 +110,16 @@ def set_priority(
     _change("Change", model_uid, benchmark, True, require_online, as_json, priority=priority)
 
 
-def _decision(status: str, reason: str) -> dict[str, str]:
-    return {"approval_status": status, **({"reason": reason} if reason else {})}
+def _decide(
+    verb: str,
+    status: str,
+    benchmark: int | str,
+    model_uid: int | str,
+    reason: str,
+    **delivery: bool,
+) -> None:
+    values: dict[str, Any] = {"approval_status": status, **({"reason": reason} if reason else {})}
+    _change(verb, model_uid, benchmark, **delivery, **values)
 
 
 def _change(
