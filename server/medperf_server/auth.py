@@ -4,11 +4,11 @@ import secrets
 from datetime import datetime
 
 from flask import Flask, abort, g, request
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from medperf_server.callers import caller_reader, digest_of
 from medperf_server.limits import count_failure, count_request
-from medperf_server.models import ADMIN, READ, SUBMIT, Token, User, db, utc_now
+from medperf_server.models import ADMIN, READ, SUBMIT, Token, User, db, folded, utc_now
 
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/api/v0/version", "/api/v0/openapi.json", "/api/v0/docs")
@@ -24,7 +24,7 @@ def add_user(email: str, is_admin: bool = False) -> User:
 
 def find_user(email: str) -> User | None:
     """The member with this address, in upper or lower case."""
-    return db.session.scalar(select(User).where(func.lower(User.email) == email.lower()))
+    return db.session.scalar(select(User).filter_by(email_key=folded(email)))
 
 
 def issue_token(

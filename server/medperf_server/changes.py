@@ -3,9 +3,16 @@
 Cursors are allotted by updating a one-row counter: the row lock is held until commit, so cursors
 become visible in the order they were given and a reader never skips one (a plain sequence lets a
 later number commit first).
+
+The log is a hash chain: each row's digest covers the row and the digest before it, down to a
+beginning that no other registry has. Who has read up to a cursor, and tells the digest that stood
+there, finds out whether this is still the past that they have read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import event, insert, inspect, select, update
@@ -32,8 +39,6 @@ ENTITY_TYPES: dict[type[Base], str] = {
 }
 
 
-# More than anyone will have been given between a backup and its return.
-SKIPPED_CURSORS = 1_000_000
 # Type, UID and action of a change, and who may see it.
 News = tuple[str, int, str, str | None]
 
@@ -102,40 +107,52 @@ def _news(session: Session, action: str, entity: Base) -> Iterator[News]:
             yield from _news_of_privacy(session, entity)
 
 
-def _next_cursor(session: Session) -> int:
-    return session.execute(
+def link(before: str, row: Mapping[str, Any]) -> str:
+    """The digest of a row: SHA-256, hexadecimal, of the digest before it and all that it says."""
+    at: datetime = row["created_at"].astimezone(timezone.utc)
+    said = [row[name] for name in ("cursor", "entity_type", "entity_id", "action", "audience")]
+    content = [before, *said, at.isoformat(timespec="microseconds")]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def digest_at(cursor: int, counter: ChangeCounter) -> str:
+    """The digest of the last row up to a cursor; where none is, that of the beginning."""
+    found = select(Change.digest).where(Change.cursor <= cursor).order_by(Change.cursor.desc())
+    return db.session.scalar(found.limit(1)) or counter.genesis
+
+
+def stands(cursor: int, log: str | None, counter: ChangeCounter) -> bool:
+    """Whether the log goes as far as a cursor, and the digest there is `log`, if that is given."""
+    return cursor <= counter.value and log in (None, digest_at(cursor, counter))
+
+
+def _append(session: Session, told: Sequence[News]) -> None:
+    """Log what a flush changed, in its transaction; others who do so wait until that ends."""
+    counter = session.execute(
         update(ChangeCounter)
         .where(ChangeCounter.id == 1)
-        .values(value=ChangeCounter.value + 1)
-        .returning(ChangeCounter.value)
+        .values(value=ChangeCounter.value + len(told))
+        .returning(ChangeCounter.value, ChangeCounter.digest)
         .execution_options(synchronize_session=False)
-    ).scalar_one()
-
-
-def tell_anew() -> None:
-    """Log every entity as updated, with cursors that nobody can have been given before.
-
-    For a registry that was put back to what it was: whoever has seen later changes learns how
-    things are now, and misses nothing that comes.
-    """
-    skipped = ChangeCounter.value + SKIPPED_CURSORS
-    db.session.execute(update(ChangeCounter).values(value=skipped))
-    for model, kind in ENTITY_TYPES.items():
-        for entity in db.session.scalars(select(model)).all():
-            _append(db.session, (kind, entity.id, "updated", _audience(db.session, entity)))  # type: ignore[attr-defined, arg-type]
-
-
-def _append(session: Session, news: News) -> None:
-    kind, uid, how, audience = news
+    ).one()
+    digest, rows = counter.digest, []
+    for cursor, (kind, uid, how, audience) in enumerate(told, counter.value - len(told) + 1):
+        row: dict[str, Any] = {
+            "cursor": cursor,
+            "entity_type": kind,
+            "entity_id": uid,
+            "action": how,
+            "audience": audience,
+            "created_at": utc_now(),
+        }
+        row["digest"] = digest = link(digest, row)
+        rows.append(row)
+    session.execute(insert(Change), rows)
     session.execute(
-        insert(Change).values(
-            cursor=_next_cursor(session),
-            entity_type=kind,
-            entity_id=uid,
-            action=how,
-            audience=audience,
-            created_at=utc_now(),
-        )
+        update(ChangeCounter)
+        .where(ChangeCounter.id == 1)
+        .values(digest=digest)
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -151,8 +168,8 @@ def _log(session: Session, _: UOWTransaction) -> None:
         told = [
             one for action, entity in touched(session) for one in _news(session, action, entity)
         ]
-        for news in told:
-            _append(session, news)
+        if told:
+            _append(session, told)
 
 
 def init_app() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,7 +22,14 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    mapped_column,
+    registry,
+    relationship,
+    validates,
+)
 from sqlalchemy.types import TypeDecorator
 
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
@@ -36,6 +44,12 @@ NEVER_TWICE = {"sqlite_autoincrement": True}
 def utc_now() -> datetime:
     """The current time with its zone, UTC."""
     return datetime.now(timezone.utc)
+
+
+def folded(text: str) -> str:
+    """What an address or a username is compared by: upper and lower case are one (Unicode's
+    canonical caseless matching, section 3.13 of its standard), on every engine alike."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -87,10 +101,17 @@ class User(db.Model):  # type: ignore[name-defined]
     """A member of the consortium."""
 
     __tablename__ = "users"
-    __table_args__ = NEVER_TWICE
+    __table_args__ = (
+        # Folded: no two members have the same but for case, however many join at once.
+        Index("uq_users_username_key", "username_key", unique=True),
+        Index("uq_users_email_key", "email_key", unique=True),
+        NEVER_TWICE,
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(String(150), unique=True)
     email: Mapped[str] = mapped_column(String(254), unique=True)
+    username_key: Mapped[str] = mapped_column(String(512), default="", server_default="")
+    email_key: Mapped[str] = mapped_column(String(512), default="", server_default="")
     first_name: Mapped[str] = mapped_column(String(150), default="")
     last_name: Mapped[str] = mapped_column(String(150), default="")
     is_admin: Mapped[bool] = mapped_column(default=False)
@@ -99,6 +120,11 @@ class User(db.Model):  # type: ignore[name-defined]
     # How many bytes of files they may store here; null is the registry's default.
     quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @validates("username", "email")
+    def _fold(self, field: str, value: str) -> str:
+        setattr(self, f"{field}_key", folded(value))
+        return value
 
 
 class Token(db.Model):  # type: ignore[name-defined]
@@ -117,7 +143,8 @@ class Token(db.Model):  # type: ignore[name-defined]
     scope: Mapped[str] = mapped_column(String(16), default=ADMIN, server_default=ADMIN)
     # A browser's session is no bearer token, and the other way round.
     is_session: Mapped[bool] = mapped_column(default=False, server_default=false())
-    # The token that a session was opened with, and ends with.
+    # The token that a session was opened with, or that was good for making this one: with it goes
+    # what came of it.
     parent_id: Mapped[int | None] = mapped_column(index=True)
 
 
@@ -208,6 +235,8 @@ class Benchmark(Timestamps, db.Model):  # type: ignore[name-defined]
     approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
     user_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
     approved_at: Mapped[datetime | None]
+    # The SHA-256 of what was approved, its containers included; empty until then.
+    approved_digest: Mapped[str] = mapped_column(String(64), default="", server_default="")
 
 
 class BenchmarkMember(db.Model):  # type: ignore[name-defined]
@@ -304,15 +333,39 @@ class IdempotencyKey(db.Model):  # type: ignore[name-defined]
     request_digest: Mapped[str] = mapped_column(String(64))
     status: Mapped[int] = mapped_column(default=0)
     body: Mapped[str] = mapped_column(Text, default="")
-    created_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+    # Those of the answer that a client of it needs.
+    headers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # The number of the day, see `Calendar`.
+    day: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class Calendar(db.Model):  # type: ignore[name-defined]
+    """One row: how many days this registry has seen, and which was the last.
+
+    What has to be kept for so many days is counted in these: a clock that jumps makes one day more
+    at most.
+    """
+
+    __tablename__ = "calendar"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # The date's number in the proleptic Gregorian calendar, as `date.toordinal` gives it (UTC).
+    date: Mapped[int]
+    number: Mapped[int] = mapped_column(default=0)
 
 
 class ChangeCounter(db.Model):  # type: ignore[name-defined]
-    """One row: the last cursor handed out. Its lock orders cursors as commits are ordered."""
+    """One row: the last cursor handed out. Its lock orders cursors as commits are ordered.
+
+    `digest` is that of the change log's last row, and `genesis`, which no other registry has, what
+    stands before its first.
+    """
 
     __tablename__ = "change_counter"
     id: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger, default=0)
+    digest: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    genesis: Mapped[str] = mapped_column(String(64), default="", server_default="")
 
 
 class Change(db.Model):  # type: ignore[name-defined]
@@ -326,6 +379,8 @@ class Change(db.Model):  # type: ignore[name-defined]
     # Who may see it; null means every member. Kept here, for the entity may be gone later.
     audience: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # SHA-256 of this row and the digest before it, see `changes.link`.
+    digest: Mapped[str] = mapped_column(String(64), default="", server_default="")
 
 
 class AuditEntry(db.Model):  # type: ignore[name-defined]

@@ -7,7 +7,7 @@ role and `ValidationError` (400, marshmallow's) when a rule of state or content 
 from typing import Any, NoReturn
 
 from marshmallow import ValidationError
-from sqlalchemy import ColumnElement, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, or_, select, true
 from werkzeug.exceptions import Forbidden
 
 from medperf_server.auth import find_user
@@ -24,6 +24,7 @@ from medperf_server.models import (
     Container,
     User,
     db,
+    folded,
     utc_now,
 )
 
@@ -235,7 +236,7 @@ def check_user(values: Values, entity: User) -> None:
     for field in ("username", "email"):
         if field not in values:
             continue
-        same = func.lower(getattr(User, field)) == values[field].lower()
+        same = getattr(User, f"{field}_key") == folded(values[field])
         if db.session.scalar(select(User.id).where(same, User.id != entity.id)) is not None:
             _refuse(f"{values[field]!r} belongs to another member", field)
 

@@ -247,6 +247,7 @@ class ChangesQuery(Schema):
     """Query parameters of the change log."""
 
     since = fields.Integer(load_default=0, validate=validate.Range(0, 2**62))
+    log = fields.String(validate=validate.Regexp(rf"^[0-9a-f]{{64}}{END}"))
     limit = fields.Integer(load_default=500, validate=validate.Range(1, MAX_PAGE_SIZE))
 
     class Meta:
@@ -264,11 +265,13 @@ class ChangeSchema(Schema):
 
 
 class ChangesSchema(Schema):
-    """A page of the change log and the cursor to ask with next."""
+    """A page of the change log, and what to ask with next; or that all is to be read again."""
 
     changes = fields.List(fields.Nested(ChangeSchema))
     next = fields.Integer()
     more = _truth_in_query()
+    log = fields.String()
+    reset = fields.Boolean()
 
 
 class VersionSchema(Schema):

@@ -1,9 +1,14 @@
 """The change log: everything that changed, in order, to whoever may see it, and no row missed."""
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from tests.server.conftest import Body, Member, NewMember, container_body
@@ -60,13 +65,53 @@ def test_it_comes_in_pages(model_owner: Member) -> None:
         page = model_owner.get(f"/changes/?since={cursor}&limit=2").json()
         assert len(page["changes"]) <= 2
         got += [row["id"] for row in page["changes"]]
-        cursor, more = page["next"], page["more"]
+        cursor, more, log = page["next"], page["more"], page["log"]
     assert got == uids
-    assert model_owner.get(f"/changes/?since={cursor}").json() == {
+    assert model_owner.get(f"/changes/?since={cursor}&log={log}").json() == {
         "changes": [],
         "next": cursor,
         "more": False,
+        "log": log,
     }
+
+
+def test_each_page_goes_on_from_the_digest_of_the_one_before(model_owner: Member) -> None:
+    start = model_owner.get(f"/changes/?since={now(model_owner)}").json()
+    for _ in range(3):
+        model_owner.container()
+    cursor, log, digests = start["next"], start["log"], [start["log"]]
+    for _ in range(3):
+        page = model_owner.get(f"/changes/?since={cursor}&log={log}&limit=1").json()
+        cursor, log = page["next"], page["log"]
+        digests.append(log)
+    assert len(set(digests)) == 4 and not page["more"]
+
+
+@pytest.mark.parametrize("claim", ["another digest", "beyond the end"])
+def test_who_has_read_another_past_is_told_to_read_again(model_owner: Member, claim: str) -> None:
+    model_owner.container()
+    page = model_owner.get(f"/changes/?since={now(model_owner)}").json()
+    cursor, log = page["next"], page["log"]
+    if claim == "another digest":
+        asked = f"since={cursor}&log={sha256(log.encode()).hexdigest()}"
+    else:
+        asked = f"since={cursor + 1}&log={log}"
+    assert model_owner.get(f"/changes/?{asked}").json() == {"reset": True}
+    assert "changes" in model_owner.get(f"/changes/?since={cursor}&log={log}").json()
+
+
+def test_the_beginning_of_every_registry_is_its_own(tmp_path: Path) -> None:
+    logs = set()
+    for name in ("one", "other"):
+        for registry in Registry.serving(tmp_path / name):
+            member = Member(registry, "ada")
+            logs.add(member.get("/changes/?limit=1").json()["log"])
+            # A client that knows an empty log knows whose it was.
+            with closing(sqlite3.connect(registry.folder / "registry.db")) as database:
+                (genesis,) = database.execute("SELECT genesis FROM change_counter").fetchone()
+            assert "changes" in member.get(f"/changes/?since=0&log={genesis}").json()
+            assert member.get(f"/changes/?since=0&log={'0' * 64}").json() == {"reset": True}
+    assert len(logs) == 2
 
 
 def test_an_association_is_news_to_its_two_sides_and_admins(

@@ -26,7 +26,7 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-# Rows of every table of the first version, in the order of their references. What of a row is not
+# Rows of every table of earlier versions, in the order of their references. What of a row is not
 # given here `fill` makes up.
 ROWS: dict[str, list[dict[str, Any]]] = {
     "users": [
@@ -75,7 +75,17 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         },
         {"cursor": 9, "entity_type": "mlcube", "entity_id": 7, "action": "created"},
     ],
+    "invitations": [{"id": 1, "digest": digest("invited"), "created_by": 1, "benchmark": 2}],
+    "benchmark_members": [{"benchmark": 2, "user_id": 4}],
+    "assets": [{"sha256": digest("file"), "size_bytes": 4}],
+    "asset_holders": [{"sha256": digest("file"), "user_id": 4}],
+    "uploads": [{"id": "upload", "user_id": 4, "size_bytes": 9}],
+    "upload_pieces": [{"upload_id": "upload", "offset_bytes": 0, "name": "piece"}],
+    "audit_log": [{"id": 1, "actor": "command line", "action": "created", "entity_type": "user"}],
 }
+
+# Where the next row's ID comes from a sequence of PostgreSQL's.
+NUMBERED = {name for name, rows in ROWS.items() if type(rows[0].get("id")) is int}
 
 
 def tables_of(connection: Connection) -> MetaData:
@@ -90,7 +100,7 @@ def fill(connection: Connection) -> None:
     made_up = {Boolean: True, Integer: 1, JSON: {"made": "up"}, DateTime: THEN}
     tables = tables_of(connection).tables
     for name, rows in ROWS.items():
-        for row in rows:
+        for row in rows if name in tables else ():
             missing = {
                 column.name: next((v for k, v in made_up.items() if isinstance(column.type, k)), "")
                 for column in tables[name].columns
@@ -99,7 +109,7 @@ def fill(connection: Connection) -> None:
             connection.execute(tables[name].insert().values({**missing, **row}))
     connection.execute(text("UPDATE change_counter SET value = 9"))
     if connection.dialect.name == "postgresql":
-        for name in ("users", "tokens", "mlcubes", "benchmarks", "benchmark_models"):
+        for name in tables.keys() & NUMBERED:
             sequence = f"pg_get_serial_sequence('{name}', 'id')"
             connection.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {name}))"))
 

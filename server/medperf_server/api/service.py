@@ -7,7 +7,7 @@ from flask import Response, current_app, g
 from sqlalchemy import select
 
 from medperf_server.api.common import Blueprint
-from medperf_server.changes import ENTITY_TYPES
+from medperf_server.changes import ENTITY_TYPES, stands
 from medperf_server.models import Change, ChangeCounter, db
 from medperf_server.policy import visible, visible_changes
 from medperf_server.schemas import (
@@ -68,12 +68,16 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
     """What changed after the cursor `since` and the caller may see, oldest first.
 
     Each row carries the entity as it is now, null once it is deleted or the caller may not see it.
-    Ask again with `next`: at once if there is `more`.
+    Ask again with `next` as `since` and `log` as it came: at once if there is `more`. The answer is
+    `reset` alone where this log has not the past that led there: read everything again, from 0.
     """
     since, limit = query["since"], query["limit"]
     # The counter is read first: rows up to it have been committed, so `next` can go past what the
     # caller may not see without going past a row that is yet to come.
-    end = db.session.scalar(select(ChangeCounter.value)) or 0
+    counter = db.session.scalars(select(ChangeCounter)).one()
+    if not stands(since, query.get("log"), counter):
+        return {"reset": True}
+    end = counter.value
     rows = db.session.scalars(
         select(Change)
         .where(Change.cursor > since, Change.cursor <= end, visible_changes(g.caller))
@@ -93,8 +97,9 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
             }
             for row in shown
         ],
-        "next": shown[-1].cursor if more else max(since, end),
+        "next": shown[-1].cursor if more else end,
         "more": more,
+        "log": shown[-1].digest if more else counter.digest,
     }
 
 

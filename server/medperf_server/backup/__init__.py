@@ -24,7 +24,6 @@ from medperf_server.backup.archive import (
 from medperf_server.backup.base import Database, Refused
 from medperf_server.backup.postgresql import PostgresqlDatabase
 from medperf_server.backup.sqlite import SqliteDatabase
-from medperf_server.changes import tell_anew
 from medperf_server.database import current_revision, migrate, revisions
 from medperf_server.disk import settle
 from medperf_server.models import Asset, Upload, db, utc_now
@@ -144,7 +143,6 @@ def _prepare(manifest: Manifest, url: str) -> None:
         # Their pieces are not in the backup.
         db.session.execute(delete(Upload))
         _skip_ids()
-        tell_anew()
         db.session.commit()
         db.session.remove()
         db.engine.dispose()
