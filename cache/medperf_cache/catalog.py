@@ -1,4 +1,4 @@
-"""The last known copy of a registry's entities, with the cursor to ask for what changed since."""
+"""The last known copy of a registry's entities, and up to where its change log was read."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -67,7 +67,57 @@ class Catalog:
 
     def clear(self) -> None:
         """Forget everything: another member's view begins."""
-        self._store.clear()
+        with self.transaction():
+            losses = self.losses
+            self._store.clear()
+            self.losses = losses
+
+    def doubt(self, kinds: Iterable[str]) -> None:
+        """Have the change log read from its beginning; until then nothing of these types is sure.
+
+        Everything stays to be worked with.
+        """
+        with self.transaction():
+            for kind in kinds:
+                for entity in self.all(kind):
+                    self.doubt_one(kind, entity["id"])
+            self.is_read_again = True
+            self.cursor, self.log = 0, ""
+
+    def doubt_one(self, kind: str, uid: int) -> None:
+        """Have an entity in doubt until the change log tells of it."""
+        self._store[f"doubt/{_key(kind, uid)}"] = None
+
+    def confirm(self, kind: str, uid: int) -> bool:
+        """Note that the registry told of an entity; whether it was in doubt until now."""
+        key = f"doubt/{_key(kind, uid)}"
+        in_doubt = key in self._store
+        if in_doubt:
+            self._store.pop(key)
+        return in_doubt
+
+    def doubted(self) -> list[tuple[str, int]]:
+        """Types and UIDs of what is in doubt."""
+        keys = [key.split("/") for key, _ in self._store.with_prefix("doubt/")]
+        return [(kind, int(uid)) for _, kind, uid in keys]
+
+    @property
+    def is_read_again(self) -> bool:
+        """Whether the change log was begun anew, and not read to its end since."""
+        return bool(self._store.get("is_read_again", False))
+
+    @is_read_again.setter
+    def is_read_again(self, value: bool) -> None:
+        self._store["is_read_again"] = value
+
+    @property
+    def losses(self) -> int:
+        """How often it turned out that the registry may have lost something."""
+        return int(self._store.get("losses", 0))
+
+    @losses.setter
+    def losses(self, value: int) -> None:
+        self._store["losses"] = value
 
     @property
     def cursor(self) -> int:
@@ -77,6 +127,17 @@ class Catalog:
     @cursor.setter
     def cursor(self, value: int) -> None:
         self._store["cursor"] = value
+
+    @property
+    def log(self) -> str | None:
+        """The digest of the change log at the cursor; empty if the registry tells none, None if
+        what is here was read before digests were asked for."""
+        digest: str | None = self._store.get("log")
+        return digest
+
+    @log.setter
+    def log(self, digest: str) -> None:
+        self._store["log"] = digest
 
     @property
     def fetched_at(self) -> str | None:

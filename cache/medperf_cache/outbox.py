@@ -13,6 +13,8 @@ from medperf_cache.errors import CacheError
 from medperf_cache.locks import hold
 
 QUEUED, SENDING, SENT, REJECTED, HELD = "queued", "sending", "sent", "rejected", "held"
+# The registry does not have it any more, or not what it refers to.
+LOST = "lost"
 # How a payload refers to an entry that has no UID in the registry yet: {REFERENCE: "q1"}.
 REFERENCE = "$queued"
 
@@ -32,7 +34,8 @@ class Entry:
     registry has to store before. `member` is whose it is: their UID in the registry, or the
     digest of their token while the registry never said who that is; None is anybody's. `reason` is
     why it waits or was refused; `answer` what the registry said when it took it. `before` is how
-    many entities like it a registry that knows no keys had before it was first sent.
+    many entities like it a registry that knows no keys had before it was first sent. `sent_day` is
+    the number of the day on which it was sent, see `Outbox.today`.
     """
 
     uid: str
@@ -51,6 +54,7 @@ class Entry:
     member: int | str | None = None
     before: int | None = None
     uploads: list[str] = field(default_factory=list)
+    sent_day: int | None = None
 
     @property
     def needs(self) -> set[str]:
@@ -71,8 +75,8 @@ class Entry:
 
     @property
     def real_uid(self) -> int | None:
-        """The UID that the registry gave, once it did."""
-        given: int | None = self.answer.get("id") if self.answer else None
+        """The UID that the registry gave, once it did, and as long as it has it."""
+        given: int | None = self.answer.get("id") if self.answer and self.state == SENT else None
         return given
 
     def resolved(self, uid_of: Callable[[str], Any]) -> tuple[str, Json]:
@@ -177,7 +181,7 @@ class Outbox:
         raise CacheError(f"there is no queue entry {uid}")
 
     def entries(self) -> list[Entry]:
-        """Every entry in the order of their UIDs, those that wait for a rejected one as held."""
+        """Every entry in the order of their UIDs; those that wait for a stuck one are held."""
         if not self._folder.exists():
             return []
         found = [Entry(**stored) for _, stored in self._store.with_prefix("entry/")]
@@ -206,6 +210,43 @@ class Outbox:
         """Delete an entry; its UID is never used again."""
         self._store.pop(f"entry/{uid}")
 
+    def today(self) -> int:
+        """The number of this day: one more than the last, if the clock says that it is a later one.
+
+        So a clock that jumps, be it by years, makes one day more at most.
+        """
+        date = datetime.now(timezone.utc).toordinal()
+        with self._store.transact(retry=True):
+            known = self._store.get("day") or {"date": date, "number": 0}
+            if date > known["date"]:
+                known = {"date": date, "number": known["number"] + 1}
+            self._store["day"] = known
+        return int(known["number"])
+
+    def let_go(self, days: int) -> None:
+        """Delete what was sent so many days ago, and nothing that is still here needs."""
+        today = self.today()
+        with self._store.transact(retry=True):
+            entries = self.entries()
+            needed = {uid for entry in entries if entry.state != SENT for uid in entry.needs}
+            for entry in reversed(entries):
+                if entry.state == SENT and entry.sent_day is None:
+                    # It was sent before days were counted.
+                    entry = self.change(entry.uid, sent_day=today)
+                is_old = entry.state == SENT and (entry.sent_day or 0) <= today - days
+                if is_old and entry.uid not in needed:
+                    self.drop(entry.uid)
+                else:
+                    needed |= entry.needs
+
+    def checked(self, what: str) -> int:
+        """Up to which of `Catalog.losses` it is known what of a sort of entries was lost."""
+        return int(self._store.get(f"checked/{what}", 0)) if self._folder.exists() else 0
+
+    def check_off(self, what: str, losses: int) -> None:
+        """Note that it is known up to there."""
+        self._store[f"checked/{what}"] = losses
+
     def dependents(self, uid: str) -> list[Entry]:
         """The entries that refer to this one, directly or through others."""
         found: dict[str, Entry] = {}
@@ -229,8 +270,8 @@ class Outbox:
 
 
 def _with_held(entries: list[Entry]) -> list[Entry]:
-    """The same entries, with HELD for those that cannot go before a rejected one is mended."""
-    stuck = {entry.uid for entry in entries if entry.state == REJECTED}
+    """The same entries, with HELD for those that cannot go before one that is stuck is mended."""
+    stuck = {entry.uid for entry in entries if entry.state in (REJECTED, LOST)}
     waiting = [entry for entry in entries if entry.state in (QUEUED, SENDING)]
     grew = True
     while grew:
@@ -238,6 +279,8 @@ def _with_held(entries: list[Entry]) -> list[Entry]:
         stuck |= held
         grew = bool(held)
     return [
-        replace(entry, state=HELD) if entry.uid in stuck and entry.state != REJECTED else entry
+        replace(entry, state=HELD)
+        if entry.uid in stuck and entry.state not in (REJECTED, LOST)
+        else entry
         for entry in entries
     ]

@@ -28,12 +28,12 @@ from medperf_client.carried import (
 )
 from medperf_client.compatibility import ROLES
 from medperf_client.errors import UsageError
+from medperf_client.kinds import MODELS, Entity
 from medperf_client.outgoing import Sending
-from medperf_client.provisions import MODELS, Provisions, pin_name
+from medperf_client.provisions import Provisions, pin_name
 from medperf_client.signing import check_signature, signer
 from medperf_client.site import Site
-
-Entity = dict[str, Any]
+from medperf_client.sync import learn
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ def send_bundle(
         outbox = Outbox(site.folder / "carried" / bundle.head.id)
         outbox.restore(replace(entry, member=me) for entry in carried)
         bundle.add_content()
-        sending = site.sender_of(outbox).send()
+        sending = site.sender_of(outbox).send(
+            look=lambda: site.tell_lost(learn(outbox, site.registry, site.catalog))
+        )
         with site.storage.scratch() as folder:
             documents = {OUTBOX: _written(folder / OUTBOX, map(asdict, fates(outbox)))}
             about = _about(site, receipt_for=bundle.head.id)

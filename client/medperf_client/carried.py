@@ -12,11 +12,9 @@ from medperf_cache.bundle import Bundle, Manifest
 from medperf_cache.digests import is_digest
 from medperf_cache.outbox import HELD, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.errors import MedPerfError
-from medperf_client.provisions import MODELS
-from medperf_client.sync import LISTS
+from medperf_client.kinds import LISTS, MODELS, Entity
 from medperf_client.wire import checked
 
-Entity = dict[str, Any]
 CATALOG, NAMES, MEMO, OUTBOX = "catalog", "names", "memo", "outbox"
 # What is in the catalog because of who looked is not for another member's catalog.
 SHOWN_TO_ALL = ("benchmark", "mlcube")

@@ -33,6 +33,7 @@ class Profile:
     pids_limit: int = 1024
     memory: int | None = None
     mirrors: Mapping[str, list[str]] = field(default_factory=dict)
+    resend_days: int = 30
 
     def with_text(self, key: str, text: str) -> "Profile":
         """A copy with one setting read from text, as `profile set` takes it.
@@ -56,6 +57,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "task_timeout": ((int, float, type(None)), "seconds, or null for no bound"),
     "pids_limit": ((int,), "a number of processes"),
     "memory": ((int, type(None)), "bytes, or null for no bound"),
+    "resend_days": ((int,), "a number of days"),
     "mirrors": ((dict,), "lists of URLs by URL, such as {https://a.org/: [http://b.lan/]}"),
 }
 

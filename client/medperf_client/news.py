@@ -31,7 +31,7 @@ class News:
             return
         pair = f"container {one['model_mlcube']} in benchmark {one['benchmark']}"
         if after is None:
-            self.lines.append(f"the association of {pair} was deleted")
+            self.lines.append(f"the association of {pair} is gone from the registry")
         elif before is None and after["approval_status"] == "PENDING":
             if self._owns("benchmark", after["benchmark"]) and not self._mine(
                 after, "initiated_by"
@@ -48,7 +48,7 @@ class News:
             return
         name = f"benchmark {one['id']} ({one['name']})"
         if after is None:
-            self.lines.append(f"{name} was deleted")
+            self.lines.append(f"{name} is gone from the registry")
         elif before["approval_status"] != after["approval_status"]:
             self.lines.append(f"{name} is {after['approval_status']}")
         else:

@@ -3,31 +3,22 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from medperf_cache import CacheError, Catalog, UnsafeArchive
 from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.backoff import pause
 from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
+from medperf_client.kinds import UNIQUE, Entity, holds
+from medperf_client.past import note
 from medperf_client.registry import Registry
 from medperf_client.wire import checked
 
-Entity = dict[str, Any]
 # Gives the body of a queued entry with what could not be known when it was queued, once the
 # registry has the files that it needs.
 Complete = Callable[[Entry], Entity]
 
-# What tells an entity from all others on a server that knows no keys.
-UNIQUE = {
-    "mlcube": (
-        *("name", "mlcube_hash", "parameters_hash", "image_hash", "image_tarball_hash"),
-        "additional_files_tarball_hash",
-    ),
-    "benchmark": (
-        *("name", "data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube"),
-        "demo_dataset_tarball_hash",
-    ),
-}
+# Learns, before anything is sent, whether what the queue refers to is still what it was.
+Look = Callable[[], None]
 TAKE_OVER_HINT = "Whose it is may log in and sync; to make it yours: medperf queue retry UID"
 TRIES = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
@@ -61,8 +52,8 @@ class Sender:
         self._outbox, self._registry, self._catalog = outbox, registry, catalog
         self._complete, self._acting, self._rest = complete, acting, rest
 
-    def send(self, only: str | None = None) -> Sending:
-        """Send every entry that can go, or `only` one and what it needs.
+    def send(self, only: str | None = None, look: Look = lambda: None) -> Sending:
+        """Send every entry that can go, or `only` one and what it needs; `look` first.
 
         An entry that the registry refuses stays, with the registry's words, and so does what
         needs it. When the registry is away, or wants a login, all the rest waits. Two processes
@@ -70,6 +61,11 @@ class Sender:
         """
         outcome = Sending()
         with self._outbox.alone():
+            first = next(self._ready(only), None)
+            outcome.stopped = None if first is None else self._trouble(look)
+            if first is not None and outcome.stopped:
+                self._outbox.update(first, reason=str(outcome.stopped))
+                return outcome
             for entry in self._ready(only):
                 # Where one thing failed again and again, others are not waited for as long.
                 tries = TRIES if outcome.stopped is None else 1
@@ -87,6 +83,16 @@ class Sender:
                     if refused is not None:
                         outcome.rejected.append(refused)
         return outcome
+
+    def _trouble(self, look: Look) -> MedPerfError | None:
+        """Why nothing can be sent now; None once the registry has answered, and was looked at."""
+        try:
+            # To a registry that is away nothing can be sent, completed or not.
+            self._registry.hear()
+            look()
+        except MedPerfError as error:
+            return error
+        return None
 
     def _ready(self, only: str | None) -> Iterator[Entry]:
         """Each entry whose time has come, as sending the others makes it come."""
@@ -116,7 +122,6 @@ class Sender:
 
         Raises when it has to wait, or is refused.
         """
-        # To a registry that is away nothing can be sent, completed or not.
         self._registry.hear()
         me = self._acting()["id"]
         if entry.member not in (None, me, self._registry.token_digest):
@@ -148,14 +153,23 @@ class Sender:
                 self._rest(pause(TRIES - left, FIRST_WAIT_SECONDS, error.seconds))
                 self._registry.hear()
                 entry, first = claimed, False
-        # The outbox first: what it says is sent is never sent again, and a sync mends the catalog.
-        sent = self._outbox.change(entry.uid, state=SENT, reason="", answer=answer)
-        if first and "id" in answer:
-            with self._catalog.transaction():
-                # Where somebody pulled meanwhile, the catalog may be ahead of this answer.
-                if self._catalog.cursor == cursor and self._acting()["id"] == me:
-                    self._catalog.put(entry.kind, answer)
-        return sent
+        # The catalog first: what the outbox says is sent is never sent again, and whether it stays
+        # in the registry is for the catalog to find out.
+        if self._acting()["id"] == me:
+            self._note(entry, answer, first and self._catalog.cursor == cursor)
+        done = {"state": SENT, "reason": "", "answer": answer, "sent_day": self._outbox.today()}
+        return self._outbox.change(entry.uid, **done)
+
+    def _note(self, entry: Entry, answer: Entity, is_newest: bool) -> None:
+        """Let the catalog know what was sent, so that it expects to be told of it.
+
+        Where somebody pulled meanwhile, it is not the newest: the catalog may be ahead of it.
+        """
+        if entry.kind == "member" and is_newest:
+            path, _ = entry.resolved(self._real_uid)
+            self._catalog.doubt_one("benchmark", int(path.split("/")[2]))
+        elif "id" in answer and entry.kind != "member":
+            note(self._catalog, entry.kind, answer, is_newest)
 
     def _completed(self, entry: Entry) -> Entity:
         try:
@@ -206,12 +220,12 @@ class Sender:
                 mine = newest.get("initiated_by") == entry.member
                 return newest if mine and len(found) > (entry.before or 0) else None
             # A server that knows no reasons keeps none.
-            return newest if newest and _holds(newest, body, *(body.keys() - {"reason"})) else None
+            return newest if newest and holds(newest, body, *(body.keys() - {"reason"})) else None
         if entry.method == "PUT":
             entity = self._registry.get(path)
-            return entity if entity is not None and _holds(entity, body, *body) else None
+            return entity if entity is not None and holds(entity, body, *body) else None
         own = self._registry.pages("/me" + path)
-        return next((one for one in own if _holds(one, body, *UNIQUE[entry.kind])), None)
+        return next((one for one in own if holds(one, body, *UNIQUE[entry.kind])), None)
 
     def _pair(self, entry: Entry) -> list[Entity]:
         """The associations of the model and the benchmark that an entry is about."""
@@ -237,8 +251,3 @@ def _closure(uid: str, entries: dict[str, Entry]) -> set[str]:
             found.add(chosen)
             waiting += entries[chosen].needs
     return found
-
-
-def _holds(entity: Entity, body: Entity, *fields: str) -> bool:
-    """Whether an entity has what a body says in these fields."""
-    return all((entity.get(name) or "") == (body.get(name) or "") for name in fields)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from medperf_cache import CacheError, Catalog, Storage
 from medperf_cache.pins import Content
@@ -12,17 +11,15 @@ from medperf_client.containers.library import Library, pinned
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
 from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
+from medperf_client.kinds import MODELS, Entity
 from medperf_client.parallel import at_once
 from medperf_client.queue import Queue
 from medperf_client.registry import Registry
 from medperf_client.wire import checked
 
-Entity = dict[str, Any]
 # What may keep one thing from being had, and says nothing of the others.
 TROUBLE = (MedPerfError, CacheError, OSError)
 APPROVED, REJECTED = "APPROVED", "REJECTED"
-# The catalog's copies of `/benchmarks/<id>/models/`, by the benchmark's UID.
-MODELS = "models"
 
 
 def pin_name(benchmark: int | str, server_url: str) -> str:

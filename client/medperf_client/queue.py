@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from medperf_cache.outbox import (
+    LOST,
     QUEUED,
     REFERENCE,
     REJECTED,
@@ -50,18 +51,18 @@ class Queue:
                 member=member,
                 uploads=submission.uploads,
             )
-            pair = self._pair(entry)
+            pair = self.pair(entry)
             before = [
                 one.uid
                 for one in self.waiting()
                 if pair is not None
-                and self._pair(one) == pair
+                and self.pair(one) == pair
                 and one.uid != entry.uid
-                and one.state != REJECTED
+                and one.state not in (REJECTED, LOST)
             ]
             return self.outbox.change(entry.uid, after=before)
 
-    def _pair(self, entry: Entry) -> tuple[str, str] | None:
+    def pair(self, entry: Entry) -> tuple[str, str] | None:
         """The model and benchmark that an entry about an association names."""
         if entry.kind != "association":
             return None
@@ -114,7 +115,7 @@ class Queue:
     def retry(self, uid: str) -> Entry:
         """Let an entry be sent again as it is, by whoever is logged in then."""
         with self.outbox.transaction():
-            self._decided(self.entry(uid))
+            self._decided(self.entry(uid), may_be_lost=False)
             return self.outbox.change(uid, state=QUEUED, reason="", member=None)
 
     def edit(self, entry: Entry, body: Entity) -> Entry:
@@ -129,7 +130,7 @@ class Queue:
         unknown = {field: url for field, url in entry.unknown.items() if not body.get(field)}
         with self.outbox.transaction():
             now = self.entry(entry.uid)
-            self._decided(now)
+            self._decided(now, may_be_lost=False)
             if now.body != entry.body:
                 raise UsageError(f"{entry.uid} has changed meanwhile", hint="Edit it again.")
             edited = self.outbox.change(
@@ -160,8 +161,13 @@ class Queue:
                 self.outbox.drop(uid)
 
     @staticmethod
-    def _decided(entry: Entry) -> None:
+    def _decided(entry: Entry, may_be_lost: bool = True) -> None:
         """Raise `UsageError` for an entry whose fate is not known or is sealed."""
+        if entry.state == LOST and not may_be_lost:
+            raise UsageError(
+                f"{entry.uid} was lost by the registry",
+                hint=f"Queue it anew with: medperf queue resend {entry.uid}",
+            )
         if entry.state == SENT:
             raise UsageError(f"{entry.uid} was sent already")
         if entry.state == SENDING:

@@ -1,12 +1,12 @@
 """One site: its profile, its cache, its copy of the registry, and the registry if it answers."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medperf_cache import Catalog, Storage
 from medperf_cache.locks import hold
@@ -14,6 +14,7 @@ from medperf_cache.outbox import REJECTED, Entry, Outbox
 from medperf_client.config import Home, load_config
 from medperf_client.credentials import Credentials
 from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
+from medperf_client.kinds import WORDS, Entity
 from medperf_client.queue import Queue
 
 # Whoever lists or looks things up does not wait for what tests, fetches or sends.
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from medperf_client.sync import Synced
 
 OPERATION = "OPERATION"
-Entity = dict[str, Any]
-KINDS = {"benchmark": "benchmark", "mlcube": "container"}
 
 
 class Site:
@@ -193,12 +192,15 @@ class Site:
         return body
 
     def keep_queued(self) -> None:
-        """Keep from `storage gc` the files that wait to be uploaded, and let go the others."""
+        """Keep from `storage gc` the files that the registry has to have, and let go the others.
+
+        Those are what waits to be uploaded, and what was, as long as the registry may lose it.
+        """
         name = f"queue of {self.profile.server_url}"
         with self.queue.outbox.transaction():
-            waiting = {digest for entry in self.queue.waiting() for digest in entry.uploads}
-            if waiting:
-                self.storage.pins.put(name, (("blob", digest) for digest in waiting))
+            needed = {digest for entry in self.queue.outbox.entries() for digest in entry.uploads}
+            if needed:
+                self.storage.pins.put(name, (("blob", digest) for digest in needed))
             else:
                 self.storage.pins.remove(name)
 
@@ -216,10 +218,11 @@ class Site:
         then it does not stay in the queue, unless something has come to depend on it there, for
         who submitted is there to decide what to do.
         """
+        self._look_back()
         entry = self.queue.add(submission, self._whose)
         if entry.uploads:
             self.keep_queued()
-        self.sender.send(only=entry.uid)
+        self.sender.send(only=entry.uid, look=self._learn)
         entry = self.queue.entry(entry.uid)
         if entry.state == REJECTED:
             with suppress(UsageError):
@@ -234,10 +237,33 @@ class Site:
         """Send the queue, then learn what is new."""
         from medperf_client.sync import sync
 
-        done = sync(self.sender, self.registry, self.catalog)
-        if any(entry.uploads for entry in done.sent):
-            self.keep_queued()
+        done = sync(self.sender, self.queue.outbox, self.registry, self.catalog)
+        self.queue.outbox.let_go(self.profile.resend_days)
+        self.keep_queued()
         return done
+
+    def resend(self, uids: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
+        """Queue anew what the registry has lost; see `past.resend`."""
+        from medperf_client import past
+
+        return past.resend(self.queue, self.catalog, uids, self._whose)
+
+    def _learn(self) -> None:
+        from medperf_client.sync import learn
+
+        self.tell_lost(learn(self.queue.outbox, self.registry, self.catalog))
+
+    def _look_back(self) -> None:
+        """See what of the queue the registry has lost, if it turned out to have another past."""
+        if self.catalog.losses:
+            from medperf_client import past
+
+            self.tell_lost(past.look_back(self.queue.outbox, self.catalog))
+
+    def tell_lost(self, lost: Sequence[Entry]) -> None:
+        """Say what the registry turned out to have lost."""
+        for entry in lost:
+            self.tell(f"lost: {entry.uid}, {entry.reason}. See: medperf queue resend --help")
 
     def watching(self) -> AbstractContextManager[None]:
         """Be the one who watches this registry for this site; raises `InUse` if another does."""
@@ -258,6 +284,7 @@ class Site:
 
         try:
             pull(self.registry, self.catalog, hurried=True)
+            self._look_back()
         except Offline as error:
             self._show_copy(str(error), f" ({error})")
 
@@ -316,6 +343,6 @@ class Site:
         self.freshen()
         known = self.catalog.get(kind, uid)
         if known is None:
-            word = KINDS[kind]
+            word = WORDS[kind]
             raise UsageError(f"there is no {word} with UID {uid}", hint=f"See: medperf {word} ls")
         return known

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from medperf_cache import Storage
-from medperf_cache.outbox import REFERENCE, Reference
+from medperf_cache.outbox import Reference
 from medperf_client.assets import Fetcher
 from medperf_client.compatibility import Report
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
 from medperf_client.errors import InvalidContainer, Offline, Unsupported
 from medperf_client.hosting import HostedFiles
+from medperf_client.kinds import Entity, in_path
 
-Entity = dict[str, Any]
 DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
 PENDING, APPROVED, REJECTED = "PENDING", "APPROVED", "REJECTED"
 
@@ -227,11 +227,6 @@ def benchmark_decision(uid: Reference, status: str) -> Submission:
 def benchmark_invitation(uid: Reference, email: str) -> Submission:
     """Show a private benchmark to the member with this address."""
     return Submission("member", "POST", f"/benchmarks/{in_path(uid)}/members/", {"email": email})
-
-
-def in_path(uid: Reference) -> str:
-    """A reference as a path holds it."""
-    return f"{{{uid[REFERENCE]}}}" if isinstance(uid, dict) else str(uid)
 
 
 def association_submission(model: Reference, benchmark: Reference, report: Report) -> Submission:

@@ -1,63 +1,63 @@
-"""Send the queue; bring the catalog up to date: what changed, or all of a plain server."""
+"""Bring the catalog up to date: what changed since, all of a plain server, or of another past."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from medperf_cache import Catalog
-from medperf_cache.outbox import Entry
+from medperf_cache.outbox import Entry, Outbox
+from medperf_client import past
 from medperf_client.errors import MedPerfError, Offline
+from medperf_client.kinds import LISTS
 from medperf_client.news import News
 from medperf_client.outgoing import Sender
+from medperf_client.past import Notice
 from medperf_client.registry import PAGE_SIZE, Registry
 from medperf_client.wire import Entity, checked
 
-# What a plain MedPerf server lists, by the type names of the change log.
-LISTS = {
-    "benchmark": "/benchmarks/",
-    "mlcube": "/mlcubes/",
-    "association": "/me/mlcubes/associations/",
-}
 # The catalog's note of whose token it was read with.
 VIEWER = "viewer"
 
 
-# Called with a type and an entity as it was and as it is; None before it was, or once it is gone.
-Notice = Callable[[str, Entity | None, Entity | None], None]
-
-
 @dataclass(frozen=True)
 class Synced:
-    """What a sync did; `stopped` says why the rest waits, None if nothing does."""
+    """What a sync did; `stopped` says why the rest waits, None if nothing does.
+
+    `lost` are the entries that the registry turned out to have lost, or refer to what it has lost.
+    """
 
     sent: list[Entry]
     rejected: list[Entry]
     stopped: MedPerfError | None
     news: list[str]
+    lost: list[Entry] = field(default_factory=list)
 
     def record(self) -> Entity:
         """The same as JSON."""
         return {
             "sent": [{"uid": entry.uid, "as": entry.real_uid} for entry in self.sent],
             "rejected": [{"uid": entry.uid, "reason": entry.reason} for entry in self.rejected],
+            "lost": [{"uid": entry.uid, "reason": entry.reason} for entry in self.lost],
             "news": self.news,
             "stopped": None if self.stopped is None else str(self.stopped),
         }
 
 
-def sync(sender: Sender, registry: Registry, catalog: Catalog) -> Synced:
+def sync(sender: Sender, outbox: Outbox, registry: Registry, catalog: Catalog) -> Synced:
     """Send the queue, then bring the catalog up to date and see what is news."""
-    sending = sender.send()
-    news = News(catalog)
+    news, lost = News(catalog), list[Entry]()
+    sending = sender.send(look=lambda: lost.extend(learn(outbox, registry, catalog, news)))
     stopped = sending.stopped
     try:
         pull(registry, catalog, news)
+        lost += past.look_back(outbox, catalog)
+        lost += past.look_back_at_invitations(outbox, catalog, registry)
     except MedPerfError as error:
         # What was sent has to be told, whatever comes after it.
         stopped = stopped or error
-    return Synced(sending.sent, sending.rejected, stopped, news.lines)
+    return Synced(sending.sent, sending.rejected, stopped, news.lines, lost)
 
 
 def unnoticed(kind: str, before: Entity | None, after: Entity | None) -> None:
@@ -82,6 +82,18 @@ def pull(
     catalog.fetched_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+def learn(
+    outbox: Outbox, registry: Registry, catalog: Catalog, notice: Notice = unnoticed
+) -> list[Entry]:
+    """See, before the queue is sent, whether the registry still is what it was; what it has lost.
+
+    Of a registry whose change log was never read there is nothing to compare. Raises as `pull`.
+    """
+    if catalog.cursor or catalog.log or catalog.is_read_again:
+        pull(registry, catalog, notice)
+    return past.look_back(outbox, catalog)
+
+
 def log_in(registry: Registry, catalog: Catalog) -> Entity:
     """Make the catalog that of the member who holds the registry's token; returns who that is.
 
@@ -89,8 +101,14 @@ def log_in(registry: Registry, catalog: Catalog) -> Entity:
     """
     member = checked("user", registry.get("/me/", hurried=True))
     with catalog.transaction():
-        if catalog.me is not None and catalog.me["id"] != member["id"]:
-            catalog.clear()
+        before = catalog.me
+        if before is not None and before["id"] != member["id"]:
+            if before["email"] == member["email"]:
+                # The same person: it is the registry that is another one.
+                past.doubt(catalog)
+                catalog.put(past.FORMER, {"id": 0, "member": before["id"]})
+            else:
+                catalog.clear()
         catalog.me = member
         catalog.put(VIEWER, _viewer(registry))
     return member
@@ -116,25 +134,31 @@ def _write(registry: Registry, catalog: Catalog) -> Iterator[None]:
 
 def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice, hurried: bool) -> bool:
     """Whether the registry has a change log; the catalog is as of its end then."""
+    if catalog.cursor and catalog.log is None:
+        # It was read before digests were asked for: whether it still stands cannot be told.
+        past.doubt(catalog, suspect=False)
     more = True
     while more:
-        since = catalog.cursor
-        answer = registry.get("/changes/", hurried, since=since, limit=PAGE_SIZE)
+        since, log, doubted = catalog.cursor, catalog.log or "", catalog.doubted()
+        known = {"since": since, **({"log": log} if log else {})}
+        answer = registry.get("/changes/", hurried, **known, limit=PAGE_SIZE)
         if answer is None:
             return False
+        if isinstance(answer, dict) and answer.get("reset") is True and (since or log):
+            with _write(registry, catalog):
+                past.doubt(catalog)
+            continue
         page = checked("changes", answer)
         more = page["more"] and page["next"] > since
         changes = [_checked_change(change) for change in page["changes"]]
-        if page["next"] == since:
+        told = str(page.get("log") or "")
+        if (page["next"], told) == (since, log) and not doubted:
             break
         with _write(registry, catalog):
             for kind, uid, entity in changes:
-                notice(kind, catalog.get(kind, uid), entity)
-                if entity is None:
-                    catalog.remove(kind, uid)
-                else:
-                    catalog.put(kind, entity)
-            catalog.cursor = page["next"]
+                past.take(catalog, kind, uid, entity, notice)
+            catalog.cursor, catalog.log = page["next"], told
+            more = more or not past.end(catalog, doubted, notice)
     return True
 
 
@@ -158,3 +182,6 @@ def _pull_lists(registry: Registry, catalog: Catalog, notice: Notice) -> None:
                 if known.get(uid) != found.get(uid):
                     notice(kind, known.get(uid), found.get(uid))
             catalog.replace(kind, found.values())
+    for one in catalog.doubted():
+        catalog.confirm(*one)
+    catalog.is_read_again = False

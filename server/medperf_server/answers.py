@@ -1,9 +1,10 @@
 """GETs that cost little: `ETag`, `If-None-Match`, and answers kept while nothing changes.
 
-Every change of an entity moves the change counter in its own transaction (see `changes`), and each
-request reads the counter with its token. An answer that was built when the counter stood where it
-stands now is therefore still right, and a worker gives it again without building it anew.
-Whatever else comes to decide what a caller sees must move the counter too, or say `not_kept`.
+Every change of an entity changes the change log's digest in its own transaction (see `changes`),
+and each request reads the digest with its token. An answer that was built when the log had the
+digest that it has now is therefore still right, whatever backup the database was put back from
+meanwhile, and a worker gives it again without building it anew. Whatever else comes to decide what
+a caller sees must be in the log too, or say `not_kept`.
 """
 
 from dataclasses import dataclass
@@ -18,20 +19,20 @@ ADDRESS = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO", "QUERY_ST
 
 @dataclass(frozen=True)
 class Answer:
-    """A body that was right when the change counter stood at `cursor`."""
+    """A body that was right when the change log had the digest `log`."""
 
-    cursor: int
+    log: str
     body: bytes
     etag: str
 
 
 def _of_the_api() -> bool:
-    """Whether it is no page: those show more than the change counter counts."""
+    """Whether it is no page: those show more than what the change log tells of."""
     return request.path.startswith("/api/")
 
 
 def not_kept() -> None:
-    """Have the present answer built anew each time: it shows what the counter does not count."""
+    """Have the present answer built anew each time: it shows what the log does not tell of."""
     g.not_kept = True
 
 
@@ -48,7 +49,7 @@ def init_app(app: Flask) -> None:
         if request.method != "GET" or "caller" not in g or not _of_the_api():
             return None
         answer = kept.get(key())
-        if answer is None or answer.cursor != g.cursor:
+        if answer is None or answer.log != g.log:
             return None
         response = Response(answer.body, mimetype="application/json")
         response.headers["ETag"] = answer.etag
@@ -66,7 +67,7 @@ def init_app(app: Flask) -> None:
             if lasts and request.method == "GET" and len(body) <= MAX_BYTES:
                 if len(kept) >= MAX_ANSWERS:
                     kept.clear()
-                kept[key()] = Answer(g.cursor, body, response.headers["ETag"])
+                kept[key()] = Answer(g.log, body, response.headers["ETag"])
         if "If-None-Match" in request.headers:
             response.make_conditional(request)
         return response

@@ -68,7 +68,7 @@ def init_app(app: Flask) -> None:
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and (found := read_caller(token.strip(), False)):
-            g.caller, g.cursor = found
+            g.caller, g.log = found
             count_request()
             needed = READ if request.method in READING else SUBMIT
             if not g.caller.may(needed):

@@ -41,7 +41,7 @@ CALLER = (
         User.is_admin,
         Token.scope,
         Token.id,
-        select(ChangeCounter.value).scalar_subquery(),
+        select(ChangeCounter.digest).scalar_subquery(),
     )
     .join(Token, Token.user_id == User.id)
     .where(
@@ -53,8 +53,8 @@ CALLER = (
     )
 )
 
-# A caller, and the change log's cursor, by a token; with True, by a browser session's.
-ReadCaller = Callable[[str, bool], tuple[Caller, int] | None]
+# A caller, and the digest of the change log, by a token; with True, by a browser session's.
+ReadCaller = Callable[[str, bool], tuple[Caller, str] | None]
 
 
 def digest_of(token: str) -> str:
@@ -69,12 +69,12 @@ def caller_reader(engine: Engine) -> ReadCaller:
     """
     query = _on_postgresql(engine) if engine.dialect.name == "postgresql" else _on_sqlite(engine)
 
-    def read(token: str, is_session: bool = False) -> tuple[Caller, int] | None:
+    def read(token: str, is_session: bool = False) -> tuple[Caller, str] | None:
         row = query(digest_of(token), is_session)
         if row is None:
             return None
-        uid, is_admin, scope, token_id, cursor = row
-        return Caller(uid, bool(is_admin) and scope == ADMIN, scope, token_id), cursor
+        uid, is_admin, scope, token_id, log = row
+        return Caller(uid, bool(is_admin) and scope == ADMIN, scope, token_id), log
 
     return read
 
@@ -134,6 +134,6 @@ def _on_postgresql(engine: Engine) -> Query:
     return query
 
 
-def _row(result: Any) -> tuple[int, bool, str, int, int]:
-    uid, is_admin, scope, token_id, cursor = (result.get_value(0, column) for column in range(5))
-    return int(uid), is_admin == b"t", scope.decode(), int(token_id), int(cursor)
+def _row(result: Any) -> tuple[int, bool, str, int, str]:
+    uid, is_admin, scope, token_id, log = (result.get_value(0, column) for column in range(5))
+    return int(uid), is_admin == b"t", scope.decode(), int(token_id), log.decode()

@@ -87,9 +87,14 @@ def _news_of_privacy(session: Session, benchmark: Benchmark) -> Iterator[News]:
 
 
 def _news_of_membership(session: Session, member: BenchmarkMember) -> Iterator[News]:
-    """For a member the benchmark comes, or goes, and with it their part in it."""
+    """For a member the benchmark comes, or goes, and with it their part in it.
+
+    Its owner, who invited them, is told that the registry knows.
+    """
     audience = _only([member.user_id])
-    yield "benchmark", member.benchmark, "updated", audience
+    benchmark = session.get(Benchmark, member.benchmark)
+    owner = benchmark.owner if benchmark else None
+    yield "benchmark", member.benchmark, "updated", _only([member.user_id, owner])
     theirs = select(Association.id).join(Container, Container.id == Association.model_mlcube)
     found = theirs.where(
         Association.benchmark == member.benchmark, Container.owner == member.user_id

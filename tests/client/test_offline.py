@@ -60,6 +60,7 @@ COMMANDS = [
     "queue export queue.bundle",
     "queue ls --all",
     "queue retry q1",
+    "queue resend",
     "queue view q2",
     "storage gc",
     "storage ls",

@@ -198,7 +198,13 @@ def test_a_lost_login_in_the_middle_keeps_the_rest_as_it_was(person: Person) -> 
 
 def test_a_sync_tells_what_it_sent_though_it_may_not_read_any_more(person: Person) -> None:
     queue(person, new("a", person))
-    person.proxy.faults = lambda request: FINE if request.method == "POST" else REFUSED_LOGIN
+    sent: list[Request] = []
+
+    def faults(request: Request) -> Fault:
+        sent.extend([request] if request.method == "POST" else [])
+        return REFUSED_LOGIN if sent and request.method == "GET" else FINE
+
+    person.proxy.faults = faults
     done = person.site().sync()
     assert [entry.uid for entry in done.sent] == ["q1"]
     assert isinstance(done.stopped, NotLoggedIn)

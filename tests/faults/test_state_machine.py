@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from medperf_cache.outbox import HELD, REJECTED
 from medperf_client.config import Config, Home, Profile, save_config
@@ -28,7 +33,7 @@ from medperf_client.site import Site
 from medperf_client.submissions import Submission, association_change, association_submission
 from tests.support.consortium import Member
 from tests.support.proxy import FINE, LOST, PORTAL, RESET, Fault, Proxy, Request, status
-from tests.support.registry import Registry
+from tests.support.registry import Registry, copy_database
 
 EXAMPLES = int(os.environ.get("MEDPERF_TEST_EXAMPLES", "8"))
 STEPS = int(os.environ.get("MEDPERF_TEST_STEPS", "20"))
@@ -133,6 +138,13 @@ class Person:
             process.communicate()
 
 
+def snapshot_of(registry: Registry) -> Path:
+    """A copy of a registry's database as it is."""
+    snapshot = registry.folder / f"snapshot-{next(_numbers)}.db"
+    copy_database(registry.folder / "registry.db", snapshot)
+    return snapshot
+
+
 def crashing(client: Client, when: str) -> None:
     """Make a client's process end before, or after, its next write reaches the registry."""
     send: Callable[..., Any] = client._send
@@ -148,7 +160,7 @@ def crashing(client: Client, when: str) -> None:
 
 
 class Histories(RuleBasedStateMachine):
-    """Commands, outages, crashes, kills and syncs of two members, in any order."""
+    """Commands, outages, crashes, kills, syncs and lost pasts of two members, in any order."""
 
     registry: Registry
     benchmark: int
@@ -158,6 +170,9 @@ class Histories(RuleBasedStateMachine):
         self.proxy = Proxy(self.registry.url)
         self.there = True
         self.people = [Person(self.registry, self.proxy) for _ in range(2)]
+        self.snapshot: Path | None = None
+        self.backup: Path | None = None
+        self.restores = 0
         for person in self.people:
             person.sync()
 
@@ -238,6 +253,32 @@ class Histories(RuleBasedStateMachine):
         self.people[who].killed_sync(after)
 
     @rule()
+    def the_registry_is_backed_up(self) -> None:
+        """A snapshot of its database, and a backup as the manual says."""
+        self.snapshot = snapshot_of(self.registry)
+        self.backup = self.registry.folder / f"backup-{next(_numbers)}"
+        self.registry.command("backup", str(self.backup))
+
+    @rule()
+    def a_snapshot_is_put_back(self) -> None:
+        """The registry's past becomes another one while it serves."""
+        if self.snapshot is not None:
+            copy_database(self.snapshot, self.registry.folder / "registry.db")
+
+    @precondition(lambda self: self.restores < 1)
+    @rule()
+    def a_backup_is_restored(self) -> None:
+        """The same, as the manual says; once in a history, for it takes seconds."""
+        if self.backup is not None:
+            self.restores += 1
+            self.registry.restore(self.backup)
+
+    @rule(who=st.integers(0, 1))
+    def resend(self, who: int) -> None:
+        """Queue anew what is known to be lost."""
+        self.people[who].site().resend()
+
+    @rule()
     def the_network_goes_or_comes(self) -> None:
         """An outage begins, or ends."""
         self.proxy.stop() if self.there else self.proxy.start()
@@ -252,6 +293,7 @@ class Histories(RuleBasedStateMachine):
             for _ in range(3):
                 for person in self.people:
                     person.sync()
+                    person.site().resend()
             for person in self.people:
                 self.check(person)
         finally:

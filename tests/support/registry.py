@@ -24,6 +24,12 @@ UNLIMITED = {
 }
 
 
+def copy_database(source: Path, target: Path) -> None:
+    """Make a SQLite database, which may be in use, what another one is."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
 class Registry:
     """`medperf-server run` on a loopback port that stays the same over stops and starts."""
 
@@ -51,11 +57,7 @@ class Registry:
     def copied(self, folder: Path) -> "Registry":
         """A registry, not serving yet, on a copy of this one's SQLite database, for its port."""
         other = Registry(folder, **self.settings)
-        with (
-            closing(sqlite3.connect(self.folder / "registry.db")) as old,
-            closing(sqlite3.connect(folder / "registry.db")) as new,
-        ):
-            old.backup(new)
+        copy_database(self.folder / "registry.db", folder / "registry.db")
         other.port, other._tokens = self.port, dict(self._tokens)
         return other
 
@@ -88,6 +90,17 @@ class Registry:
         done = self.invoke(*arguments)
         assert done.exit_code == 0, f"medperf-server {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def restore(self, backup: Path) -> None:
+        """Put a backup back, as the manual says: nobody has the database open meanwhile."""
+        from medperf_server.models import db
+
+        self.stop()
+        with self.app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+        self.command("restore", str(backup), "--replace")
+        self.start()
 
     @cached_property
     def app(self) -> Any:

@@ -1,6 +1,7 @@
 """`medperf queue`: what waits to be sent."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import click
 
 from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
 from medperf_client.cli.text import plain, print_entity, print_json, print_table
-from medperf_client.errors import UsageError
+from medperf_client.errors import FAILED, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_cache.outbox import Entry
@@ -35,7 +36,7 @@ def _record(entry: "Entry") -> dict[str, Any]:
 @json_option
 @example("medperf queue ls")
 def ls(sent_too: bool, as_json: bool) -> None:
-    """List what waits: queued, sending, rejected, or held by a rejected one."""
+    """List what waits: queued, sending, rejected, lost by the registry, or held by one of these."""
     queue = site().queue
     entries = queue.outbox.entries() if sent_too else queue.waiting()
     if as_json:
@@ -74,6 +75,31 @@ def retry(uid: str) -> None:
     """Let a refused entry, or one queued under another login, be sent again as it is."""
     site().queue.retry(uid)
     click.echo(f"{uid} is queued. Send it with: medperf sync")
+
+
+@group.command()
+@click.argument("uids", nargs=-1, metavar="[UID]...")
+@json_option
+@example("medperf queue resend", "medperf queue resend q1 q4")
+def resend(uids: tuple[str, ...], as_json: bool) -> None:
+    """Queue anew what the registry has lost: all of it, or entries and what they need.
+
+    A registry that was put back to an earlier state no longer has what was sent since; a sync finds
+    that out. Each thing is queued under its old UID here and exists once in the end. A decision
+    about what another member had sent waits until they have sent it again.
+    """
+    again, left = site().resend(uids)
+    if as_json:
+        print_json({"queued": [one.uid for one in again], "left": [_record(one) for one in left]})
+    else:
+        for entry in again:
+            click.echo(plain(f"{entry.uid} is queued anew. Send it with: medperf sync"))
+        if not again and not left:
+            click.echo("Nothing was lost.")
+    for entry in left:
+        click.echo(plain(f"{entry.uid} has to wait: {entry.reason}"), err=True)
+    if left:
+        sys.exit(FAILED)
 
 
 @group.command()

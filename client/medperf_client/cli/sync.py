@@ -81,7 +81,7 @@ def _once(require_online: bool, as_json: bool) -> int:
     else:
         _show(done)
         waiting = len(here.queue.waiting())
-        if not (done.sent or done.rejected or done.news or done.stopped):
+        if not (done.sent or done.rejected or done.lost or done.news or done.stopped):
             click.echo("Nothing is new." if not waiting else f"Nothing is new; {waiting} wait.")
     return _code(done, require_online)
 
@@ -126,6 +126,10 @@ def _show_changes(done: "Synced") -> None:
         click.echo(plain(f"sent {entry.uid}{uid}: {entry.kind} {entry.body.get('name', '')}"))
     for entry in done.rejected:
         click.echo(plain(f"refused {entry.uid}: {entry.reason}"))
+    for entry in done.lost:
+        click.echo(plain(f"lost {entry.uid}: {entry.reason}"))
+    if done.lost:
+        click.echo("Send it again with: medperf queue resend", err=True)
     for line in done.news:
         click.echo(plain(f"news: {line}"))
 
@@ -142,7 +146,7 @@ def _watch(interval: float, as_json: bool) -> None:
                 trouble = str(error)
             else:
                 trouble = str(done.stopped or "")
-                if done.sent or done.rejected or done.news:
+                if done.sent or done.rejected or done.lost or done.news:
                     print_json(done.record()) if as_json else _show_changes(done)
             if trouble != last:
                 click.echo(plain(trouble or "the registry answers again"), err=True)

@@ -96,7 +96,7 @@ def _recognise() -> None:
         if request.endpoint not in OPEN:
             count_failure()
         return
-    g.caller, g.cursor = found
+    g.caller, g.log = found
     g.email = db.session.scalar(select(User.email).where(User.id == g.caller.id))
     count_request()
 
