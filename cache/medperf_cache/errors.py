@@ -14,12 +14,14 @@ class CorruptContent(CacheError):
 
     `expected` and `found` are SHA-256 digests, 64 hexadecimal digits each (`found` says why, where
     there is none because content cannot be read); `kind` is "blob" or "tree" for what is stored,
-    else empty.
+    "name" for a digest under a `name` that does not follow from content, else empty.
     """
 
-    def __init__(self, what: str, expected: str, found: str, kind: str = "") -> None:
+    def __init__(
+        self, what: str, expected: str, found: str, kind: str = "", name: str = ""
+    ) -> None:
         super().__init__(f"{what}: expected sha256 {expected}, found {found}")
-        self.expected, self.found, self.kind = expected, found, kind
+        self.expected, self.found, self.kind, self.name = expected, found, kind, name
 
 
 class UnsafeArchive(CacheError):

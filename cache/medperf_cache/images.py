@@ -3,14 +3,14 @@
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import CHUNK_BYTES
-from medperf_cache.errors import CacheError, NotCached
-from medperf_cache.names import Names
+from medperf_cache.digests import CHUNK_BYTES, is_digest
+from medperf_cache.errors import CacheError, CorruptContent, NotCached
+from medperf_cache.names import IMAGE, Names
 
 if TYPE_CHECKING:  # Who only asks whether a copy is here does not pay for tarfile.
     from tarfile import TarInfo
@@ -19,6 +19,8 @@ FORMAT = 1
 BLOCK_BYTES = 512
 # Smaller files are kept in the recipe itself.
 INLINE_BYTES = 4096
+# What is held in memory: a recipe, and whatever of an archive is no file.
+MOST_RECIPE_BYTES, MOST_HEADER_BYTES = 64 << 20, 1 << 20
 # The size of a member that its header has no room for (POSIX pax, "size").
 _PAX_SIZE = re.compile(rb"\d+ size=(\d+)\n")
 
@@ -46,15 +48,37 @@ class ImageStore:
         Raises `CacheError` if the archive is damaged, or holds no file whose SHA-256 is the ID, as
         an image's configuration is (OCI image specification, "ImageID"); then it is not known.
         """
-        pieces, digests = self._taken_apart(_Stream(archive))
+        pieces, digests = _taken_apart(_Stream(archive), self._blobs.add)
         if image_id not in digests:
             raise CacheError(f"the archive of image {image_id} holds no such image")
         recipe = json.dumps({"format": FORMAT, "pieces": pieces}).encode()
-        self.note(image_id, self._blobs.add([recipe]))
+        self._names.put(IMAGE + image_id, self._blobs.add([recipe]))
 
     def note(self, image_id: str, recipe: str) -> None:
-        """Know an image whose recipe is that blob, e.g. one that was carried here."""
-        self._names.put(f"image:{image_id}", recipe)
+        """Know an image by a recipe that was carried here, if that makes it up.
+
+        Raises `CacheError` if it does not, `NotCached` if a part of it is not here.
+        """
+        self._require(image_id, recipe)
+        self._names.put(IMAGE + image_id, recipe)
+
+    def verify(self) -> Iterator[CorruptContent]:
+        """Read every copy again; yields those whose recipe does not make up their image."""
+        for name, recipe in list(self._names.items(IMAGE)):
+            image_id = name.removeprefix(IMAGE)
+            try:
+                self._require(image_id, recipe)
+            except NotCached:
+                continue
+            except CacheError as error:
+                what = f"copy of image {image_id}"
+                yield CorruptContent(what, image_id, str(error), "name", name)
+
+    def _require(self, image_id: str, recipe: str) -> None:
+        pieces = self._pieces(recipe)
+        _, digests = _taken_apart(_Stream(self._bytes(pieces)), _digest_of)
+        if image_id not in digests:
+            raise CacheError(f"recipe {recipe} holds no image {image_id}")
 
     def name(self, reference: str, image_id: str) -> None:
         """Remember which image had that name last."""
@@ -72,7 +96,10 @@ class ImageStore:
 
     def read(self, image_id: str) -> Iterator[bytes]:
         """The archive's bytes; marks its blobs as used now. Raises `NotCached`."""
-        for piece in self._recipe(image_id)[1]:
+        return self._bytes(self._recipe(image_id)[1])
+
+    def _bytes(self, pieces: list[Any]) -> Iterator[bytes]:
+        for piece in pieces:
             if isinstance(piece, dict):
                 with open(self._blobs.path(piece["sha256"]), "rb") as file:
                     while chunk := file.read(CHUNK_BYTES):
@@ -81,39 +108,71 @@ class ImageStore:
                 yield base64.b64decode(piece)
 
     def _recipe(self, image_id: str) -> tuple[str, list[Any]]:
-        digest = self._names.get(f"image:{image_id}")
+        digest = self._names.get(IMAGE + image_id)
         if digest is None or digest not in self._blobs:
             raise NotCached(f"there is no copy of image {image_id}")
         try:
-            recipe = json.loads(self._blobs.path(digest).read_bytes())
-        except ValueError:
+            return digest, self._pieces(digest)
+        except CacheError:
             raise NotCached(f"the copy of image {image_id} is damaged") from None
-        return digest, recipe["pieces"]
 
-    def _taken_apart(self, stream: "_Stream") -> tuple[list[Any], set[str]]:
-        """An archive's pieces, its larger files in the cache now, and the digests of its files."""
-        pieces: list[Any] = []
-        digests = set()
+    def _pieces(self, recipe: str) -> list[Any]:
+        """What a recipe says. Raises `CacheError` if it has another form."""
+        path = self._blobs.path(recipe)
+        try:
+            if path.stat().st_size > MOST_RECIPE_BYTES:
+                raise ValueError("it is too large")
+            pieces = json.loads(path.read_bytes())["pieces"]
+            for piece in pieces:
+                match piece:
+                    case str():
+                        base64.b64decode(piece, validate=True)
+                    case {"sha256": str(digest)} if is_digest(digest):
+                        pass
+                    case _:
+                        raise ValueError("a piece of it has another form")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CacheError(f"{recipe} is no recipe of an image: {error}") from error
+        return list(pieces)
+
+
+# Takes a file's bytes, and gives their SHA-256.
+Keep = Callable[[Iterable[bytes]], str]
+
+
+def _digest_of(chunks: Iterable[bytes]) -> str:
+    digest = sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _taken_apart(stream: "_Stream", keep: Keep) -> tuple[list[Any], set[str]]:
+    """An archive's pieces, its larger files kept, and the digests of all its files."""
+    pieces: list[Any] = []
+    digests = set()
+    announced = None
+    while header := stream.read(BLOCK_BYTES):
+        pieces.append(_text(header))
+        if not header.strip(b"\0"):
+            continue
+        member = _member(header)
+        size = member.size if announced is None else announced
+        padding = -size % BLOCK_BYTES
         announced = None
-        while header := stream.read(BLOCK_BYTES):
-            pieces.append(_text(header))
-            if not header.strip(b"\0"):
-                continue
-            member = _member(header)
-            size = member.size if announced is None else announced
-            padding = -size % BLOCK_BYTES
-            announced = None
-            if member.isreg() and size > INLINE_BYTES:
-                digest = self._blobs.add(stream.take(size))
-                pieces += [{"sha256": digest}, _text(b"".join(stream.take(padding)))]
-            else:
-                content = b"".join(stream.take(size))
-                digest = sha256(content).hexdigest()
-                pieces.append(_text(content + b"".join(stream.take(padding))))
-                if member.type == b"x" and (match := _PAX_SIZE.search(content)):
-                    announced = int(match[1])
-            digests.add(digest)
-        return pieces, digests
+        if member.isreg() and size > INLINE_BYTES:
+            digest = keep(stream.take(size))
+            pieces += [{"sha256": digest}, _text(b"".join(stream.take(padding)))]
+        else:
+            if size > MOST_HEADER_BYTES:
+                raise CacheError(f"the archive of an image is damaged: a header of {size} bytes")
+            content = b"".join(stream.take(size))
+            digest = sha256(content).hexdigest()
+            pieces.append(_text(content + b"".join(stream.take(padding))))
+            if member.type == b"x" and (match := _PAX_SIZE.search(content)):
+                announced = int(match[1])
+        digests.add(digest)
+    return pieces, digests
 
 
 def _text(content: bytes) -> str:

@@ -1,8 +1,16 @@
-"""Digests by name: what a URL held, what an archive was unpacked to."""
+"""Digests by name: what a URL held, what an archive was unpacked to.
+
+Some names are derived from content, and can be derived again: what an archive unpacks to, which
+recipe makes up an image. Nobody else's word for them is taken. What a URL held, or which image had
+a name, is somebody's observation, and as good as who made it.
+"""
 
 from collections.abc import Iterator
 
 from medperf_cache.disk import Store
+
+UNPACKED, IMAGE = "unpacked:", "image:"
+DERIVED = (UNPACKED, IMAGE)
 
 
 class Names:
@@ -16,11 +24,15 @@ class Names:
         digest: str | None = self._store.get(f"name:{name}")
         return digest
 
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Every name and its digest."""
-        for key, digest in self._store.with_prefix("name:"):
+    def items(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Every name that begins so, and its digest."""
+        for key, digest in self._store.with_prefix(f"name:{prefix}"):
             yield key.removeprefix("name:"), digest
 
     def put(self, name: str, digest: str) -> None:
         """Store a digest under a name."""
         self._store[f"name:{name}"] = digest
+
+    def forget(self, name: str) -> None:
+        """Drop a name; no error if it is unknown."""
+        self._store.pop(f"name:{name}")

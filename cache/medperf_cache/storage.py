@@ -128,10 +128,19 @@ class Storage:
         return _size(path) if path.exists() else 0
 
     def verify(self) -> Iterator[CorruptContent]:
-        """Read everything again; yields what is damaged."""
+        """Read everything again, and derive what is derived; yields what is not as it should be."""
         with self.in_use():
             yield from self.blobs.verify()
             yield from self.trees.verify()
+            yield from self.trees.verify_unpacked(self.blobs)
+            yield from self.images.verify()
+
+    def discard(self, finding: CorruptContent) -> None:
+        """Have what `verify` found count no more."""
+        if finding.kind == "name":
+            self.names.forget(finding.name)
+        else:
+            self.remove(finding.kind, finding.expected)
 
     def remove(self, kind: str, digest: str) -> None:
         """Delete a blob or a tree; steps that need it run again."""

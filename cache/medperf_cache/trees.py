@@ -4,13 +4,14 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medperf_cache.blobs import BlobStore
 from medperf_cache.digests import is_digest, place, stored, tree_digest
-from medperf_cache.errors import CacheError, CorruptContent, NotCached
-from medperf_cache.names import Names
+from medperf_cache.errors import CacheError, CorruptContent, NotCached, UnsafeArchive
+from medperf_cache.names import UNPACKED, Names
 from medperf_cache.scratch import remove_tree, scratch
 
 if TYPE_CHECKING:  # Who finds everything unpacked does not pay for tarfile.
@@ -60,7 +61,7 @@ class TreeStore:
 
     def unpacked(self, archive_digest: str) -> str | None:
         """The digest of the folder that an archive was unpacked to, if it is here."""
-        digest = self._unpacked.get(archive_digest)
+        digest = self._unpacked.get(UNPACKED + archive_digest)
         return digest if digest is not None and digest in self else None
 
     def unpack(
@@ -73,15 +74,21 @@ class TreeStore:
         known = self.unpacked(archive_digest)
         if known is not None:
             return known
+        with self._laid_out(archive, limits) as tree:
+            digest = self.adopt(tree)
+        self._unpacked.put(UNPACKED + archive_digest, digest)
+        return digest
+
+    @contextmanager
+    def _laid_out(self, archive: Path, limits: "UnpackLimits | None" = None) -> Iterator[Path]:
+        """What an archive unpacks to, for the block."""
         from medperf_cache.archives import UnpackLimits, unpack
 
         with scratch(self._incoming) as area:
             tree = area / "tree"
             tree.mkdir()
             unpack(archive, tree, limits or UnpackLimits())
-            digest = self.adopt(tree)
-        self._unpacked.put(archive_digest, digest)
-        return digest
+            yield tree
 
     def adopt(self, folder: Path) -> str:
         """Move a folder of this file system in (out of a scratch folder); returns its digest.
@@ -121,6 +128,21 @@ class TreeStore:
         with scratch(self._incoming) as area, suppress(FileNotFoundError):
             os.chmod(path, stat.S_IRWXU)
             os.rename(path, area / "tree")
+
+    def verify_unpacked(self, archives: BlobStore) -> Iterator[CorruptContent]:
+        """Unpack every archive that is here again; yields what was noted of it and is not so."""
+        for name, noted in list(self._unpacked.items(UNPACKED)):
+            archive = name.removeprefix(UNPACKED)
+            if archive not in archives:
+                continue
+            try:
+                with self._laid_out(archives.path(archive)) as tree:
+                    _make_read_only(tree)
+                    derived = tree_digest(tree)
+            except UnsafeArchive as error:
+                derived = str(error)
+            if derived != noted:
+                yield CorruptContent(f"folder of archive {archive}", derived, noted, "name", name)
 
     def verify(self) -> Iterator[CorruptContent]:
         """Read every folder again; yields what is not what its name says, or cannot be read."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from medperf_cache import Storage
 from medperf_cache.bundle import Bundle, Head, Progress, read_head, verified, write
-from medperf_cache.outbox import QUEUED, SENDING, Entry, Outbox
+from medperf_cache.names import DERIVED, IMAGE
+from medperf_cache.outbox import LOST, QUEUED, SENDING, Entry, Outbox
 from medperf_client.carried import (
     CATALOG,
     KINDS,
@@ -42,6 +43,8 @@ class Imported:
 
     `settled` are queue entries whose fate it told, `unsent` how many that wait to be sent from
     this machine by `send_bundle`, `missing` digests that it left out and that are not here.
+    `results` of steps came; `unsigned` says that those in it did not, for nobody vouched for them.
+    `kept` are entities that stay as they were, for it gave them other content.
     """
 
     head: Head
@@ -49,6 +52,9 @@ class Imported:
     settled: list[Entry]
     unsent: int
     missing: list[str]
+    results: int
+    unsigned: bool
+    kept: list[str]
 
 
 def export_bundle(
@@ -62,9 +68,10 @@ def export_bundle(
     """Write a bundle of everything here, of what one benchmark needs, or of the queue.
 
     The `queue` goes alone, unless a benchmark is named too: results on a site's own data do not
-    leave it with the queue. Leaves out what the bundle `since` had or left out. Opens no
-    connection. Raises `UsageError` if there is nothing such to export, `CorruptContent` if
-    something in the cache is damaged.
+    leave it with the queue. What nobody could verify, results of steps for one, goes only under a
+    signature. Leaves out what the bundle `since` had or left out. Opens no connection. Raises
+    `UsageError` if there is nothing such to export, `CorruptContent` if something in the cache is
+    damaged.
     """
     sign = signer(sign_with) if sign_with else None
     other_side = read_head(since).manifest.content if since else set()
@@ -76,10 +83,12 @@ def export_bundle(
                 about = _about(site, benchmark=benchmark)
                 chosen = _everything(site) if benchmark is None else _needed(site, benchmark)
                 documents[CATALOG] = _written(folder / CATALOG, chosen)
-            content = _whole(storage) if benchmark is None else _content(site, chosen)
-            documents[NAMES] = _written(folder / NAMES, _names(storage, content))
-            if benchmark is None:
+            results = benchmark is None and sign is not None
+            content = set(storage.blobs) if benchmark is None else _content(site, chosen)
+            if results:
+                content |= _outputs(storage)
                 documents[MEMO] = _written(folder / MEMO, _memo(storage, content))
+            documents[NAMES] = _written(folder / NAMES, _names(storage, content, sign is not None))
         with ExitStack() as stack:
             if queue:
                 away = stack.enter_context(_carried_away(site, file))
@@ -100,21 +109,23 @@ def import_bundle(site: Site, file: Path, public_key: Path | None = None) -> Imp
     `UsageError` if the bundle is of another registry, `UnsafeArchive` if it is damaged,
     `MedPerfError` if it was not signed with that key; nothing has changed then.
     """
-    with _verified(site, file, public_key) as (bundle, about):
+    with _verified(site, file, public_key) as (bundle, about, signed_by):
         carried = entries(bundle)
         # Files first, what refers to them last: an interrupted import leaves nothing dangling.
         bundle.add_content()
+        results = bundle.add_results(signed_by) if signed_by else 0
+        unsigned = not signed_by and any(True for _ in bundle.memo())
         missing = bundle.missing()
         if about.benchmark is not None:
             _pin(site, about.benchmark, bundle)
-        has_catalog = CATALOG in bundle.head.manifest.documents
-        changed = merge(site.catalog, about, entities(bundle)) if has_catalog else 0
-        if about.receipt_for is None:
-            return Imported(bundle.head, changed, [], len(carried), missing)
-        settled = settle(site.queue.outbox, site.catalog, carried)
-        if any(entry.uploads for entry in settled):
+        changed, kept = 0, list[str]()
+        if CATALOG in bundle.head.manifest.documents:
+            changed, kept = merge(site.catalog, about, entities(bundle), trusted=bool(signed_by))
+        settled, unsent = list[Entry](), len(carried)
+        if about.receipt_for is not None:
+            settled, unsent = settle(site.queue.outbox, site.catalog, carried), 0
             site.keep_queued()
-        return Imported(bundle.head, changed, settled, 0, missing)
+        return Imported(bundle.head, changed, settled, unsent, missing, results, unsigned, kept)
 
 
 def send_bundle(
@@ -132,7 +143,7 @@ def send_bundle(
     member. Raises `UsageError` for another member's queue, and if the bundle carries none.
     """
     sign = signer(sign_with) if sign_with else None
-    with _verified(site, file, public_key) as (bundle, about):
+    with _verified(site, file, public_key) as (bundle, about, _):
         carried = entries(bundle)
         if not carried or about.receipt_for is not None:
             raise UsageError(
@@ -147,6 +158,10 @@ def send_bundle(
             )
         outbox = Outbox(site.folder / "carried" / bundle.head.id)
         outbox.restore(replace(entry, member=me) for entry in carried)
+        for entry in outbox.entries():
+            if entry.state == LOST:
+                # Its owner cannot be asked here, and wanted it sent.
+                outbox.change(entry.uid, state=QUEUED, answer=None)
         bundle.add_content()
         sending = site.sender_of(outbox).send(
             look=lambda: site.tell_lost(learn(outbox, site.registry, site.catalog))
@@ -199,10 +214,14 @@ def _needed(site: Site, uid: int) -> list[tuple[str, Entity]]:
     return [("benchmark", benchmark), *known, *joined]
 
 
-def _whole(storage: Storage) -> set[str]:
-    """Everything in the cache but folders that can be unpacked again from what is carried."""
-    blobs = set(storage.blobs)
-    return blobs | set(storage.trees) - {storage.trees.unpacked(blob) for blob in blobs}
+def _outputs(storage: Storage) -> set[str]:
+    """What steps gave that ran here, as far as it still is here."""
+    return {
+        digest
+        for _, record in storage.memo.items()
+        for _, digest in record["outputs"].values()
+        if digest in storage.trees or digest in storage.blobs
+    }
 
 
 def _content(site: Site, chosen: Iterable[tuple[str, Entity]]) -> set[str]:
@@ -223,23 +242,25 @@ def _kept(storage: Storage, digest: str) -> set[str]:
     """What is here of a file, or an image, by its digest."""
     if digest in storage.images:
         return set(storage.images.parts(digest))
-    if digest in storage.blobs:
-        return {digest}
-    tree = storage.trees.unpacked(digest)
-    return set() if tree is None else {tree}
+    # What an archive unpacks to says nothing to who does not have the archive.
+    return {digest} if digest in storage.blobs else set()
 
 
-def _names(storage: Storage, content: set[str]) -> Iterator[tuple[str, str]]:
+def _names(storage: Storage, content: set[str], signed: bool) -> Iterator[tuple[str, str]]:
+    """Copies of images, which the other side verifies; if it is `signed`, one's own word, too."""
     for name, digest in storage.names.items():
         # A name of a file or folder, or of an image all of whose parts are carried.
         parts = {digest} if digest not in storage.images else storage.images.parts(digest)
-        if content.issuperset(parts):
+        wanted = name.startswith(IMAGE) or (signed and not name.startswith(DERIVED))
+        if wanted and content.issuperset(parts):
             yield name, digest
 
 
 def _memo(storage: Storage, content: set[str]) -> Iterator[tuple[str, Entity]]:
+    """What ran here: nobody vouches for what others signed."""
     for key, record in storage.memo.items():
-        if content.issuperset(digest for _, digest in record["outputs"].values()):
+        outputs = (digest for _, digest in record["outputs"].values())
+        if "signed_by" not in record and content.issuperset(outputs):
             yield key, record
 
 
@@ -279,12 +300,19 @@ def _carried_away(site: Site, file: Path) -> Iterator[list[Entry]]:
 
 
 @contextmanager
-def _verified(site: Site, file: Path, public_key: Path | None) -> Iterator[tuple[Bundle, About]]:
-    """A bundle of this site's registry, all of it verified, and what it says of itself."""
+def _verified(
+    site: Site, file: Path, public_key: Path | None
+) -> Iterator[tuple[Bundle, About, str]]:
+    """A bundle of this site's registry, all of it verified; what it says of itself; whose it is.
+
+    That is the SHA-256 of the public key, empty where no signature was asked for.
+    """
+    signed_by = ""
 
     def accept(head: Head) -> None:
+        nonlocal signed_by
         if public_key is not None:
-            check_signature(head.data, head.signature, public_key)
+            signed_by = check_signature(head.data, head.signature, public_key)
         unknown = head.manifest.documents.keys() - {CATALOG, NAMES, MEMO, OUTBOX}
         if unknown:
             raise UsageError(f"{file} holds {', '.join(unknown)}", "Update medperf to import it.")
@@ -298,7 +326,7 @@ def _verified(site: Site, file: Path, public_key: Path | None) -> Iterator[tuple
     with verified(file, site.storage, accept, _progress(site, f"reading {file}")) as bundle:
         for _ in entities(bundle):
             pass
-        yield bundle, About.of(bundle.head.manifest)
+        yield bundle, About.of(bundle.head.manifest), signed_by
 
 
 def _progress(site: Site, what: str) -> Progress:

@@ -10,15 +10,18 @@ from typing import Any
 from medperf_cache import Catalog, UnsafeArchive
 from medperf_cache.bundle import Bundle, Manifest
 from medperf_cache.digests import is_digest
-from medperf_cache.outbox import HELD, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
+from medperf_cache.outbox import HELD, LOST, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.errors import MedPerfError
-from medperf_client.kinds import LISTS, MODELS, Entity
+from medperf_client.kinds import LISTS, MODELS, NAMED, Entity, described
+from medperf_client.past import doubt
 from medperf_client.wire import checked
 
 CATALOG, NAMES, MEMO, OUTBOX = "catalog", "names", "memo", "outbox"
 # What is in the catalog because of who looked is not for another member's catalog.
 SHOWN_TO_ALL = ("benchmark", "mlcube")
 KINDS = (*LISTS, MODELS)
+# Times beyond these cannot be shown in every time zone.
+FIRST_YEAR, LAST_YEAR = 1970, 9000
 # The catalog's note of the newest view that was carried here.
 CARRIED = "carried"
 
@@ -29,7 +32,7 @@ FORMS = {
     # Nothing that leads out of the API, or to another host.
     "path": re.compile(r"(/([a-z]{1,32}|[1-9][0-9]{0,17}|\{q[1-9][0-9]{0,17}\}))+/"),
     "key": re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
-    "state": re.compile("|".join((QUEUED, SENDING, SENT, REJECTED))),
+    "state": re.compile("|".join((QUEUED, SENDING, SENT, REJECTED, LOST))),
 }
 
 
@@ -57,7 +60,8 @@ class About:
             if about.member is not None:
                 checked("user", about.member)
             for moment in (about.created_at, about.fetched_at or about.created_at):
-                if datetime.fromisoformat(moment).utcoffset() != timedelta(0):
+                told = datetime.fromisoformat(moment)
+                if told.utcoffset() != timedelta(0) or not FIRST_YEAR < told.year < LAST_YEAR:
                     raise ValueError(f"{moment} is no time in UTC")
             sound = (
                 isinstance(about.registry, str)
@@ -121,7 +125,7 @@ def _entry(line: Any) -> Entry:
         **dict.fromkeys(("created_at", "reason"), str),
         **dict.fromkeys(("body", "unknown"), dict),
         **{"after": list, "attempts": int, "before": int | None, "uploads": list},
-        **{"answer": dict | None, "member": int | str | None},
+        **{"answer": dict | None, "member": int | str | None, "sent_day": int | None},
     }
     for name, kind in kinds.items():
         if not isinstance(getattr(entry, name), kind):
@@ -133,33 +137,50 @@ def _entry(line: Any) -> Entry:
     return entry
 
 
-def merge(catalog: Catalog, about: About, carried: Iterable[tuple[str, Entity]]) -> int:
-    """Bring a catalog up to date with what a bundle carries; returns how many entities changed.
+def merge(
+    catalog: Catalog, about: About, carried: Iterable[tuple[str, Entity]], trusted: bool = False
+) -> tuple[int, list[str]]:
+    """Bring a catalog up to date with what a bundle carries.
 
-    A whole view of this member that is newer than all seen here takes the catalog's place, cursor
-    included. Of any other only what is newer than its copy here, or new, is taken.
+    Returns how many entities changed, and in words those that stay as they were although they are
+    newer there: what pins an entity's content only the registry itself may change, or who is
+    `trusted`. A whole view of this member that comes from there, and is newer than all seen here,
+    takes the catalog's place; of any other what is newer than its copy here, or new, is taken. All
+    that is in doubt until the registry itself is read again, from the beginning.
     """
     with catalog.transaction():
         if about.fetched_at is None:
-            return 0
+            return 0, []
         me = catalog.me
         mine = me is None or (about.member is not None and about.member["id"] == me["id"])
         seen = catalog.get(CARRIED, 0) or {"as_of": [0, ""]}
         newest = max((catalog.cursor, catalog.fetched_at or ""), tuple(seen["as_of"]))
-        if mine and about.benchmark is None and about.as_of >= newest:
+        kept: list[str] = []
+        if trusted and mine and about.benchmark is None and about.as_of >= newest:
             changed = _replace(catalog, carried)
-            catalog.cursor, catalog.fetched_at = about.cursor, about.fetched_at
+            catalog.fetched_at = about.fetched_at
         else:
-            changed = sum(
-                _take_newer(catalog, about, kind, entity)
-                for kind, entity in carried
-                if mine or kind in SHOWN_TO_ALL
-            )
-            catalog.put(CARRIED, {"id": 0, "as_of": max(newest, about.as_of)})
+            changed = 0
+            for kind, entity in carried:
+                if not (mine or kind in SHOWN_TO_ALL) or not _is_newer(
+                    catalog, about, newest, kind, entity
+                ):
+                    continue
+                if not trusted and _gives_other_content(catalog, kind, entity):
+                    kept.append(described(kind, entity))
+                    continue
+                catalog.put(kind, entity)
+                changed += 1
             catalog.fetched_at = catalog.fetched_at or about.fetched_at
+        if changed:
+            doubt(catalog)
+        if changed or trusted:
+            # The cursor, which began anew, says no more how new the view is that was here.
+            as_of = max(newest, about.as_of) if trusted else newest
+            catalog.put(CARRIED, {"id": 0, "as_of": as_of})
         if me is None and about.member is not None:
             catalog.me = about.member
-        return changed
+        return changed, kept
 
 
 def _replace(catalog: Catalog, carried: Iterable[tuple[str, Entity]]) -> int:
@@ -175,20 +196,30 @@ def _replace(catalog: Catalog, carried: Iterable[tuple[str, Entity]]) -> int:
     return changed + len(gone)
 
 
-def _take_newer(catalog: Catalog, about: About, kind: str, entity: Entity) -> bool:
+def _is_newer(
+    catalog: Catalog, about: About, newest: tuple[int, str], kind: str, entity: Entity
+) -> bool:
+    """Whether an entity is newer than its copy here; `newest` is the newest view seen here."""
     known = catalog.get(kind, entity["id"])
+    # The negative UIDs of a plain server's associations are places in one list.
+    if entity["id"] <= 0 or known == entity:
+        return False
     if known is None:
         # What a newer view of the whole registry does not have was deleted.
-        newer = about.cursor >= catalog.cursor
-    elif kind == MODELS:
-        newer = about.as_of > (catalog.cursor, catalog.fetched_at or "")
-    else:
-        newer = _moment(entity) > _moment(known)
-    # The negative UIDs of a plain server's associations are places in one list.
-    if newer and entity["id"] > 0:
-        catalog.put(kind, entity)
-        return True
-    return False
+        return about.cursor >= newest[0]
+    if kind == MODELS:
+        return about.as_of > newest
+    return _moment(entity) > _moment(known)
+
+
+def _gives_other_content(catalog: Catalog, kind: str, entity: Entity) -> bool:
+    """Whether what is known here would be made of other files, or other containers."""
+    known = catalog.get(kind, entity["id"]) or {}
+    return any(
+        known[name] != entity.get(name)
+        for name in known
+        if name.endswith("_hash") or name in NAMED or name == "demo_dataset_generated_uid"
+    )
 
 
 def _moment(entity: Entity) -> str:
@@ -255,13 +286,15 @@ def settle(outbox: Outbox, catalog: Catalog, carried: Iterable[Entry]) -> list[E
                 fate = {"body": entry.body, "unknown": {}}
             if entry.state in (SENT, REJECTED):
                 fate |= {"state": entry.state, "reason": entry.reason, "answer": entry.answer}
+                fate["sent_day"] = outbox.today()
             changed = outbox.update(known, **fate)
             if changed is None or "state" not in fate:
                 continue
             settled.append(changed)
-            answer = entry.answer
-            if answer is not None and entry.real_uid is not None:
-                copy = catalog.get(entry.kind, answer["id"])
-                if copy is None or _moment(answer) > _moment(copy):
-                    catalog.put(entry.kind, answer)
+            uid, answer = entry.real_uid, entry.answer
+            if answer and uid is not None and catalog.get(entry.kind, uid) is None:
+                catalog.put(entry.kind, answer)
+    if settled:
+        # A receipt is somebody's word: what it says is in doubt until the registry says it, too.
+        doubt(catalog)
     return settled

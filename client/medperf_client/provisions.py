@@ -235,8 +235,12 @@ class Provisions:
 
     def _find_folder(self, url: str, digest: str) -> list[Content]:
         tree = self._storage.trees.unpacked(digest)
-        # What is still packed is unpacked when it is first used.
-        return self._find_file(url, digest) if tree is None else [("tree", tree)]
+        if tree is None:
+            # What is still packed is unpacked when it is first used.
+            return self._find_file(url, digest)
+        # The archive, too: what it unpacks to is carried in no other form.
+        packed = [("blob", digest)] if digest in self._storage.blobs else []
+        return [("tree", tree), *packed]
 
     def _bring_image(self, entity: Entity) -> None:
         spec = self._library.spec(entity)

@@ -1,6 +1,7 @@
 """Ed25519 signatures (RFC 8032) with keys in PEM files, as `openssl genpkey` writes them."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def signer(key_file: Path) -> Callable[[bytes], bytes]:
     return lambda data: bytes(key.sign(CONTEXT + data))
 
 
-def check_signature(data: bytes, signature: bytes | None, public_key_file: Path) -> None:
-    """Raise `MedPerfError` unless the owner of a public key signed the data."""
+def check_signature(data: bytes, signature: bytes | None, public_key_file: Path) -> str:
+    """The SHA-256 of a public key, if its owner signed the data; else raises `MedPerfError`."""
     serialization, ed25519 = _library()
     from cryptography.exceptions import InvalidSignature
 
@@ -43,6 +44,7 @@ def check_signature(data: bytes, signature: bytes | None, public_key_file: Path)
         raise MedPerfError(
             f"its signature is not that of {public_key_file}", "Ask who made it for it again."
         ) from None
+    return sha256(key.public_bytes_raw()).hexdigest()
 
 
 def _library() -> tuple[Any, Any]:

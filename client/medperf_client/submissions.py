@@ -248,8 +248,8 @@ def association_change(model: Reference, benchmark: Reference, **values: Any) ->
 
 def test_metadata(report: Report) -> Entity:
     """A test as an association's metadata: MedPerf's `test_result`, and the steps behind it."""
-    steps = ("step", "source", "seconds", "image_id")
+    told = ("step", "source", "signed_by", "seconds", "image_id")
     return {
         "test_result": report["results"],
-        "test_steps": [{key: step[key] for key in steps} for step in report["steps"]],
+        "test_steps": [{key: step[key] for key in told if key in step} for step in report["steps"]],
     }

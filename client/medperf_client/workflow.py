@@ -24,7 +24,10 @@ Watch = Callable[[str, Moment], None]
 
 @dataclass(frozen=True)
 class Step:
-    """A finished step. `seconds` is how long it took when it ran, `ran` whether that was now."""
+    """A finished step. `seconds` is how long it took when it ran, `ran` whether that was now.
+
+    `signed_by` is the SHA-256 of the public key of who vouches for it, where it ran elsewhere.
+    """
 
     name: str
     container: str
@@ -33,6 +36,7 @@ class Step:
     seconds: float
     inputs: Mapping[str, str]
     outputs: Mapping[str, Input]
+    signed_by: str = ""
 
     def record(self) -> dict[str, Any]:
         """The step as a report shows it."""
@@ -40,6 +44,7 @@ class Step:
             "step": self.name,
             "container": self.container,
             "source": "ran" if self.ran else "cache",
+            **({"signed_by": self.signed_by} if self.signed_by else {}),
             "seconds": round(self.seconds, 3),
             "image_id": self.image_id,
             "inputs": dict(self.inputs),
@@ -140,7 +145,10 @@ class Workflow:
                 return None
             outputs[name] = Input(store.path(digest), digest)
         digests = {name: given.digest for name, given in inputs.items()}
-        return Step(task.name, container.name, image_id, False, record["seconds"], digests, outputs)
+        seconds, signed_by = record["seconds"], record.get("signed_by", "")
+        return Step(
+            task.name, container.name, image_id, False, seconds, digests, outputs, signed_by
+        )
 
     def _execute(
         self, runner: Runner, container: Container, task: Task, inputs: dict[str, Input]

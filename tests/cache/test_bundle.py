@@ -34,10 +34,14 @@ def accept(head: Head) -> None:
     """Want any bundle."""
 
 
+SIGNER = "5" * 64
+
+
 def take(file: Path, storage: Storage) -> None:
-    """Import a bundle."""
+    """Import a bundle of somebody whose word counts."""
     with verified(file, storage, accept) as bundle:
         bundle.add_content()
+        bundle.add_results(SIGNER)
 
 
 def held(storage: Storage) -> set[tuple[str, str]]:
@@ -114,8 +118,27 @@ def test_what_is_packed_comes_out(bundle: Path, storage: Storage) -> None:
     )
     assert storage.names.get("http://host/file") == DIGEST
     record = storage.memo.get("1" * 64)
-    assert record is not None and record["seconds"] == 1.5
+    assert record is not None and record["seconds"] == 1.5 and record["signed_by"] == SIGNER
     assert list(storage.verify()) == [] and residue(storage) == []
+
+
+def test_without_somebody_s_word_only_content_comes_out(bundle: Path, storage: Storage) -> None:
+    with verified(bundle, storage, accept) as found:
+        found.add_content()
+    assert {kind for kind, _ in held(storage)} == {"blob", "tree"}
+
+
+def test_what_can_be_derived_is_taken_from_nobody(tmp_path: Path, storage: Storage) -> None:
+    source = Storage(tmp_path / "source")
+    forged = source.trees.copy(build({"weights": File(b"forged")}, tmp_path / "folder"))
+    archive, image = "a" * 64, "b" * 64
+    recipe = source.blobs.add([b'{"format": 1, "pieces": []}'])
+    rows = [[archive, forged], [f"unpacked:{archive}", forged], [f"image:{image}", recipe]]
+    names = document(tmp_path / "names", *rows)
+    write(tmp_path / "bundle", source, {}, {"names": names}, [forged, recipe])
+    take(tmp_path / "bundle", storage)
+    assert storage.trees.unpacked(archive) is None and image not in storage.images
+    assert list(storage.names.items("unpacked:")) == list(storage.names.items("image:")) == []
 
 
 @given(trees(), st.lists(st.binary(max_size=99), max_size=3))

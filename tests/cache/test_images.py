@@ -82,10 +82,49 @@ def test_an_image_without_one_of_its_layers_is_not_here(storage: Storage) -> Non
     assert digest(b"c") in storage.images
 
 
-@pytest.mark.parametrize("recipe", [b"", b"{", b"\xff"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b'{"pieces": 7}',
+        b'{"pieces": [7]}',
+        b'{"pieces": ["?"]}',
+        b'{"pieces": [{"sha256": "../etc"}]}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_damaged_recipe_is_no_image(storage: Storage, recipe: bytes) -> None:
-    storage.images.note("a" * 64, storage.blobs.add([recipe]))
+    digest = storage.blobs.add([recipe])
+    with pytest.raises(CacheError):
+        storage.images.note("a" * 64, digest)
     assert "a" * 64 not in storage.images
+    # Wherever it came from, it is found.
+    storage.names.put(f"image:{'a' * 64}", digest)
+    assert "a" * 64 not in storage.images
+    (finding,) = storage.verify()
+    storage.discard(finding)
+    assert list(storage.verify()) == []
+
+
+def test_a_copy_that_was_carried_here_is_that_image(storage: Storage) -> None:
+    storage.images.add(digest(b"config"), [archive(b"config", LAYER)])
+    recipe = storage.images.parts(digest(b"config"))[0]
+    for other in (digest(b"another"), digest(b"")):
+        with pytest.raises(CacheError, match="holds no image"):
+            storage.images.note(other, recipe)
+    storage.names.forget(f"image:{digest(b'config')}")
+    storage.images.note(digest(b"config"), recipe)
+    assert digest(b"config") in storage.images and list(storage.verify()) == []
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(storage: Storage) -> None:
+    member = tarfile.TarInfo("pax")
+    member.type, member.size = tarfile.XHDTYPE, 1 << 40
+    with pytest.raises(CacheError, match="a header of"):
+        storage.images.add(digest(LAYER), [member.tobuf(tarfile.GNU_FORMAT), bytes(1 << 20)])
 
 
 @pytest.mark.parametrize("left", [100, 600, 9000, 18_000])

@@ -25,6 +25,7 @@ from medperf_client.submissions import association_change, association_submissio
 from tests.faults.test_exactly_once import new, plain, queue
 from tests.faults.test_state_machine import REPORT, Person
 from tests.support.consortium import Consortium, Member
+from tests.support.keys import make_keys
 from tests.support.proxy import LOST, proxy
 
 _numbers = itertools.count(1)
@@ -86,6 +87,12 @@ def bundle(tmp_path: Path) -> Callable[[], Path]:
     return lambda: tmp_path / f"{next(_numbers)}.bundle"
 
 
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[str, str]:
+    """The keys of who makes bundles."""
+    return make_keys(tmp_path / "key")
+
+
 def steps(report: dict[str, Any]) -> set[str]:
     """Where the steps of a test came from."""
     return {step["source"] for step in report["steps"]}
@@ -109,12 +116,13 @@ def test_a_machine_without_network_runs_what_a_bundle_brought(
     assert island.json(*MODEL)["passed"]
 
 
-def test_everything_brings_results_too(
-    prepared: Member, island: Member, bundle: Callable[[], Path]
+def test_everything_signed_brings_results_too(
+    prepared: Member, island: Member, bundle: Callable[[], Path], keys: tuple[str, str]
 ) -> None:
-    file = bundle()
-    prepared.json("bundle", "export", str(file))
-    island.json("bundle", "import", str(file))
+    file, (private, public) = bundle(), keys
+    prepared.json("bundle", "export", str(file), "--sign", private)
+    taken = island.json("bundle", "import", str(file), "--require-signature", public)
+    assert taken["results"] >= 5
     assert steps(island.json(*MODEL)) == {"cache"}
     assert island.json("container", "ls") == prepared.json("container", "ls")
 
@@ -130,39 +138,49 @@ def test_a_second_import_changes_nothing(
     assert state(island.home) == before
 
 
-def test_a_benchmark_s_bundle_carries_no_results(
-    prepared: Member, bundle: Callable[[], Path]
+def test_a_benchmark_s_bundle_carries_no_results_and_one_unsigned_neither(
+    prepared: Member, bundle: Callable[[], Path], keys: tuple[str, str]
 ) -> None:
-    everything, needed = bundle(), bundle()
-    prepared.json("bundle", "export", str(everything))
-    prepared.json("bundle", "export", str(needed), "--benchmark", "1")
-    known = [
-        json.loads(prepared.does("bundle", "view", str(f), "--json")) for f in (needed, everything)
-    ]
-    assert known[0]["folders"] == 0 < known[1]["folders"]
-    assert known[0]["files"] < known[1]["files"]
+    everything, needed, unsigned = bundle(), bundle(), bundle()
+    prepared.json("bundle", "export", str(everything), "--sign", keys[0])
+    prepared.json("bundle", "export", str(needed), "--benchmark", "1", "--sign", keys[0])
+    prepared.json("bundle", "export", str(unsigned))
+    found, some, least = (
+        json.loads(prepared.does("bundle", "view", str(f), "--json"))
+        for f in (everything, needed, unsigned)
+    )
+    assert some["folders"] == least["folders"] == 0 < found["folders"]
+    assert some["files"] < found["files"]
+    assert "memo" in found["documents"]
+    assert "memo" not in some["documents"] + least["documents"]
 
 
 def test_since_leaves_out_what_the_other_side_has(
-    consortium: Consortium, prepared: Member, island: Member, bundle: Callable[[], Path]
+    consortium: Consortium,
+    prepared: Member,
+    island: Member,
+    bundle: Callable[[], Path],
+    keys: tuple[str, str],
 ) -> None:
+    sign, trust = ("--sign", keys[0]), ("--require-signature", keys[1])
     first, second, third = bundle(), bundle(), bundle()
-    prepared.json("bundle", "export", str(first))
+    prepared.json("bundle", "export", str(first), *sign)
     before = prepared.json("bundle", "view", str(first))
     candidate = consortium.candidate / "container_config.yaml"
     prepared.json("test", "run", "--benchmark", "1", "--model", str(candidate))
-    made = prepared.json("bundle", "export", str(second), "--since", str(first))
+    made = prepared.json("bundle", "export", str(second), "--since", str(first), *sign)
     assert made["left_out"] == before["files"] + before["folders"]
     assert 0 < made["folders"] < before["folders"]
     # What was left out before counts as there, too.
-    after = prepared.json("bundle", "export", str(third), "--since", str(second))
+    after = prepared.json("bundle", "export", str(third), "--since", str(second), *sign)
     assert (after["files"], after["folders"]) == (0, 0)
 
-    told = island.run("bundle", "import", str(second))
+    told = island.run("bundle", "import", str(second), *trust)
     assert told.returncode == 0 and "import the bundle first" in told.stderr
-    assert len(island.json("bundle", "import", str(second))["missing"]) == made["left_out"]
-    island.json("bundle", "import", str(first))
-    assert island.json("bundle", "import", str(second))["missing"] == []
+    again = island.json("bundle", "import", str(second), *trust)
+    assert len(again["missing"]) == made["left_out"]
+    island.json("bundle", "import", str(first), *trust)
+    assert island.json("bundle", "import", str(second), *trust)["missing"] == []
     assert steps(island.json("test", "run", "--benchmark", "1", "--model", str(candidate))) == {
         "cache"
     }
@@ -213,21 +231,6 @@ def test_another_member_s_view_is_replaced_by_one_s_own(
     other.json("bundle", "import", str(file))
     assert other.json("container", "ls", "--mine") == []
     assert other.json("container", "ls") == committee.json("container", "ls")
-
-
-def make_keys(place: Path) -> tuple[str, str]:
-    """A key to sign with and its public half, made by OpenSSL as the help says."""
-    private, public = f"{place}.pem", f"{place}.pub.pem"
-    make = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", private]
-    subprocess.run(make, check=True)
-    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
-    return private, public
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[str, str]:
-    """The keys of who makes bundles."""
-    return make_keys(tmp_path / "key")
 
 
 def test_a_signature_says_who_made_it(
@@ -644,17 +647,17 @@ def test_an_export_that_fails_leaves_the_queue_as_it_was(
 
 
 def test_an_import_survives_being_killed(
-    prepared: Member, island: Member, bundle: Callable[[], Path]
+    prepared: Member, island: Member, bundle: Callable[[], Path], keys: tuple[str, str]
 ) -> None:
-    file = bundle()
+    file, trust = bundle(), ("--require-signature", keys[1])
     blobs = Storage(prepared.home / "cache").blobs
     for _ in range(20):
         blobs.add([os.urandom(1 << 20)])
-    prepared.json("bundle", "export", str(file))
+    prepared.json("bundle", "export", str(file), "--sign", keys[0])
     moments = random.Random(int(os.environ.get("MEDPERF_TEST_SEED", "1")))
     longest, hit = 1.0, 0
     for _ in range(KILLS):
-        process = island.start("bundle", "import", str(file))
+        process = island.start("bundle", "import", str(file), *trust)
         try:
             process.communicate(timeout=moments.uniform(0, longest))
         except subprocess.TimeoutExpired:
@@ -663,7 +666,7 @@ def test_an_import_survives_being_killed(
             hit += 1
         assert island.json("storage", "verify")["damaged"] == []
         started = time.monotonic()
-        island.json("bundle", "import", str(file))
+        island.json("bundle", "import", str(file), *trust)
         longest = time.monotonic() - started
         assert steps(island.json(*MODEL)) == {"cache"}
         island.does("storage", "gc", "--unused-days", "0")

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from medperf_cache.bundle.writing import Progress, unwatched
 from medperf_cache.bundle.zstd import Decompressed
 from medperf_cache.digests import CHUNK_BYTES, is_digest
 from medperf_cache.errors import CacheError, CorruptContent, UnsafeArchive
+from medperf_cache.names import DERIVED, IMAGE
 from medperf_cache.storage import Storage
 from medperf_cache.trees import TreeStore
 
@@ -86,9 +87,9 @@ class Bundle:
         return digest in self._storage.blobs or digest in self._storage.trees
 
     def add_content(self) -> None:
-        """Put files, folders, names and results into the cache; may be interrupted and repeated.
+        """Put files, folders and copies of images into the cache; may be repeated if interrupted.
 
-        What the cache knows already of a name or a step stays as it is.
+        All of it is what its digest says. What else the bundle says is for `add_results`.
         """
         storage, manifest = self._storage, self.head.manifest
         for digest in manifest.blobs:
@@ -97,13 +98,29 @@ class Bundle:
         for digest in manifest.trees:
             if digest not in storage.trees:
                 storage.trees.publish(self.trees.path(digest), digest)
+        for name, recipe in self.names():
+            if name.startswith(IMAGE) and storage.names.get(name) is None:
+                # One whose recipe makes up another image is none.
+                with suppress(CacheError):
+                    storage.images.note(name.removeprefix(IMAGE), recipe)
+
+    def add_results(self, signed_by: str) -> int:
+        """Take the maker's word for what URLs held, which image had a name, and what steps gave.
+
+        Only for a bundle that was signed by somebody whose word counts here: nothing of this can be
+        verified. `signed_by` tells whose it is, and stays with every result. What the cache knows
+        already stays as it is. Returns how many results came.
+        """
+        storage, taken = self._storage, 0
         for name, digest in self.names():
-            if storage.names.get(name) is None:
+            if not name.startswith(DERIVED) and storage.names.get(name) is None:
                 storage.names.put(name, digest)
         for key, record in self.memo():
             known = storage.memo.get(key) is not None
             if not known and all(self._has(digest) for _, digest in record["outputs"].values()):
-                storage.memo.put(key, record)
+                storage.memo.put(key, {**record, "signed_by": signed_by})
+                taken += 1
+        return taken
 
 
 def _is_output(output: Any) -> bool:

@@ -57,7 +57,8 @@ def export(
 ) -> None:
     """Write a bundle. It holds what is in the cache; no connection is opened.
 
-    Without --benchmark and --queue that is everything: also results on your own data.
+    Without --benchmark and --queue that is everything. Results of steps, also those on your own
+    data, go along only with --sign: nobody could verify them, and the other side takes your word.
 
     A queue is sent on another machine with `medperf sync --bundle`, by you: the same member must
     be logged in there, because what the registry knows of a submission belongs to a member. Bring
@@ -92,7 +93,9 @@ def import_(file: Path, require_signature: Path | None, as_json: bool) -> None:
     """Take what a bundle or a receipt holds. No connection is opened.
 
     All of it is verified first: a damaged bundle changes nothing. What is newer here stays. Who
-    made it is certain only with --require-signature.
+    made it is certain only with --require-signature: without, no results of steps are taken, and
+    nothing that is known here gets other content. What it says of the registry counts until the
+    next sync.
     """
     from medperf_client.bundles import import_bundle
 
@@ -107,6 +110,8 @@ def import_(file: Path, require_signature: Path | None, as_json: bool) -> None:
         "settled": settled,
         "unsent": done.unsent,
         "missing": done.missing,
+        "results": done.results,
+        "kept": done.kept,
     }
     if as_json:
         print_json(record)
@@ -122,6 +127,16 @@ def import_(file: Path, require_signature: Path | None, as_json: bool) -> None:
         click.echo(plain(f"{entry.state} {entry.uid}{uid} {entry.reason}".rstrip()))
     if done.unsent:
         click.echo(plain(f"Its queue is sent with: medperf sync --bundle {file}"), err=True)
+    if done.unsigned:
+        click.echo(
+            "Its results of steps were not taken, for nobody vouches for them here: ask for a "
+            "signed bundle, and import it with --require-signature.",
+            err=True,
+        )
+    for entity in done.kept:
+        click.echo(
+            plain(f"{entity} stays as it is: the bundle gives it other content, unsigned"), err=True
+        )
     if done.missing:
         click.echo(
             f"{len(done.missing)} files or folders that it leaves out are not here: import the "

@@ -102,12 +102,16 @@ def _record(
 @json_option
 @example("medperf storage verify", "medperf storage verify --remove")
 def verify(remove: bool, as_json: bool) -> None:
-    """Read everything again and compare it with its hash; exit code 1 if anything is damaged."""
+    """Read everything again and compare it with its hash; exit code 1 if anything is damaged.
+
+    What follows from other content is derived again: what an archive unpacks to, as long as the
+    archive is here, and which files make up a copy of an image.
+    """
     storage = site().storage
     damaged = list(storage.verify())
     if remove:
         for finding in damaged:
-            storage.remove(finding.kind, finding.expected)
+            storage.discard(finding)
     if as_json:
         findings = [{"kind": f.kind, "expected": f.expected, "found": f.found} for f in damaged]
         print_json({"damaged": findings, "removed": remove})

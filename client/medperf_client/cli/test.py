@@ -89,6 +89,11 @@ def view(uid: str, as_json: bool) -> None:
         show_report(report)
 
 
+def _source(step: dict[str, Any]) -> str:
+    signed_by = str(step.get("signed_by", ""))
+    return f"{step['source']}, signed by {signed_by[:12]}" if signed_by else step["source"]
+
+
 def show_report(report: dict[str, Any]) -> None:
     """A report for people: what was tested, each step, the results."""
     tested = {role: report[role]["name"] for role in ("data_preparator", "model", "evaluator")}
@@ -99,7 +104,7 @@ def show_report(report: dict[str, Any]) -> None:
         [
             (
                 step["step"],
-                step["source"],
+                _source(step),
                 f"{step['seconds']:.1f}",
                 step["image_id"][:12],
                 ", ".join(f"{name} {digest[:12]}" for name, digest in step["outputs"].items()),

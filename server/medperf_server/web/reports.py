@@ -22,7 +22,7 @@ class Metric:
 class Step:
     """A step of the workflow, its time in seconds, and that of the reference model's test.
 
-    `source` says whether it ran or its result was in the cache.
+    `source` says whether it ran or its result was in the cache, and who signed that if others did.
     """
 
     name: str
@@ -76,9 +76,15 @@ def _leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, A
 def _timed(report: Any) -> Iterator[tuple[str, float | None, str]]:
     listed = part(report, "test_steps")
     for one in listed[:MOST] if isinstance(listed, list) else []:
-        seconds, source = part(one, "seconds"), part(one, "source")
+        seconds = part(one, "seconds")
         known = float(seconds) if _is_number(seconds) else None
-        yield _label(part(one, "step")), known, _cut(source) if isinstance(source, str) else ""
+        yield _label(part(one, "step")), known, _source(one)
+
+
+def _source(step: Any) -> str:
+    source, signed_by = part(step, "source"), part(step, "signed_by")
+    told = _cut(source) if isinstance(source, str) else ""
+    return f"{told}, signed by {signed_by[:12]}" if isinstance(signed_by, str) else told
 
 
 def _is_number(value: Any) -> bool:
