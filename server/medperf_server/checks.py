@@ -4,20 +4,23 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flask import current_app
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from medperf_server.approval import content_digest
 from medperf_server.assets import NotStored, Store, store
 from medperf_server.assets.local import LocalStore
 from medperf_server.backup.archive import digest_of
 from medperf_server.backup.base import assets_in
 from medperf_server.database import migration_trouble
-from medperf_server.models import Change, ChangeCounter, User, db
+from medperf_server.models import APPROVED, DEVELOPMENT, Benchmark, Change, ChangeCounter, User, db
 
 LEAST_FREE_BYTES = 1 << 30
 
@@ -100,6 +103,33 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     admins = select(func.count(User.id)).where(User.is_admin, User.is_active)
     nobody = "nobody is: medperf-server user add EMAIL --admin"
     yield Finding("somebody is an administrator", "" if connection.scalar(admins) else nobody)
+    with Session(connection) as session:
+        yield from _approvals(session)
+
+
+def _approvals(session: Session) -> Iterator[Finding]:
+    """Whether what is approved stays as whoever approved it saw it."""
+    benchmarks = session.scalars(select(Benchmark).order_by(Benchmark.id)).all()
+    open_ones = _uids(
+        one for one in benchmarks if (one.approval_status, one.state) == (APPROVED, DEVELOPMENT)
+    )
+    mend = "an older version allowed it; their owners put them into OPERATION, or reject them"
+    yield Finding(
+        "what is approved is in OPERATION", open_ones and f"benchmarks {open_ones} are not: {mend}"
+    )
+    changed = _uids(
+        one
+        for one in benchmarks
+        if one.approved_digest and one.approved_digest != content_digest(one)
+    )
+    mend = "medperf-server audit ls tells who did it; reject them, or restore a backup"
+    yield Finding(
+        "benchmarks are what was approved", changed and f"not benchmarks {changed}: {mend}"
+    )
+
+
+def _uids(entities: Iterable[Any]) -> str:
+    return ", ".join(str(one.id) for one in entities)
 
 
 def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:

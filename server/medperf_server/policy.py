@@ -10,6 +10,7 @@ from marshmallow import ValidationError
 from sqlalchemy import ColumnElement, and_, or_, select, true
 from werkzeug.exceptions import Forbidden
 
+from medperf_server.approval import BENCHMARK_CONTAINERS, CONTAINER_CONTENT, content_digest
 from medperf_server.auth import find_user
 from medperf_server.callers import Caller
 from medperf_server.models import (
@@ -30,6 +31,7 @@ from medperf_server.models import (
 
 Values = dict[str, Any]
 
+IN_OPERATION = "the state is OPERATION"
 CONTAINER_HASHED_URLS = (
     ("git_parameters_url", "parameters_hash"),
     ("additional_files_tarball_url", "additional_files_tarball_hash"),
@@ -41,13 +43,6 @@ CONTAINER_OPERATION_FIELDS = {
     "git_mlcube_url",
     *(url for url, _ in CONTAINER_HASHED_URLS),
 }
-CONTAINER_CONTENT = (
-    "image_tarball_hash",
-    "image_hash",
-    "additional_files_tarball_hash",
-    "mlcube_hash",
-    "parameters_hash",
-)
 # What of a container may be a file's SHA-256.
 CONTAINER_FILES = (
     Container.mlcube_hash,
@@ -64,11 +59,6 @@ BENCHMARK_OPERATION_FIELDS = {
     "approval_status",
     "demo_dataset_tarball_url",
 }
-BENCHMARK_CONTAINERS = (
-    "data_preparation_mlcube",
-    "reference_model_mlcube",
-    "data_evaluator_mlcube",
-)
 
 
 def _refuse(message: str, field: str = "non_field_errors") -> NoReturn:
@@ -163,17 +153,17 @@ def _unique_name(model: type[Container] | type[Benchmark], values: Values, own: 
         _refuse(f"The name {values['name']!r} is taken", "name")
 
 
-def _only_fields(entity: Any, values: Values, allowed: set[str]) -> None:
+def _only_fields(entity: Any, values: Values, allowed: set[str], since: str) -> None:
     for field, value in values.items():
         if field not in allowed and getattr(entity, field) != value:
-            _refuse("cannot be changed once the state is OPERATION", field.rstrip("_"))
+            _refuse(f"cannot be changed once {since}", field.rstrip("_"))
 
 
 def check_container(values: Values, entity: Container | None = None) -> None:
     """Rules of content for a new container, or for changes (`values`) to `entity`."""
     own = entity.id if entity else None
     if entity and entity.state == OPERATION:
-        _only_fields(entity, values, CONTAINER_OPERATION_FIELDS)
+        _only_fields(entity, values, CONTAINER_OPERATION_FIELDS, IN_OPERATION)
     _unique_name(Container, values, own)
     pairs = tuple(field for pair in CONTAINER_HASHED_URLS for field in pair)
     merged = _merged(entity, values, (*pairs, *CONTAINER_CONTENT, "git_mlcube_url"))
@@ -191,14 +181,15 @@ def check_container(values: Values, entity: Container | None = None) -> None:
 def check_benchmark(caller: Caller, values: Values, entity: Benchmark | None = None) -> None:
     """Rules for a new benchmark, or for changes (`values`) to `entity`.
 
-    Sets what the registry decides itself: the status of a new one, the time of a decision.
+    Sets what the registry decides itself: the status of a new one, the time of a decision, and of
+    what it is. `seen` in the values is the digest of what was looked at before a decision.
     """
+    seen = values.pop("seen", None)
     if entity is None:
         values["approval_status"] = PENDING
         _only_pending(caller)
     else:
-        if entity.state == OPERATION:
-            _only_fields(entity, values, BENCHMARK_OPERATION_FIELDS)
+        _check_fixed(entity, values)
         _check_approval(caller, values, entity)
     _unique_name(Benchmark, values, entity.id if entity else None)
     state = values.get("state", entity.state if entity else None)
@@ -209,6 +200,29 @@ def check_benchmark(caller: Caller, values: Values, entity: Benchmark | None = N
             _refuse(f"There is no container with UID {uid}", field)
         if state == OPERATION and container.state != OPERATION:
             _refuse(f"Container {uid} is not in OPERATION", field)
+    if entity is not None:
+        _check_seen(values, entity, seen)
+
+
+def _check_fixed(entity: Benchmark, values: Values) -> None:
+    """What is in OPERATION stays; so does what is approved.
+
+    Registries approved benchmarks in DEVELOPMENT once: those may still step to OPERATION.
+    """
+    if entity.state == OPERATION:
+        _only_fields(entity, values, BENCHMARK_OPERATION_FIELDS, IN_OPERATION)
+    elif entity.approval_status == APPROVED:
+        allowed = BENCHMARK_OPERATION_FIELDS | {"state"}
+        _only_fields(entity, values, allowed, "it is APPROVED")
+
+
+def _check_seen(values: Values, entity: Benchmark, seen: str | None) -> None:
+    """A decision is of what was seen; an approval keeps the digest of it."""
+    digest = content_digest(entity, values)
+    if seen not in (None, digest):
+        _refuse("it has changed since you looked: look at it again, then decide", "seen")
+    if values.get("approval_status") == APPROVED and entity.approval_status != APPROVED:
+        values["approved_digest"] = digest
 
 
 def _only_pending(caller: Caller) -> None:
@@ -228,6 +242,11 @@ def _check_approval(caller: Caller, values: Values, entity: Benchmark) -> None:
         _refuse("a decided benchmark cannot become PENDING again", "approval_status")
     if entity.approval_status == REJECTED:
         _refuse("a REJECTED benchmark cannot become APPROVED", "approval_status")
+    if wanted == APPROVED and values.get("state", entity.state) != OPERATION:
+        _refuse(
+            "a benchmark in DEVELOPMENT may change: it can be approved once it is in OPERATION",
+            "approval_status",
+        )
     values["approved_at"] = utc_now()
 
 
@@ -262,13 +281,14 @@ def check_admins_left(values: Values, entity: User) -> None:
 
 
 def newest_association(model: int, benchmark: int) -> Association | None:
-    """The newest association of the pair, locked until the transaction ends."""
+    """The newest association of the pair as it is now, locked until the transaction ends."""
     return db.session.scalar(
         select(Association)
         .filter_by(model_mlcube=model, benchmark=benchmark)
         .order_by(Association.id.desc())
         .limit(1)
         .with_for_update()
+        .execution_options(populate_existing=True)
     )
 
 
@@ -288,6 +308,8 @@ def check_association_request(caller: Caller, values: Values) -> None:
     require_side(caller, container, benchmark)
     if benchmark.approval_status != APPROVED:
         _refuse(f"Benchmark {uid} is {benchmark.approval_status}, not APPROVED", "benchmark")
+    if benchmark.state != OPERATION:
+        _refuse(f"Benchmark {uid} is not in OPERATION", "benchmark")
     if container.state != OPERATION:
         _refuse(f"Container {model} is not in OPERATION", "model_mlcube")
     last = newest_association(model, uid)
@@ -304,10 +326,16 @@ def check_association_request(caller: Caller, values: Values) -> None:
 
 
 def check_association_update(caller: Caller, entity: Association, values: Values) -> None:
-    """Rules for deciding an association or setting its priority."""
+    """Rules for deciding an association, the newest of its pair, or setting its priority.
+
+    `id` in the values is the UID of the one that was meant.
+    """
     container = db.session.get_one(Container, entity.model_mlcube)
     benchmark = db.session.get_one(Benchmark, entity.benchmark)
     require_side(caller, container, benchmark)
+    if (meant := values.pop("id", entity.id)) != entity.id:
+        newest = f"the newest of this model and this benchmark is {entity.id}"
+        _refuse(f"request {meant} is not up for a decision: {newest}; look at that one", "id")
     if values.get("priority", entity.priority) != entity.priority:
         require_owner(caller, benchmark)
     if "approval_status" not in values:

@@ -12,6 +12,7 @@ MAX_UID = 2**31 - 1
 END = r"(?![\s\S])"
 NAME = [validate.Length(1, 128), validate.Regexp(rf"^[^\x00-\x1f]+{END}")]
 WORD = [validate.Length(1, 128), validate.Regexp(rf"^[!-~]+{END}")]
+DIGEST = validate.Regexp(rf"^[0-9a-f]{{64}}{END}")
 Status = validate.OneOf([PENDING, APPROVED, REJECTED])
 State = validate.OneOf([DEVELOPMENT, OPERATION])
 
@@ -99,6 +100,13 @@ class BenchmarkSchema(EntitySchema):
     approval_status = fields.String(validate=Status)
     user_metadata = fields.Dict(keys=fields.String())
     approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
+    approved_digest = fields.String(dump_only=True)
+
+
+class SeenBenchmarkSchema(BenchmarkSchema):
+    """Changes to a benchmark that somebody has looked at; see `approval.content_digest`."""
+
+    seen = fields.String(load_only=True, validate=DIGEST)
 
 
 class AssociationSchema(EntitySchema):
@@ -123,6 +131,8 @@ class AssociationUpdateSchema(Schema):
     class Meta:
         unknown = "exclude"
 
+    # The association that is meant, where not whichever is the newest.
+    id = _uid(load_only=True)
     approval_status = fields.String(validate=Status)
     priority = fields.Integer(strict=True, validate=validate.Range(-MAX_UID, MAX_UID))
     reason = _text()
@@ -247,7 +257,7 @@ class ChangesQuery(Schema):
     """Query parameters of the change log."""
 
     since = fields.Integer(load_default=0, validate=validate.Range(0, 2**62))
-    log = fields.String(validate=validate.Regexp(rf"^[0-9a-f]{{64}}{END}"))
+    log = fields.String(validate=DIGEST)
     limit = fields.Integer(load_default=500, validate=validate.Range(1, MAX_PAGE_SIZE))
 
     class Meta:

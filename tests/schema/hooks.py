@@ -14,8 +14,9 @@ from typing import Any
 import schemathesis
 from schemathesis.generation.meta import CoverageScenario
 
+from medperf_server.approval import BENCHMARK_CONTAINERS
 from medperf_server.idempotency import KEY
-from medperf_server.policy import BENCHMARK_CONTAINERS, CONTAINER_HASHED_URLS
+from medperf_server.policy import CONTAINER_HASHED_URLS
 from medperf_server.schemas import MAX_UID, AssociationSchema, BenchmarkSchema, ContainerSchema
 
 Values = dict[str, Any]

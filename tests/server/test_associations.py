@@ -3,6 +3,7 @@
 import pytest
 
 from tests.server.conftest import Body, Member, NewMember, created
+from tests.support.registry import Registry
 
 PATH = "/mlcubes/benchmarks/"
 
@@ -23,6 +24,19 @@ def test_a_request_needs_an_approved_benchmark(
     answer = model_owner.post(PATH, {"model_mlcube": model["id"], "benchmark": uid})
     assert answer.status_code == 400
     assert status in answer.json()["benchmark"][0]
+
+
+def test_a_request_needs_a_benchmark_in_operation(
+    served: Registry, model_owner: Member, model: Body, approved: Body
+) -> None:
+    from medperf_server.models import Benchmark, db
+
+    with served.app.app_context():
+        # As older registries approved them.
+        db.session.get_one(Benchmark, approved["id"]).state = "DEVELOPMENT"
+        db.session.commit()
+    answer = model_owner.post(PATH, {"model_mlcube": model["id"], "benchmark": approved["id"]})
+    assert answer.status_code == 400 and "OPERATION" in answer.json()["benchmark"][0]
 
 
 def test_a_request_needs_a_container_in_operation(model_owner: Member, approved: Body) -> None:
@@ -122,6 +136,19 @@ def test_a_decision_is_on_the_newest(
     committee.put(pair, {"approval_status": "APPROVED"})
     statuses = [one["approval_status"] for one in committee.get(pair).json()]
     assert statuses == ["REJECTED", "APPROVED"]
+
+
+def test_a_decision_is_on_the_one_that_was_meant(
+    model_owner: Member, committee: Member, requested: Body, request_body: Body, pair: str
+) -> None:
+    model_owner.put(pair, {"approval_status": "REJECTED"})
+    worse = {**request_body, "metadata": {"test_result": {"auroc": 0.5}}}
+    newest = created(model_owner.post(PATH, worse))["id"]
+    for values in ({"approval_status": "APPROVED"}, {"priority": 1}):
+        answer = committee.put(pair, {**values, "id": requested["id"]})
+        assert answer.status_code == 400 and str(newest) in answer.json()["id"][0]
+    answer = committee.put(pair, {"approval_status": "APPROVED", "id": newest})
+    assert answer.status_code == 200 and answer.json()["id"] == newest
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """What makes a benchmark acceptable, what of it may change, and who approves it."""
 
+import hashlib
+import json
+
 import pytest
 
 from tests.server.conftest import Body, Member, benchmark_body
+from tests.support.registry import Registry
 
 CONTAINERS = ["data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube"]
 EDITABLE_IN_OPERATION = {
@@ -107,12 +111,11 @@ def test_in_development_everything_may_change(committee: Member) -> None:
     assert {field: answer.json()[field] for field in changes} == changes
 
 
-@pytest.mark.parametrize("state", ["DEVELOPMENT", "OPERATION"])
 @pytest.mark.parametrize(("before", "after", "status"), TRANSITIONS)
 def test_an_admin_decides(
-    committee: Member, admin: Member, state: str, before: str, after: str, status: int
+    committee: Member, admin: Member, before: str, after: str, status: int
 ) -> None:
-    path = f"/benchmarks/{committee.benchmark(state=state)['id']}/"
+    path = f"/benchmarks/{committee.benchmark()['id']}/"
     if before != "PENDING":
         assert admin.put(path, {"approval_status": before}).status_code == 200
     answer = admin.put(path, {"approval_status": after})
@@ -123,6 +126,102 @@ def test_an_admin_decides(
     else:
         assert "approval_status" in answer.json()
         assert admin.get(path).json()["approval_status"] == before
+
+
+def test_what_may_still_change_is_not_approved(committee: Member, admin: Member) -> None:
+    path = f"/benchmarks/{committee.benchmark(state='DEVELOPMENT')['id']}/"
+    refused = admin.put(path, {"approval_status": "APPROVED"})
+    assert refused.status_code == 400 and "DEVELOPMENT" in refused.json()["approval_status"][0]
+    both = admin.put(path, {"approval_status": "APPROVED", "state": "OPERATION"})
+    assert both.status_code == 200 and both.json()["approval_status"] == "APPROVED"
+
+
+def test_a_benchmark_in_development_can_be_rejected(committee: Member, admin: Member) -> None:
+    path = f"/benchmarks/{committee.benchmark(state='DEVELOPMENT')['id']}/"
+    assert admin.put(path, {"approval_status": "REJECTED"}).status_code == 200
+
+
+@pytest.fixture
+def of_old(served: Registry, committee: Member) -> Body:
+    """A benchmark that an older registry approved in DEVELOPMENT."""
+    from medperf_server.models import Benchmark, db
+
+    made = committee.benchmark(state="DEVELOPMENT")
+    with served.app.app_context():
+        db.session.get_one(Benchmark, made["id"]).approval_status = "APPROVED"
+        db.session.commit()
+    return made
+
+
+@pytest.mark.parametrize("field", FROZEN_IN_OPERATION.keys() - {"state"})
+def test_what_is_approved_stays_as_it_is_in_development_too(
+    committee: Member, of_old: Body, field: str
+) -> None:
+    path = f"/benchmarks/{of_old['id']}/"
+    answer = committee.put(path, {field: FROZEN_IN_OPERATION[field]})
+    assert answer.status_code == 400 and "APPROVED" in answer.json()[field][0]
+    evaluator = {"data_evaluator_mlcube": committee.container()["id"]}
+    assert committee.put(path, {**evaluator, "state": "OPERATION"}).status_code == 400
+    step = {**EDITABLE_IN_OPERATION, "state": "OPERATION"}
+    assert committee.put(path, step).status_code == 200
+
+
+def test_an_approval_says_what_it_is_of(committee: Member, admin: Member) -> None:
+    metadata = {"b": [1.5, "µ"], "a": None}
+    made = committee.benchmark(metadata=metadata)
+    assert made["approved_digest"] == ""
+    path = f"/benchmarks/{made['id']}/"
+    approved = admin.put(path, {"approval_status": "APPROVED", "seen": content_of(committee, made)})
+    assert approved.status_code == 200, approved.text
+    assert approved.json()["approved_digest"] == content_of(committee, made)
+    entry = admin.get(f"/audit/?entity_type=benchmark&entity_id={made['id']}").json()["results"][0]
+    assert entry["after"]["approved_digest"] == content_of(committee, made)
+
+
+def content_of(member: Member, benchmark: Body) -> str:
+    """The digest of a benchmark's content as a client computes it from what it reads."""
+    fields = ("name", "description", "docs_url", "demo_dataset_tarball_hash", "metadata")
+    content = {field: benchmark[field] for field in (*fields, "demo_dataset_generated_uid")}
+    hashes = ("mlcube", "parameters", "image", "image_tarball", "additional_files_tarball")
+    for role in CONTAINERS:
+        container = member.get(f"/mlcubes/{benchmark[role]}/").json()
+        content[role] = {f"{name}_hash": container[f"{name}_hash"] for name in hashes}
+        content[role]["id"] = container["id"]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"description": "another"},
+        {"demo_dataset_tarball_hash": "easier"},
+        {"metadata": {"test_result": {"auroc": 0.5}}},
+        {"data_evaluator_mlcube": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_benchmark_that_changed_since_it_was_seen_is_not_decided(
+    committee: Member, admin: Member, change: Body
+) -> None:
+    made = committee.benchmark(state="DEVELOPMENT")
+    path = f"/benchmarks/{made['id']}/"
+    if "data_evaluator_mlcube" in change:
+        change = {"data_evaluator_mlcube": committee.container()["id"]}
+    assert committee.put(path, {**change, "state": "OPERATION"}).status_code == 200
+    for decision in ("APPROVED", "REJECTED"):
+        given = {"approval_status": decision, "seen": content_of(committee, made)}
+        answer = admin.put(path, given)
+        assert answer.status_code == 400 and "changed since" in answer.json()["seen"][0]
+    now = content_of(committee, committee.get(path).json())
+    assert admin.put(path, {"approval_status": "APPROVED", "seen": now}).status_code == 200
+
+
+@pytest.mark.parametrize("seen", ["", "0" * 63, "G" * 64, None, 1])
+def test_what_was_seen_is_a_digest(admin: Member, committee: Member, seen: object) -> None:
+    path = f"/benchmarks/{committee.benchmark()['id']}/"
+    answer = admin.put(path, {"approval_status": "APPROVED", "seen": seen})
+    assert answer.status_code == 400 and list(answer.json()) == ["seen"]
 
 
 def test_nobody_else_decides(committee: Member) -> None:

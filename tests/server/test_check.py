@@ -112,6 +112,29 @@ def test_the_change_counter_is_behind_its_log(sound: Registry) -> None:
     assert "restore a backup" in troubles(sound)["the change counter keeps up with its log"]
 
 
+CONTAINER = """INSERT INTO mlcubes (id, name, git_mlcube_url, mlcube_hash, git_parameters_url,
+parameters_hash, image_tarball_url, image_tarball_hash, image_hash, additional_files_tarball_url,
+additional_files_tarball_hash, owner, state, is_valid, metadata, user_metadata, created_at,
+modified_at) VALUES (1, 'model', 'u', 'h', '', '', '', '', 'i', '', '', 1, 'OPERATION', true,
+'{}', '{}', '2026-01-01', '2026-01-01')"""
+BENCHMARK = """INSERT INTO benchmarks (id, name, description, docs_url, owner,
+demo_dataset_tarball_url, demo_dataset_tarball_hash, demo_dataset_generated_uid,
+data_preparation_mlcube, reference_model_mlcube, data_evaluator_mlcube, metadata, state, is_valid,
+is_active, approval_status, user_metadata, created_at, modified_at) VALUES (7, 'benchmark', '', '',
+1, '', 'demo', '', 1, 1, 1, '{}', 'DEVELOPMENT', true, true, 'APPROVED', '{}', '2026-01-01',
+'2026-01-01')"""
+
+
+def test_what_was_approved_and_may_change_or_has_changed_is_named(sound: Registry) -> None:
+    for statement in (CONTAINER, BENCHMARK):
+        execute(sound, statement)
+    assert "benchmarks 7 are not" in troubles(sound)["what is approved is in OPERATION"]
+    execute(sound, "UPDATE benchmarks SET state = 'OPERATION'")
+    assert troubles(sound) == {}
+    execute(sound, f"UPDATE benchmarks SET approved_digest = '{'0' * 64}'")
+    assert "not benchmarks 7" in troubles(sound)["benchmarks are what was approved"]
+
+
 def stored(registry: Registry) -> Path:
     """Where the one file lies."""
     (path,) = Path(registry.settings["MEDPERF_ASSETS"]).glob("files/*/*")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.server.conftest import Member, NewMember
 from tests.server.test_web_reports import table_of
-from tests.server.visitor import Visitor, signed_in
+from tests.server.visitor import Visitor, form_token, seen_on, signed_in
 from tests.support.registry import Registry
 
 
@@ -103,7 +103,7 @@ def test_the_page_with_a_new_link_still_says_who_is_signed_in(host: Visitor, adm
 def test_a_benchmark_is_decided_once(host: Visitor, committee: Member, status: str) -> None:
     benchmark = committee.benchmark()
     path = f"/benchmarks/{benchmark['id']}"
-    answer = host.fills(f"{path}/decide", {"approval_status": status})
+    answer = host.fills(f"{path}/decide", {"approval_status": status}, on=path)
     assert f"{benchmark['name']} is {status.lower()}." in answer.text
     assert f"{path}/decide" not in answer.text
     assert committee.get(f"{path}/").json()["approval_status"] == status
@@ -114,8 +114,26 @@ def test_a_decision_that_is_none_changes_nothing(
     host: Visitor, committee: Member, status: str
 ) -> None:
     path = f"/benchmarks/{committee.benchmark()['id']}"
-    host.fills(f"{path}/decide", {"approval_status": status})
+    host.fills(f"{path}/decide", {"approval_status": status}, on=path)
     assert committee.get(f"{path}/").json()["approval_status"] == "PENDING"
+
+
+def test_an_administrator_approves_what_they_saw_and_nothing_else(
+    host: Visitor, committee: Member
+) -> None:
+    benchmark = committee.benchmark(state="DEVELOPMENT")
+    path = f"/benchmarks/{benchmark['id']}"
+    page = host.opens(path).text
+    assert ">Reject<" in page and ">Approve<" not in page and "until then it may change" in page
+    looked_at = {**seen_on(page), "form_token": form_token(page), "approval_status": "APPROVED"}
+    easier = {"demo_dataset_tarball_hash": "easier", "state": "OPERATION"}
+    assert committee.put(f"{path}/", easier).status_code == 200
+    assert "it has changed since you looked" in host.sends(f"{path}/decide", looked_at).text
+    unseen = {**looked_at, "seen": ""}
+    host.sends(f"{path}/decide", unseen)
+    assert committee.get(f"{path}/").json()["approval_status"] == "PENDING"
+    host.fills(f"{path}/decide", {"approval_status": "APPROVED"}, on=path)
+    assert committee.get(f"{path}/").json()["approval_status"] == "APPROVED"
 
 
 def test_members_decide_no_benchmark(served: Registry, committee: Member) -> None:

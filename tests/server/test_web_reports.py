@@ -237,7 +237,7 @@ def test_a_withdrawn_request_is_rejected_and_an_earlier_one_stays_to_be_seen(
     assert f'href="{first}"' in visitor.opens(f"/associations/{second}").text
     # What is decided stays so.
     again = visitor.fills(first, {"approval_status": "REJECTED"})
-    assert "a newer request" in again.text
+    assert f"the newest of this model and this benchmark is {second}" in again.text
 
 
 def places(page: str) -> list[list[str]]:

@@ -28,8 +28,9 @@ class Visitor:
         return self.session.post(self.registry.url + path, form, timeout=60, **options)
 
     def fills(self, path: str, form: dict[str, str], on: str = "/") -> requests.Response:
-        """POST a form with the form token that a page carries."""
-        return self.sends(path, {"form_token": form_token(self.opens(on).text), **form})
+        """POST a form with what a page carries for it: the form token, what was seen."""
+        page = self.opens(on).text
+        return self.sends(path, {"form_token": form_token(page), **seen_on(page), **form})
 
 
 def form_token(page: str) -> str:
@@ -37,6 +38,12 @@ def form_token(page: str) -> str:
     found = re.search(r'name="form_token" value="([0-9a-f]+)"', page)
     assert found is not None, page
     return found[1]
+
+
+def seen_on(page: str) -> dict[str, str]:
+    """What a form on a page that decides a benchmark says was seen; nothing on other pages."""
+    found = re.search(r'name="seen" value="([0-9a-f]{64})"', page)
+    return {"seen": found[1]} if found else {}
 
 
 def token_of(member: Member) -> str:

@@ -45,7 +45,10 @@ class PairView(MethodView):
     @blueprint.arguments(AssociationUpdateSchema)
     @blueprint.response(200, AssociationSchema)
     def put(self, values: dict[str, Any], model: int, benchmark: int) -> Association:
-        """Decide the newest association, with a reason, or set its priority."""
+        """Decide the newest association, with a reason, or set its priority.
+
+        With `id` it is refused where another one is the newest by now.
+        """
         find(Benchmark, benchmark)
         association = newest_association(model, benchmark)
         if association is None:

@@ -14,6 +14,7 @@ from medperf_server.schemas import (
     BenchmarkQuery,
     BenchmarkSchema,
     PageQuery,
+    SeenBenchmarkSchema,
 )
 
 blueprint = Blueprint("benchmarks", __name__, description="Benchmarks")
@@ -49,10 +50,13 @@ class BenchmarkView(MethodView):
         """One benchmark."""
         return find(Benchmark, uid)
 
-    @blueprint.arguments(BenchmarkSchema(partial=True))
+    @blueprint.arguments(SeenBenchmarkSchema(partial=True))
     @blueprint.response(200, BenchmarkSchema)
     def put(self, values: dict[str, Any], uid: int) -> Benchmark:
-        """Change a benchmark; its owner or an admin. Only an admin approves or rejects."""
+        """Change a benchmark; its owner or an admin. Only an admin approves or rejects.
+
+        With `seen`, the digest of what they looked at, it is refused where that has changed since.
+        """
         benchmark = find(Benchmark, uid, lock=True)
         require_owner(g.caller, benchmark)
         check_benchmark(g.caller, values, benchmark)

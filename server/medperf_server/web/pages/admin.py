@@ -14,7 +14,7 @@ from medperf_server.api.common import UID, find, update
 from medperf_server.auth import revoke_token
 from medperf_server.models import AuditEntry, Benchmark, Invitation, Token, User, db, utc_now
 from medperf_server.policy import check_admins_left, check_benchmark, require_admin
-from medperf_server.schemas import BenchmarkSchema, UserSchema
+from medperf_server.schemas import SeenBenchmarkSchema, UserSchema
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
 from medperf_server.web.tables import newest, page_of
@@ -135,11 +135,11 @@ def revoke_invitation(uid: int) -> Any:
 @blueprint.post(f"/benchmarks/<{UID}:uid>/decide")
 @admins_only
 def decide_benchmark(uid: int) -> Any:
-    """Approve or reject a benchmark."""
+    """Approve or reject a benchmark, as the page showed it that the form is on."""
     benchmark = find(Benchmark, uid, lock=True)
-    given = {"approval_status": request.form.get("approval_status", "")}
+    given = {name: request.form.get(name, "") for name in ("approval_status", "seen")}
     with refusals():
-        values = BenchmarkSchema(partial=True).load(given)
+        values = SeenBenchmarkSchema(partial=True).load(given)
         check_benchmark(g.caller, values, benchmark)
         update(benchmark, values)
         notify(f"{benchmark.name} is {benchmark.approval_status.lower()}.")

@@ -85,11 +85,10 @@ def decide_association(uid: int) -> Any:
     with refusals():
         if "priority" in given:
             given = {"priority": _priority(given["priority"])}
-        values = AssociationUpdateSchema().load(given)
-        if newest_association(found.model_mlcube, found.benchmark) is not found:
-            raise ValidationError("a newer request of this model exists")
-        check_association_update(g.caller, found, values)
-        update(found, values)
+        values = AssociationUpdateSchema().load({**given, "id": uid})
+        newest_one = newest_association(found.model_mlcube, found.benchmark) or abort(404)
+        check_association_update(g.caller, newest_one, values)
+        update(newest_one, values)
         decided = f"The request is {found.approval_status.lower()}."
         notify("Saved." if "priority" in values else decided)
     return redirect(url_for("web.association", uid=uid), 303)

@@ -6,8 +6,10 @@ from flask import abort, g, redirect, render_template, request, url_for
 from sqlalchemy import func, or_, select
 
 from medperf_server.api.common import UID, find, update
+from medperf_server.approval import content_digest
 from medperf_server.models import (
     APPROVED,
+    PENDING,
     Association,
     Benchmark,
     BenchmarkMember,
@@ -68,10 +70,12 @@ def benchmark(uid: int) -> Any:
     found = find(Benchmark, uid)
     owns = g.caller.is_admin or found.owner == g.caller.id
     approved = select(func.count(Association.model_mlcube.distinct()))
+    decides = g.caller.is_admin and found.approval_status == PENDING
     return render_template(
         "benchmark.html",
         benchmark=found,
         owns=owns,
+        seen=content_digest(found) if decides else "",
         roles={
             title: db.session.get_one(Container, getattr(found, field))
             for field, title in ROLES.items()
