@@ -20,8 +20,17 @@ from medperf_server.models import IdempotencyKey, db, utc_now
 KEYED = ("POST", "PUT")
 KEY = re.compile("[!-~]{1,128}")
 WRITES = (*KEYED, "DELETE")
+# A POST there is the PATCH or the DELETE that its X-HTTP-Method-Override says.
+OVERRIDDEN = "/assets/uploads/"
+# Of an answer's headers those without which its client could not go on.
+KEPT = ("Location", "Upload-Offset")
 # What tus says in headers, where others have a body.
 ANNOUNCED = ("Upload-Length", "Upload-Metadata")
+
+
+def takes_key(method: str, path: str) -> bool:
+    """Whether requests of this kind are told apart by a key; others may be repeated anyway."""
+    return method in KEYED and OVERRIDDEN not in path
 
 
 def _request_digest() -> str:
@@ -34,7 +43,7 @@ def _request_digest() -> str:
 def _replay(row: IdempotencyKey, digest: str) -> Response:
     if row.request_digest != digest:
         abort(422, "This Idempotency-Key was used with another request; choose a new key")
-    response = make_response(row.body, row.status)
+    response = make_response(row.body, row.status, row.headers or {})
     response.mimetype = "application/json"
     response.headers["Idempotent-Replayed"] = "true"
     return response
@@ -62,10 +71,12 @@ def _store(response: Response) -> None:
         IdempotencyKey.user_id == g.caller.id,
         IdempotencyKey.key == g.idempotency_key,
     )
-    body = response.get_data(as_text=True)
-    db.session.execute(
-        update(IdempotencyKey).where(*mine).values(status=response.status_code, body=body)
-    )
+    answer = {
+        "status": response.status_code,
+        "body": response.get_data(as_text=True),
+        "headers": {name: response.headers[name] for name in KEPT if name in response.headers},
+    }
+    db.session.execute(update(IdempotencyKey).where(*mine).values(answer))
     oldest = utc_now() - timedelta(days=IDEMPOTENCY_DAYS)
     db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < oldest))
 
@@ -76,7 +87,7 @@ def init_app(app: Flask) -> None:
     @app.before_request
     def replay() -> Response | None:
         key = request.headers.get("Idempotency-Key")
-        if request.method not in KEYED or key is None or "caller" not in g:
+        if key is None or "caller" not in g or not takes_key(request.method, request.path):
             return None
         if not request.path.startswith("/api/"):
             return None  # A page may hold a new token, and an answer is kept in clear.

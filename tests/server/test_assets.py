@@ -222,6 +222,9 @@ def test_a_key_stands_for_one_announced_file(ada: Member) -> None:
     first = begin(ada, data, **key)
     again = begin(ada, data, **key)
     assert again.headers["Idempotent-Replayed"] == "true" and again.json() == first.json()
+    # Where to go on, and from where: a client of tus reads nothing else.
+    for header in ("Location", "Upload-Offset", "Tus-Resumable"):
+        assert again.headers[header] == first.headers[header]
     # It is the headers that differ: there is no body.
     assert begin(ada, content(100), **key).status_code == 422
     assert begin(ada, data + b".", digest(data), **key).status_code == 422
@@ -306,13 +309,15 @@ def test_a_piece_says_where_it_belongs(ada: Member) -> None:
 
 def test_proxies_that_know_only_post_are_no_obstacle(ada: Member) -> None:
     data = content()
-    path = begun(ada, data)
+    path, key = begun(ada, data), digest(data)
 
     def post(method: str, at: str) -> int:
         headers = {**TUS, **PIECE_TYPE, "Upload-Offset": "0", "X-HTTP-Method-Override": method}
+        headers["Idempotency-Key"] = key
         return ada.ask("POST", at, data=data, headers=headers).status_code
 
     assert post("GET", path) == 400
+    # A key is for what cannot be repeated: it stands for no piece of a file.
     assert post("PATCH", path) == 204
     assert ada.get(f"/assets/{digest(data)}").content == data
     other = begun(ada, content())

@@ -11,7 +11,7 @@ from marshmallow import Schema
 
 from medperf_server import errors
 from medperf_server.auth import READING
-from medperf_server.idempotency import KEY, KEYED
+from medperf_server.idempotency import KEY, takes_key
 from medperf_server.schemas import ErrorSchema
 
 # Messages by field; what is inside a field has messages of its own.
@@ -45,7 +45,7 @@ class Refusals(BasePlugin):
         for method, operation in (operations or {}).items():
             for status in self._refusals(method.upper(), path or "", operation):
                 operation["responses"].setdefault(status, HTTPStatus(status).name)
-            if method.upper() in KEYED:
+            if takes_key(method.upper(), path or ""):
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
 
     @staticmethod
@@ -54,7 +54,8 @@ class Refusals(BasePlugin):
             return OPEN_REFUSALS
         found: tuple[int, ...] = WRITING_REFUSALS if method not in READING else READING_REFUSALS
         found += (404,) if "{" in path else ()
-        return found + ((413, 422) if method in KEYED else ())
+        found += (413,) if method in ("POST", "PUT") else ()
+        return found + ((422,) if takes_key(method, path) else ())
 
 
 class RegistryApi(Api):
