@@ -170,7 +170,13 @@ def test_signing_out_needs_a_form_of_the_session(enter: Enter, stranger: Member)
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site"}]
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        # Of a page in a sandbox, which any site may open.
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
 )
 def test_another_site_cannot_sign_a_member_in_as_somebody_else(
     enter: Enter, invite: Invite, stranger: Member, join: NewMember, headers: dict[str, str]

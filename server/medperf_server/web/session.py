@@ -130,9 +130,9 @@ def _to_sign_in() -> Response:
 
 
 def _check_origin() -> None:
-    """Refuse what another site makes a browser send."""
+    """Refuse what another site makes a browser send, or a page that does not say which it is of."""
     origin = request.headers.get("Origin")
-    if origin not in (None, "null") and origin.partition("://")[2] != request.host:
+    if origin is not None and origin.partition("://")[2] != request.host:
         abort(403, "This form was sent by another site")
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         abort(403, "This form was sent by another site")
