@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from tests.server.conftest import Body, Member
+from tests.server.conftest import Body, Member, created
 from tests.support.registry import Registry
 
 ROLES = ("stranger", "model_owner", "committee", "admin")
@@ -69,6 +69,36 @@ def test_only_these_roles_may(
     assert answer(first).status_code < 300, first
     for role in others:  # What has been done once may be refused now, but not for the role.
         assert answer(role).status_code in (200, 400), role
+
+
+ALLOWED = {(method, path): allowed for method, path, _, allowed in RULES}
+SECRETIVE = sorted(rule for rule, allowed in ALLOWED.items() if "stranger" not in allowed)
+WRONG_BODIES = [b"", b"{", b"[]", b'{"name": 1, "approval_status": 1, "first_name": 1}']
+
+
+@pytest.mark.parametrize("body", WRONG_BODIES)
+@pytest.mark.parametrize(("method", "path"), SECRETIVE)
+def test_who_lacks_the_role_learns_nothing_else(
+    requested: Body, stranger: Member, method: str, path: str, body: bytes
+) -> None:
+    uids = {"benchmark": requested["benchmark"], "model": requested["model_mlcube"]}
+    query = "?limit=none&action=none" if method == "GET" else ""
+    path = path.format(**uids, stranger=stranger.uid) + query
+    assert stranger.ask(method, path, data=body).status_code == 403
+
+
+@pytest.mark.parametrize("body", [{"approval_status": "REJECTED"}, {"priority": 1}, {}])
+def test_nobody_else_learns_whether_a_pair_has_an_association(
+    stranger: Member, model_owner: Member, model: Body, approved: Body, pair: str, body: Body
+) -> None:
+    before = stranger.put(pair, body)
+    created(
+        model_owner.post(
+            "/mlcubes/benchmarks/", {"model_mlcube": model["id"], "benchmark": approved["id"]}
+        )
+    )
+    after = stranger.put(pair, body)
+    assert before.status_code == after.status_code == 403 and before.content == after.content
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -6,13 +6,12 @@ from flask import abort, g
 from flask.views import MethodView
 from sqlalchemy import Select, select
 
-from medperf_server.api.common import UID, Blueprint, find, update
+from medperf_server.api.common import UID, Blueprint, find, of_admins, role_first, update
 from medperf_server.models import Association, Benchmark, Container, db
 from medperf_server.policy import (
     check_association_request,
     check_association_update,
     newest_association,
-    require_admin,
     require_side,
 )
 from medperf_server.schemas import AssociationSchema, AssociationUpdateSchema
@@ -32,16 +31,22 @@ def request_association(values: dict[str, Any]) -> Association:
     return association
 
 
+def _require_side(model: int, benchmark: int) -> None:
+    """The owner of either side, and admins, also of a pair that has no association."""
+    require_side(g.caller, find(Container, model), find(Benchmark, benchmark))
+
+
 @blueprint.route(f"/mlcubes/<{UID}:model>/benchmarks/<{UID}:benchmark>/")
 class PairView(MethodView):
     """The associations of one model with one benchmark."""
 
+    @role_first(_require_side)
     @blueprint.response(200, AssociationSchema(many=True))
     def get(self, model: int, benchmark: int) -> list[Association]:
         """The pair's associations, oldest first; the owner of either side or an admin."""
-        require_side(g.caller, find(Container, model), find(Benchmark, benchmark))
         return list(db.session.scalars(self._pair(model, benchmark)))
 
+    @role_first(_require_side)
     @blueprint.arguments(AssociationUpdateSchema)
     @blueprint.response(200, AssociationSchema)
     def put(self, values: dict[str, Any], model: int, benchmark: int) -> Association:
@@ -49,7 +54,6 @@ class PairView(MethodView):
 
         With `id` it is refused where another one is the newest by now.
         """
-        find(Benchmark, benchmark)
         association = newest_association(model, benchmark)
         if association is None:
             abort(404, "Not found.")
@@ -57,10 +61,10 @@ class PairView(MethodView):
         update(association, values)
         return association
 
+    @of_admins
     @blueprint.response(204)
     def delete(self, model: int, benchmark: int) -> None:
         """Remove the pair's associations; admins only."""
-        require_admin(g.caller)
         associations = list(db.session.scalars(self._pair(model, benchmark)))
         if not associations:
             abort(404, "Not found.")

@@ -6,9 +6,19 @@ from flask import g
 from flask.views import MethodView
 from sqlalchemy import select
 
-from medperf_server.api.common import UID, Blueprint, find, listed, page, page_of, update
+from medperf_server.api.common import (
+    UID,
+    Blueprint,
+    find,
+    listed,
+    of_admins,
+    of_owner,
+    page,
+    page_of,
+    update,
+)
 from medperf_server.models import Association, Benchmark, BenchmarkMember, db
-from medperf_server.policy import check_benchmark, require_admin, require_owner
+from medperf_server.policy import check_benchmark
 from medperf_server.schemas import (
     BenchmarkModelSchema,
     BenchmarkQuery,
@@ -50,6 +60,7 @@ class BenchmarkView(MethodView):
         """One benchmark."""
         return find(Benchmark, uid)
 
+    @of_owner(Benchmark)
     @blueprint.arguments(SeenBenchmarkSchema(partial=True))
     @blueprint.response(200, BenchmarkSchema)
     def put(self, values: dict[str, Any], uid: int) -> Benchmark:
@@ -58,15 +69,14 @@ class BenchmarkView(MethodView):
         With `seen`, the digest of what they looked at, it is refused where that has changed since.
         """
         benchmark = find(Benchmark, uid, lock=True)
-        require_owner(g.caller, benchmark)
         check_benchmark(g.caller, values, benchmark)
         update(benchmark, values)
         return benchmark
 
+    @of_admins
     @blueprint.response(204)
     def delete(self, uid: int) -> None:
         """Remove a benchmark and its associations; admins only."""
-        require_admin(g.caller)
         benchmark = find(Benchmark, uid)
         # One after the other, so that the change log still knows whom to tell.
         for part in (Association, BenchmarkMember):
@@ -77,9 +87,9 @@ class BenchmarkView(MethodView):
 
 
 @blueprint.route(f"/benchmarks/<{UID}:uid>/models/")
+@of_owner(Benchmark)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(BenchmarkModelSchema))
 def models(query: dict[str, Any], uid: int) -> dict[str, Any]:
     """The benchmark's associations with models; its owner or an admin."""
-    require_owner(g.caller, find(Benchmark, uid))
     return page(select(Association).filter_by(benchmark=uid).order_by(Association.id), query)

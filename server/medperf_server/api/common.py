@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -13,10 +14,11 @@ from marshmallow import Schema, fields
 from sqlalchemy import Select, func, select
 from webargs.flaskparser import FlaskParser
 
-from medperf_server.models import Base, db
-from medperf_server.policy import visible
+from medperf_server.models import Base, Benchmark, Container, db
+from medperf_server.policy import require_admin, require_owner, visible
 from medperf_server.schemas import MAX_UID
 
+View = Callable[..., Any]
 Entity = TypeVar("Entity", bound=Base)
 UID = f"int(max={MAX_UID})"
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -70,10 +72,42 @@ def find(model: type[Entity], uid: int, lock: bool = False) -> Entity:
     Locked until the transaction ends if it is to be changed.
     """
     seen = select(model).where(model.id == uid, visible(g.caller, model))  # type: ignore[attr-defined]
-    entity = db.session.scalar(seen.with_for_update() if lock else seen)
+    if lock:
+        # As it is once nobody else changes it, not as it was read before.
+        seen = seen.with_for_update().execution_options(populate_existing=True)
+    entity = db.session.scalar(seen)
     if entity is None:
         abort(404, "Not found.")
     return entity
+
+
+def role_first(require: Callable[..., None]) -> Callable[[View], View]:
+    """Have a view begin with a rule of policy, called with what the path names.
+
+    Who lacks the role is told so whatever else is wrong with the request. Its body is here by
+    then: nobody who sends it slowly shall hold a lock.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*views: Any, **named: Any) -> Any:
+            request.get_data(cache=True)
+            require(**named)
+            return view(*views, **named)
+
+        return guarded
+
+    return decorate
+
+
+def of_owner(model: type[Container] | type[Benchmark]) -> Callable[[View], View]:
+    """Have a view begin by asking for the owner of the entity that its path names, or an admin."""
+    return role_first(lambda uid: require_owner(g.caller, find(model, uid)))
+
+
+def of_admins(view: View) -> View:
+    """Have a view begin by asking for an admin, whatever its path names."""
+    return role_first(lambda **_: require_admin(g.caller))(view)
 
 
 @cache

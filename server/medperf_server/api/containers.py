@@ -6,9 +6,18 @@ from flask import g
 from flask.views import MethodView
 from sqlalchemy import select
 
-from medperf_server.api.common import UID, Blueprint, find, listed, page_of, update
+from medperf_server.api.common import (
+    UID,
+    Blueprint,
+    find,
+    listed,
+    of_admins,
+    of_owner,
+    page_of,
+    update,
+)
 from medperf_server.models import Association, Container, db
-from medperf_server.policy import check_container, require_admin, require_owner
+from medperf_server.policy import check_container
 from medperf_server.schemas import ContainerQuery, ContainerSchema
 
 blueprint = Blueprint("containers", __name__, description="Containers")
@@ -44,20 +53,20 @@ class ContainerView(MethodView):
         """One container."""
         return find(Container, uid)
 
+    @of_owner(Container)
     @blueprint.arguments(ContainerSchema(partial=True))
     @blueprint.response(200, ContainerSchema)
     def put(self, values: dict[str, Any], uid: int) -> Container:
         """Change a container; its owner or an admin."""
         container = find(Container, uid, lock=True)
-        require_owner(g.caller, container)
         check_container(values, container)
         update(container, values)
         return container
 
+    @of_admins
     @blueprint.response(204)
     def delete(self, uid: int) -> None:
         """Remove a container that no benchmark uses; admins only."""
-        require_admin(g.caller)
         container = find(Container, uid)
         for row in db.session.scalars(select(Association).filter_by(model_mlcube=uid)):
             db.session.delete(row)

@@ -6,7 +6,7 @@ from flask import abort, g
 from flask.views import MethodView
 from sqlalchemy import select
 
-from medperf_server.api.common import UID, Blueprint, find, page, page_of
+from medperf_server.api.common import UID, Blueprint, find, of_owner, page, page_of
 from medperf_server.models import Benchmark, BenchmarkMember, db
 from medperf_server.policy import invited_user, require_owner
 from medperf_server.schemas import InviteSchema, MemberSchema, PageQuery
@@ -18,21 +18,20 @@ blueprint = Blueprint("members", __name__, description="Members of private bench
 class MembersView(MethodView):
     """The members of a benchmark."""
 
+    @of_owner(Benchmark)
     @blueprint.arguments(PageQuery, location="query")
     @blueprint.response(200, page_of(MemberSchema))
     def get(self, query: dict[str, Any], uid: int) -> dict[str, Any]:
         """Who is invited; for the benchmark's owner and admins."""
-        require_owner(g.caller, find(Benchmark, uid))
         members = select(BenchmarkMember).filter_by(benchmark=uid)
         return page(members.order_by(BenchmarkMember.user_id), query)
 
+    @of_owner(Benchmark)
     @blueprint.arguments(InviteSchema)
     @blueprint.response(201, MemberSchema)
     def post(self, values: dict[str, Any], uid: int) -> BenchmarkMember:
         """Invite a member by `email` (admins: or by `user`); the benchmark's owner or an admin."""
-        benchmark = find(Benchmark, uid)
-        require_owner(g.caller, benchmark)
-        user = invited_user(g.caller, benchmark, values)
+        user = invited_user(g.caller, find(Benchmark, uid), values)
         member = BenchmarkMember(benchmark=uid, user_id=user.id)
         db.session.add(member)
         db.session.flush()

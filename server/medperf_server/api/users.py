@@ -5,12 +5,11 @@ from typing import Any
 from flask import g
 from flask.views import MethodView
 
-from medperf_server.api.common import UID, Blueprint, find, listed, page_of, update
+from medperf_server.api.common import UID, Blueprint, find, listed, of_admins, page_of, update
 from medperf_server.models import User, db
 from medperf_server.policy import (
     check_user,
     check_user_removal,
-    require_admin,
     require_self,
 )
 from medperf_server.schemas import PageQuery, UserSchema
@@ -19,11 +18,11 @@ blueprint = Blueprint("users", __name__, description="Members")
 
 
 @blueprint.route("/users/")
+@of_admins
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(UserSchema))
 def users(query: dict[str, Any]) -> dict[str, Any]:
     """All members, for admins."""
-    require_admin(g.caller)
     return listed(User, query)
 
 
@@ -37,11 +36,11 @@ class UserView(MethodView):
         require_self(g.caller, uid)
         return find(User, uid)
 
+    @of_admins
     @blueprint.arguments(UserSchema(partial=True))
     @blueprint.response(200, UserSchema)
     def put(self, values: dict[str, Any], uid: int) -> User:
         """Change a member's names or address; admins only."""
-        require_admin(g.caller)
         user = find(User, uid, lock=True)
         check_user(values, user)
         update(user, values)
