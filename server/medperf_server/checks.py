@@ -20,7 +20,16 @@ from medperf_server.assets.local import LocalStore
 from medperf_server.backup.archive import digest_of
 from medperf_server.backup.base import assets_in
 from medperf_server.database import migration_trouble
-from medperf_server.models import APPROVED, DEVELOPMENT, Benchmark, Change, ChangeCounter, User, db
+from medperf_server.models import (
+    APPROVED,
+    DEVELOPMENT,
+    Benchmark,
+    Change,
+    ChangeCounter,
+    User,
+    db,
+    folded,
+)
 
 LEAST_FREE_BYTES = 1 << 30
 
@@ -104,7 +113,22 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     nobody = "nobody is: medperf-server user add EMAIL --admin"
     yield Finding("somebody is an administrator", "" if connection.scalar(admins) else nobody)
     with Session(connection) as session:
+        yield from _members(session)
         yield from _approvals(session)
+
+
+def _members(session: Session) -> Iterator[Finding]:
+    """Whether each member is found by their address and their username."""
+    doubled = _uids(
+        user
+        for user in session.scalars(select(User).order_by(User.id))
+        if (user.email_key, user.username_key) != (folded(user.email), folded(user.username))
+    )
+    mend = "give them others, PUT /api/v0/users/<id>/, or remove them"
+    yield Finding(
+        "addresses and usernames are one member's each",
+        doubled and f"members {doubled} have what others had before: {mend}",
+    )
 
 
 def _approvals(session: Session) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from medperf_server.auth import add_user, find_user, issue_token
+from medperf_server.auth import issue_token, join
 from medperf_server.callers import digest_of
 from medperf_server.models import BenchmarkMember, Invitation, User, db, utc_now
 
@@ -56,7 +56,7 @@ def accept(invitation: Invitation) -> tuple[User, int, str]:
 
     A member who was disabled stays so, and their token is good for nothing.
     """
-    user = find_user(invitation.email) or add_user(invitation.email)
+    user = join(invitation.email)
     invitation.accepted_at = utc_now()
     user.is_admin = user.is_admin or invitation.is_admin
     uid = invitation.benchmark

@@ -17,6 +17,12 @@ Status = validate.OneOf([PENDING, APPROVED, REJECTED])
 State = validate.OneOf([DEVELOPMENT, OPERATION])
 
 
+def _email() -> fields.Email:
+    # Its own pattern takes what only looks like a letter of ASCII, the Kelvin sign for one.
+    ascii_only = validate.Predicate("isascii", error="An address is of ASCII's characters alone")
+    return fields.Email(validate=[validate.Length(max=254), ascii_only])
+
+
 def _text(**options: Any) -> fields.String:
     return fields.String(validate=validate.Length(max=20000), **options)
 
@@ -154,7 +160,7 @@ class UserSchema(Schema):
 
     id = fields.Integer(dump_only=True)
     username = fields.String(validate=NAME)
-    email = fields.Email(validate=validate.Length(max=254))
+    email = _email()
     first_name = fields.String(validate=validate.Length(max=150))
     last_name = fields.String(validate=validate.Length(max=150))
 
@@ -183,7 +189,7 @@ class InviteSchema(Schema):
     class Meta:
         unknown = "exclude"
 
-    email = fields.Email(validate=validate.Length(max=254))
+    email = _email()
     user = _uid()
 
     @validates_schema

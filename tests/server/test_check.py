@@ -112,6 +112,15 @@ def test_the_change_counter_is_behind_its_log(sound: Registry) -> None:
     assert "restore a backup" in troubles(sound)["the change counter keeps up with its log"]
 
 
+def test_a_member_whom_nobody_finds_by_their_address_is_named(sound: Registry) -> None:
+    eve = json.loads(sound.command("user", "add", "eve@example.org", "--json"))["user_id"]
+    # As the migration leaves an address that two members have in two spellings.
+    doubled = "email = 'ADA@example.org', email_key = 'ada@example.org#2'"
+    execute(sound, f"UPDATE users SET {doubled} WHERE id = {eve}")
+    found = troubles(sound)["addresses and usernames are one member's each"]
+    assert f"members {eve} have what others had before" in found
+
+
 CONTAINER = """INSERT INTO mlcubes (id, name, git_mlcube_url, mlcube_hash, git_parameters_url,
 parameters_hash, image_tarball_url, image_tarball_hash, image_hash, additional_files_tarball_url,
 additional_files_tarball_hash, owner, state, is_valid, metadata, user_metadata, created_at,

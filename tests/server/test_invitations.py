@@ -2,12 +2,16 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import requests
+from sqlalchemy import create_engine, make_url, select, text
 
 from tests.support.registry import Registry
+from tests.support.services import PostgresCluster
 
 EMAIL = "ada@example.org"
 
@@ -78,6 +82,47 @@ def test_a_member_gets_another_token_and_stays_who_they_are(registry: Registry) 
     (user,) = json.loads(registry.command("user", "ls", "--json"))
     assert user["email"] == EMAIL and user["is_admin"] is True
     assert me(registry, token).json()["id"] == user["id"]
+
+
+def test_two_links_that_are_opened_at_once_admit_one_member(
+    postgres: PostgresCluster, tmp_path: Path
+) -> None:
+    for registry in Registry.serving(tmp_path, postgres.new_database()):
+        links = [invite(registry, email=email) for email in (EMAIL, "ADA@Example.org")]
+        links.append(invite(registry, "--admin", email="Ada@example.org"))
+        with create_engine(make_url(registry.database_url)).connect() as held:
+            # Who reads the members passes: all of them look, find nobody, and wait to add her.
+            held.execute(text("LOCK TABLE users IN SHARE MODE"))
+            with ThreadPoolExecutor(len(links)) as pool:
+                answers = [pool.submit(accept, link) for link in links]
+                waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                while held.scalar(waiting) != len(links):
+                    assert not any(answer.done() for answer in answers)
+                held.rollback()
+                tokens = [token_on(answer.result()) for answer in answers]
+        assert len({me(registry, token).json()["id"] for token in tokens}) == 1
+        (member,) = json.loads(registry.command("user", "ls", "--json"))
+        assert member["is_admin"] is True
+
+
+def test_whose_address_is_anothers_username_is_told_so(registry: Registry) -> None:
+    from medperf_server.models import User, db
+
+    registry.command("user", "add", "eve@example.org")
+    with registry.app.app_context():
+        db.session.scalars(select(User)).one().username = EMAIL
+        db.session.commit()
+    page = accept(invite(registry))
+    assert page.status_code == 400 and "belongs to another member" in page.text
+    done = registry.invoke("user", "add", EMAIL)
+    assert done.exit_code == 1 and "belongs to another member" in done.stderr
+
+
+@pytest.mark.parametrize("email", ["\u212aim@example.org", "kim@\u212aelvin.example.org"])
+def test_an_address_that_looks_like_another_is_none(shared_registry: Registry, email: str) -> None:
+    for command in (("invite", "create", email), ("user", "add", email)):
+        done = shared_registry.invoke(*command)
+        assert done.exit_code != 0 and "is not an e-mail address" in done.stderr
 
 
 def test_a_disabled_member_stays_out(registry: Registry) -> None:

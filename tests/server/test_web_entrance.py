@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import requests
 from sqlalchemy import select
+from werkzeug.exceptions import Unauthorized
 
 from medperf_server import invitations
-from medperf_server.auth import issue_token
+from medperf_server.auth import issue_token, revoke_token
 from medperf_server.callers import digest_of
 from medperf_server.models import Invitation, Token, User, db, utc_now
 from tests.server.conftest import Member, NewMember
-from tests.server.visitor import COOKIE, Visitor, form_token, token_of
+from tests.server.visitor import COOKIE, Visitor, form_token, signed_in, token_of
 from tests.support.registry import Registry
 
 Enter = Callable[[str], Visitor]
@@ -133,6 +134,70 @@ def test_revoking_a_token_on_its_page_ends_only_its_sessions(
     assert is_in(first) and not is_in(second)
     bearer = {"Authorization": f"Bearer {other}"}
     assert requests.get(f"{served.url}/api/v0/me/", headers=bearer, timeout=60).status_code == 401
+
+
+def made_in(visitor: Visitor, name: str) -> tuple[int, str]:
+    """A token that somebody makes in their browser: its ID and its text."""
+    page = visitor.fills("/tokens/", {"name": name, "scope": "submit"}, on="/tokens/").text
+    found = re.search(r"mpf_[\w-]+", page)
+    assert found is not None, page
+    return token_id(visitor.registry, found[0]), found[0]
+
+
+def token_id(registry: Registry, text: str) -> int:
+    """The ID of a token, which pages that list it show."""
+    with registry.app.app_context():
+        found = db.session.scalar(select(Token.id).filter_by(digest=digest_of(text)))
+    assert found is not None
+    return found
+
+
+def test_with_a_token_goes_all_that_came_of_it(
+    served: Registry, enter: Enter, admin: Member, stranger: Member
+) -> None:
+    stolen = scoped(served, stranger, "submit")
+    thief = enter(stolen)
+    first, text = made_in(thief, "first")
+    deeper = enter(text)
+    second, last = made_in(deeper, "second")
+    uid = token_id(served, stolen)
+    told = signed_in(admin).fills(f"/admin/tokens/{uid}/revoke", {}).text
+    assert f"and with it the tokens {first}, {second} that came of it and 2 browser" in told
+    assert not is_in(thief) and not is_in(deeper)
+    for one in (stolen, text, last):
+        assert Visitor(served).sends("/sign-in", {"token": one}).status_code == 401
+    # What they hold besides stays.
+    assert stranger.get("/me/").status_code == 200
+
+
+def test_a_member_changes_an_old_token_for_a_new_one(
+    served: Registry, enter: Enter, stranger: Member
+) -> None:
+    old = enter(token_of(stranger))
+    new, text = made_in(old, "new")
+    other, forgotten = made_in(old, "forgotten")
+    visitor = enter(text)
+    child, of_new = made_in(visitor, "of the new one")
+    uid = token_id(served, token_of(stranger))
+    told = visitor.fills(f"/tokens/{uid}/revoke", {}).text
+    assert f"and with it the tokens {other} that came of it and 1 browser session." in told
+    assert is_in(visitor) and not is_in(old)
+    assert stranger.get("/me/").status_code == 401
+    for text_of, status in ((text, 200), (of_new, 200), (forgotten, 401)):
+        assert Visitor(served).sends("/sign-in", {"token": text_of}).status_code == status
+    # The shell spares nobody.
+    served.command("token", "revoke", str(uid))
+    assert not is_in(visitor)
+    for text_of in (text, of_new):
+        assert Visitor(served).sends("/sign-in", {"token": text_of}).status_code == 401
+
+
+def test_nothing_comes_of_a_token_that_was_just_revoked(served: Registry, stranger: Member) -> None:
+    uid = token_id(served, token_of(stranger))
+    with served.app.app_context():
+        revoke_token(db.session.get_one(Token, uid))
+        with pytest.raises(Unauthorized):
+            issue_token(stranger.uid, parent_id=uid)
 
 
 def test_nobody_revokes_the_tokens_of_others(

@@ -91,7 +91,9 @@ def ls(email: str | None, sessions: bool, as_json: bool) -> None:
 @group.command("revoke")
 @click.argument("token_id", type=int)
 def revoke(token_id: int) -> None:
-    """Make a token worthless from now on, with the browser sessions that it opened.
+    """Make a token worthless from now on, with all that came of it.
+
+    These are the browser sessions that it opened, the tokens that were made in them, and so on.
 
     TOKEN_ID is in `token ls`.
 
@@ -99,11 +101,11 @@ def revoke(token_id: int) -> None:
     Example:
       medperf-server token revoke 3
     """
-    from medperf_server.auth import revoke_token
+    from medperf_server.auth import in_words, revoke_token
     from medperf_server.models import Token, db
 
     with registry():
         row = require_row(Token, token_id, "token", "token")
-        revoke_token(row)
+        told = in_words(revoke_token(row))
         db.session.commit()
-        click.echo(f"Token {token_id} is revoked.", err=True)
+        click.echo(f"Token {token_id} is revoked{told}.", err=True)

@@ -65,7 +65,8 @@ def add(email: str, admin: bool, quiet: bool, as_json: bool) -> None:
                 f"{email} is a member already; for another token: "
                 f"medperf-server token create {email}"
             )
-        member = add_user(email, is_admin=admin)
+        with refusals():
+            member = add_user(email, is_admin=admin)
         uid, text = issue_token(member.id)
         db.session.commit()
         show_token(

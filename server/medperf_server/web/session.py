@@ -41,7 +41,7 @@ def begin_session(caller: Caller) -> str:
     ends = utc_now() + timedelta(hours=HOURS)
     ends = min(ends, parent.expires_at or ends)
     g.caller, g.email = caller, db.session.scalar(select(User.email).filter_by(id=caller.id))
-    _, secret = issue_token(caller.id, "browser", ends, caller.scope, parent.id)
+    _, secret = issue_token(caller.id, "browser", ends, caller.scope, parent.id, is_session=True)
     g.new_cookie = secret
     return secret
 
@@ -49,6 +49,13 @@ def begin_session(caller: Caller) -> str:
 def end_session() -> None:
     """Make the present session's cookie worthless."""
     revoke_token(db.session.get_one(Token, g.caller.token_id))
+
+
+def opened_with() -> int:
+    """The ID of the token that the present session was opened with."""
+    found = db.session.get_one(Token, g.caller.token_id).parent_id
+    assert found is not None
+    return found
 
 
 def remember(response: Response, secret: str) -> Response:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, select, true
 
 from medperf_server import invitations
 from medperf_server.api.common import UID, find, update
-from medperf_server.auth import revoke_token
+from medperf_server.auth import in_words, revoke_token
 from medperf_server.models import AuditEntry, Benchmark, Invitation, Token, User, db, utc_now
 from medperf_server.policy import check_admins_left, check_benchmark, require_admin
 from medperf_server.schemas import SeenBenchmarkSchema, UserSchema
@@ -86,10 +86,10 @@ def admin_tokens() -> Any:
 @blueprint.post(f"/admin/tokens/<{UID}:uid>/revoke")
 @admins_only
 def revoke_any_token(uid: int) -> Any:
-    """Make anyone's token worthless, and the sessions opened with it."""
+    """Make anyone's token worthless, and all that came of it, this session not spared."""
     token = find(Token, uid)
-    revoke_token(token)
-    notify(f"Token {uid} is worthless from now on.")
+    gone = revoke_token(token)
+    notify(f"Token {uid} is worthless from now on{in_words(gone)}.")
     return redirect(url_for("web.admin_member", uid=token.user_id), 303)
 
 

@@ -7,10 +7,11 @@ from flask import abort, g, redirect, render_template, request, url_for
 from sqlalchemy import select
 
 from medperf_server.api.common import UID
-from medperf_server.auth import issue_token, revoke_token
+from medperf_server.auth import in_words, issue_token, revoke_token
 from medperf_server.models import SCOPES, Token, db, utc_now
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
+from medperf_server.web.session import opened_with
 from medperf_server.web.tables import newest
 
 MOST_DAYS = 3650
@@ -31,25 +32,28 @@ def make_token() -> Any:
     if days and not (days.isdecimal() and 1 <= int(days[:6]) <= MOST_DAYS):
         return _page(error=f"Days is a number from 1 to {MOST_DAYS}, or nothing"), 400
     wanted = utc_now() + timedelta(days=int(days)) if days else None
-    # No longer than the token that the session was opened with.
-    parent = db.session.get(Token, db.session.get_one(Token, g.caller.token_id).parent_id)
-    ends = [moment for moment in (wanted, parent and parent.expires_at) if moment]
+    # No longer than the token that the session was opened with, with which it goes.
+    parent = db.session.get_one(Token, opened_with())
+    ends = [moment for moment in (wanted, parent.expires_at) if moment]
     expires_at = min(ends, default=None)
     name = request.form.get("name", "").strip()[:128]
     if not name or not name.isprintable():
         return _page(error="A token needs a name, so that you know it again"), 400
-    _, made = issue_token(g.caller.id, name, expires_at, scope)
+    _, made = issue_token(g.caller.id, name, expires_at, scope, parent.id)
     return _page(made=made)
 
 
 @blueprint.post(f"/tokens/<{UID}:uid>/revoke")
 def revoke_own_token(uid: int) -> Any:
-    """Make one of the member's tokens worthless."""
+    """Make one of the member's tokens worthless, and what came of it.
+
+    But for the one that this session was opened with: so a member changes an old token for a new.
+    """
     token = db.session.scalar(select(Token).filter_by(id=uid, user_id=g.caller.id))
     if token is None:
         abort(404)
-    revoke_token(token)
-    notify(f"Token {uid} is worthless from now on.")
+    gone = revoke_token(token, spared=opened_with())
+    notify(f"Token {uid} is worthless from now on{in_words(gone)}.")
     return redirect(url_for("web.tokens"), 303)
 
 
