@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import current_app
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import JSON, Connection, Text, cast, func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -19,19 +19,24 @@ from medperf_server.assets import NotStored, Store, store
 from medperf_server.assets.local import LocalStore
 from medperf_server.backup.archive import digest_of
 from medperf_server.backup.base import assets_in
+from medperf_server.config import MAX_JSON_BYTES
 from medperf_server.database import migration_trouble
 from medperf_server.models import (
     APPROVED,
     DEVELOPMENT,
+    Association,
     Benchmark,
     Change,
     ChangeCounter,
+    Container,
     User,
     db,
     folded,
 )
+from medperf_server.schemas import json_bytes
 
 LEAST_FREE_BYTES = 1 << 30
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,11 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     with Session(connection) as session:
         yield from _members(session)
         yield from _approvals(session)
+    # Of before there was a bound: it stays, and pages with it are short.
+    large = list(_large(connection))
+    named = ", ".join(large[:MOST_NAMED]) + (", ..." if len(large) > MOST_NAMED else "")
+    what = f"entities with metadata of more than {MAX_JSON_BYTES} bytes: {len(large)}"
+    yield Finding(f"{what} ({named})" if large else what)
 
 
 def _members(session: Session) -> Iterator[Finding]:
@@ -154,6 +164,18 @@ def _approvals(session: Session) -> Iterator[Finding]:
 
 def _uids(entities: Iterable[Any]) -> str:
     return ", ".join(str(one.id) for one in entities)
+
+
+def _large(connection: Connection) -> Iterator[str]:
+    """The entities with more JSON in a field than is taken by now, each by its type and UID."""
+    for model in (Container, Benchmark, Association):
+        columns = [one for one in model.__table__.columns if isinstance(one.type, JSON)]
+        # What is stored has spaces that compact JSON has not.
+        longer = (func.length(cast(column, Text)) > MAX_JSON_BYTES for column in columns)
+        for uid in connection.scalars(select(model.id).where(or_(*longer))).all():
+            values = connection.execute(select(*columns).where(model.id == uid)).one()
+            if any(json_bytes(value) > MAX_JSON_BYTES for value in values):
+                yield f"{model.__name__.lower()} {uid}"
 
 
 def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:

@@ -8,6 +8,10 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 IDEMPOTENCY_DAYS = 30
 DEFAULT_PAGE_SIZE = 32
 MAX_PAGE_SIZE = 1000
+# Of an entity's `metadata`, or `user_metadata`, as compact JSON; and of all that members wrote in
+# the rows of one answer.
+MAX_JSON_BYTES = 256 << 10
+MAX_PAGE_BYTES = 4 << 20
 # Until a database server that says nothing counts as away.
 DATABASE_SECONDS = 10
 ASSET_QUOTA_BYTES = 10 << 30

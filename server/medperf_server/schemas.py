@@ -1,10 +1,11 @@
 """The wire format: validation, serialisation and OpenAPI out of one place."""
 
+import json
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_JSON_BYTES, MAX_PAGE_SIZE
 from medperf_server.models import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED
 
 MAX_UID = 2**31 - 1
@@ -34,6 +35,21 @@ def _url(shortest: int = 0, **options: Any) -> fields.String:
 def _hash(shortest: int = 0, **options: Any) -> fields.String:
     form = rf"^[A-Za-z0-9:._-]{{{shortest},128}}{END}"
     return fields.String(validate=validate.Regexp(form), **options)
+
+
+def json_bytes(value: Any) -> int:
+    """How much a value is as compact JSON."""
+    return len(json.dumps(value, separators=(",", ":")))
+
+
+def _of_bounded_size(value: dict[str, Any]) -> None:
+    size = json_bytes(value)
+    if size > MAX_JSON_BYTES:
+        raise ValidationError(f"{size} bytes as compact JSON; at most {MAX_JSON_BYTES} are taken")
+
+
+def _object(**options: Any) -> fields.Dict:
+    return fields.Dict(keys=fields.String(), validate=_of_bounded_size, **options)
 
 
 def _uid(**options: Any) -> fields.Integer:
@@ -82,8 +98,8 @@ class ContainerSchema(EntitySchema):
     additional_files_tarball_hash = _hash()
     state = fields.String(validate=State)
     is_valid = Truth()
-    metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
-    user_metadata = fields.Dict(keys=fields.String())
+    metadata = _object(attribute="metadata_")
+    user_metadata = _object()
 
 
 class BenchmarkSchema(EntitySchema):
@@ -98,13 +114,13 @@ class BenchmarkSchema(EntitySchema):
     data_preparation_mlcube = _uid(required=True)
     reference_model_mlcube = _uid(required=True)
     data_evaluator_mlcube = _uid(required=True)
-    metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
+    metadata = _object(attribute="metadata_")
     state = fields.String(validate=State)
     is_valid = Truth()
     is_active = Truth()
     is_private = Truth()
     approval_status = fields.String(validate=Status)
-    user_metadata = fields.Dict(keys=fields.String())
+    user_metadata = _object()
     approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
     approved_digest = fields.String(dump_only=True)
 
@@ -124,7 +140,7 @@ class AssociationSchema(EntitySchema):
     model_mlcube = _uid(required=True)
     benchmark = _uid(required=True)
     initiated_by = fields.Integer(dump_only=True)
-    metadata = fields.Dict(keys=fields.String(), attribute="metadata_")
+    metadata = _object(attribute="metadata_")
     approval_status = fields.String(validate=Status)
     approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
     priority = fields.Integer(dump_only=True)

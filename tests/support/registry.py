@@ -67,6 +67,12 @@ class Registry:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The process that serves."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         """What the server wrote on stderr: a JSON line a request."""
         return self.folder / "registry.log"

@@ -4,9 +4,10 @@ from typing import Any
 
 from flask import abort, g
 from flask.views import MethodView
-from sqlalchemy import Select, select
+from sqlalchemy import select
 
-from medperf_server.api.common import UID, Blueprint, find, of_admins, role_first, update
+from medperf_server.api.common import UID, Blueprint, find, of_admins, remove, role_first, update
+from medperf_server.config import MAX_PAGE_SIZE
 from medperf_server.models import Association, Benchmark, Container, db
 from medperf_server.policy import (
     check_association_request,
@@ -15,6 +16,7 @@ from medperf_server.policy import (
     require_side,
 )
 from medperf_server.schemas import AssociationSchema, AssociationUpdateSchema
+from medperf_server.weights import bounded
 
 blueprint = Blueprint("associations", __name__, description="Associations of models")
 
@@ -43,8 +45,12 @@ class PairView(MethodView):
     @role_first(_require_side)
     @blueprint.response(200, AssociationSchema(many=True))
     def get(self, model: int, benchmark: int) -> list[Association]:
-        """The pair's associations, oldest first; the owner of either side or an admin."""
-        return list(db.session.scalars(self._pair(model, benchmark)))
+        """The pair's associations, oldest first; the owner of either side or an admin.
+
+        If they are too many, or too large, for one answer: the newest of them.
+        """
+        pair = select(Association).filter_by(model_mlcube=model, benchmark=benchmark)
+        return bounded(pair.order_by(Association.id.desc()), MAX_PAGE_SIZE)[::-1]
 
     @role_first(_require_side)
     @blueprint.arguments(AssociationUpdateSchema)
@@ -65,13 +71,6 @@ class PairView(MethodView):
     @blueprint.response(204)
     def delete(self, model: int, benchmark: int) -> None:
         """Remove the pair's associations; admins only."""
-        associations = list(db.session.scalars(self._pair(model, benchmark)))
-        if not associations:
+        pair = (Association.model_mlcube == model, Association.benchmark == benchmark)
+        if not remove(Association, *pair):
             abort(404, "Not found.")
-        for association in associations:
-            db.session.delete(association)
-
-    @staticmethod
-    def _pair(model: int, benchmark: int) -> Select[tuple[Association]]:
-        pair = select(Association).filter_by(model_mlcube=model, benchmark=benchmark)
-        return pair.order_by(Association.id)

@@ -15,6 +15,7 @@ from medperf_server.api.common import (
     of_owner,
     page,
     page_of,
+    remove,
     update,
 )
 from medperf_server.models import Association, Benchmark, BenchmarkMember, db
@@ -79,10 +80,10 @@ class BenchmarkView(MethodView):
         """Remove a benchmark and its associations; admins only."""
         benchmark = find(Benchmark, uid)
         # One after the other, so that the change log still knows whom to tell.
-        for part in (Association, BenchmarkMember):
-            for row in db.session.scalars(select(part).filter_by(benchmark=uid)):
-                db.session.delete(row)
-            db.session.flush()
+        remove(Association, Association.benchmark == uid)
+        for row in db.session.scalars(select(BenchmarkMember).filter_by(benchmark=uid)):
+            db.session.delete(row)
+        db.session.flush()
         db.session.delete(benchmark)
 
 
@@ -92,4 +93,10 @@ class BenchmarkView(MethodView):
 @blueprint.response(200, page_of(BenchmarkModelSchema))
 def models(query: dict[str, Any], uid: int) -> dict[str, Any]:
     """The benchmark's associations with models; its owner or an admin."""
-    return page(select(Association).filter_by(benchmark=uid).order_by(Association.id), query)
+    told: list[Any] = [
+        Association.model_mlcube,
+        Association.approval_status,
+        Association.created_at,
+    ]
+    found = select(*told).where(Association.benchmark == uid)
+    return page(found.order_by(Association.id), query)

@@ -11,12 +11,14 @@ from urllib.parse import urlencode
 import flask_smorest
 from flask import abort, g, request
 from marshmallow import Schema, fields
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from webargs.flaskparser import FlaskParser
 
+from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES
 from medperf_server.models import Base, Benchmark, Container, db
 from medperf_server.policy import require_admin, require_owner, visible
 from medperf_server.schemas import MAX_UID
+from medperf_server.weights import fitting, part, weigh, weights_of
 
 View = Callable[..., Any]
 Entity = TypeVar("Entity", bound=Base)
@@ -130,16 +132,39 @@ def _link(offset: int, limit: int) -> str:
 
 
 def page(statement: Select[Any], query: dict[str, Any]) -> dict[str, Any]:
-    """One page of a select, in the form that lists have on the wire."""
+    """One page of a select, in the form that lists have on the wire.
+
+    It ends before its limit where its rows would be too much for one answer (see `weights`).
+    """
     limit, offset = query["limit"], query["offset"]
-    counted = select(func.count()).select_from(statement.order_by(None).subquery())
-    count = db.session.scalar(counted) or 0
+    count, fit = _measured(statement, limit, offset)
+    found = db.session.execute(part(statement, fit, offset))
+    results = (found.scalars() if len(found.keys()) == 1 else found).all()
+    end = offset + len(results)
     return {
         "count": count,
-        "next": _link(offset + limit, limit) if offset + limit < count else None,
+        "next": _link(end, limit) if results and end < count else None,
         "previous": _link(max(offset - limit, 0), limit) if offset > 0 else None,
-        "results": db.session.scalars(statement.limit(limit).offset(offset)).all(),
+        "results": results,
     }
+
+
+def _measured(statement: Select[Any], limit: int, offset: int) -> tuple[int, int]:
+    """How many rows a select has, and how many of a page's one answer holds.
+
+    One query tells of a page of the usual size, unless it is too heavy.
+    """
+    counted = select(func.count()).select_from(statement.order_by(None).subquery())
+    weights = weights_of(part(statement, limit, offset))
+    if weights is None:
+        return db.session.scalar(counted) or 0, limit
+    if limit > DEFAULT_PAGE_SIZE:
+        return db.session.scalar(counted) or 0, fitting(weigh(statement, limit, offset))
+    total = select(func.sum(weights.subquery().c.weight))
+    sums = select(counted.scalar_subquery(), total.scalar_subquery())
+    count, size = db.session.execute(sums).one()
+    heavy = (size or 0) > MAX_PAGE_BYTES
+    return count, fitting(weigh(statement, limit, offset)) if heavy else limit
 
 
 def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +175,18 @@ def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
     filters = {k: v for k, v in query.items() if k not in ("limit", "offset")}
     seen = select(model).where(visible(g.caller, model)).filter_by(**filters)
     return page(seen.order_by(model.id), query)  # type: ignore[attr-defined]
+
+
+def remove(model: type[Base], *conditions: ColumnElement[bool]) -> int:
+    """Delete the rows that meet all conditions; how many there were.
+
+    One after the other: all at once they may be more than there is memory for.
+    """
+    uids = db.session.scalars(select(model.id).where(*conditions)).all()  # type: ignore[attr-defined]
+    for uid in uids:
+        db.session.delete(db.session.get_one(model, uid))
+        db.session.flush()
+    return len(uids)
 
 
 def update(entity: Base, values: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import g
 from flask.views import MethodView
-from sqlalchemy import select
 
 from medperf_server.api.common import (
     UID,
@@ -14,6 +13,7 @@ from medperf_server.api.common import (
     of_admins,
     of_owner,
     page_of,
+    remove,
     update,
 )
 from medperf_server.models import Association, Container, db
@@ -68,6 +68,5 @@ class ContainerView(MethodView):
     def delete(self, uid: int) -> None:
         """Remove a container that no benchmark uses; admins only."""
         container = find(Container, uid)
-        for row in db.session.scalars(select(Association).filter_by(model_mlcube=uid)):
-            db.session.delete(row)
+        remove(Association, Association.model_mlcube == uid)
         db.session.delete(container)

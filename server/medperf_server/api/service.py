@@ -1,10 +1,10 @@
 """What the registry says of itself: version, documentation, changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flask import Response, current_app, g
-from sqlalchemy import select
+from sqlalchemy import literal, select, union_all
 
 from medperf_server.api.common import Blueprint
 from medperf_server.changes import ENTITY_TYPES, stands
@@ -19,6 +19,7 @@ from medperf_server.schemas import (
     UserSchema,
     VersionSchema,
 )
+from medperf_server.weights import fitting, slices, weight
 
 blueprint = Blueprint("service", __name__, description="The registry itself")
 
@@ -68,8 +69,9 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
     """What changed after the cursor `since` and the caller may see, oldest first.
 
     Each row carries the entity as it is now, null once it is deleted or the caller may not see it.
-    Ask again with `next` as `since` and `log` as it came: at once if there is `more`. The answer is
-    `reset` alone where this log has not the past that led there: read everything again, from 0.
+    Ask again with `next` as `since` and `log` as it came: at once if there is `more`, which comes
+    before `limit` rows where entities are large. The answer is `reset` alone where this log has not
+    the past that led there: read everything again, from 0.
     """
     since, limit = query["since"], query["limit"]
     # The counter is read first: rows up to it have been committed, so `next` can go past what the
@@ -84,7 +86,9 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
         .order_by(Change.cursor)
         .limit(limit + 1)
     ).all()
-    shown, more = rows[:limit], len(rows) > limit
+    # An entity is in the answer as often as it changed.
+    fit = fitting(_weights(rows[:limit]))
+    shown, more = rows[:fit], len(rows) > fit
     entities = _entities(shown)
     return {
         "changes": [
@@ -101,6 +105,24 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
         "more": more,
         "log": shown[-1].digest if more else counter.digest,
     }
+
+
+def _weights(rows: Sequence[Change]) -> Iterator[int]:
+    """How much of an answer the entity takes that each row names (see `weights`)."""
+    for start, end in slices(len(rows)):
+        weights = _weights_of_entities(rows[start:end])
+        yield from (weights.get((row.entity_type, row.entity_id), 0) for row in rows[start:end])
+
+
+def _weights_of_entities(rows: Sequence[Change]) -> dict[tuple[str, int], int]:
+    selects = []
+    for kind, model in MODELS.items():
+        uids = {row.entity_id for row in rows if row.entity_type == kind}
+        weighed = weight(model.__table__.columns)
+        if uids and weighed is not None:
+            selects.append(select(literal(kind), model.id, weighed).where(model.id.in_(uids)))
+    found = db.session.execute(union_all(*selects)) if selects else ()
+    return {(kind, uid): size for kind, uid, size in found}
 
 
 def _entities(rows: Sequence[Change]) -> dict[tuple[str, int], dict[str, Any]]:

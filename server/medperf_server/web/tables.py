@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, false, func, or_, sel
 from sqlalchemy.orm import InstrumentedAttribute
 
 from medperf_server.models import AuditEntry, db
+from medperf_server.weights import bounded, without_json
 
 ROWS = 25
 HISTORY = 50
@@ -48,15 +49,15 @@ class Page:
 
 
 def newest(model: type[Any], most: int, *conditions: ColumnElement[bool]) -> list[Any]:
-    """The rows that meet all conditions, the newest first; at most so many."""
+    """The rows that meet all conditions, without their JSON, the newest first; so many at most."""
     found = select(model).where(*conditions).order_by(model.id.desc()).limit(most)
-    return list(db.session.scalars(found))
+    return list(db.session.scalars(found.options(*without_json(model))))
 
 
 def history(kind: str, uid: int) -> list[AuditEntry]:
     """What was done to an entity of a type of the audit log, the newest first."""
-    entry = AuditEntry
-    return newest(entry, HISTORY, entry.entity_type == kind, entry.entity_id == str(uid))
+    found = select(AuditEntry).filter_by(entity_type=kind, entity_id=str(uid))
+    return bounded(found.order_by(AuditEntry.id.desc()), HISTORY)
 
 
 def page_of(
@@ -91,7 +92,10 @@ def page_of(
     # Rows are looked up once it is known which: what is passed over costs an index entry each.
     uids = select(model.id).where(*conditions).order_by(*order)
     uids = uids.limit(ROWS).offset((number - 1) * ROWS)
-    rows = db.session.scalars(select(model).where(model.id.in_(uids)).order_by(*order)).all()
+    found = select(model).where(model.id.in_(uids)).order_by(*order)
+    # Of JSON tables show only what the audit log has, which is short.
+    shown_of = () if model is AuditEntry else without_json(model)
+    rows = db.session.scalars(found.options(*shown_of)).all()
     return Page(rows, count, number, pages, sort, descending, search)
 
 

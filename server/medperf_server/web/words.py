@@ -37,8 +37,13 @@ def web_link(url: str) -> Markup:
 
 def as_json(value: Any) -> str:
     """What an entity keeps in JSON, for people; cut off after LONGEST_JSON characters."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return text if len(text) <= LONGEST_JSON else f"{text[:LONGEST_JSON]}…"
+    text = ""
+    # Not all at once: with its indents it may be hundreds of times what is stored.
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        text += part
+        if len(text) > LONGEST_JSON:
+            return f"{text[:LONGEST_JSON]}…"
+    return text
 
 
 def benchmark_to_try() -> int | None:

@@ -21,6 +21,7 @@ from medperf_server.web.notices import notify
 from medperf_server.web.reports import others, part, side_by_side, steps
 from medperf_server.web.tables import history, newest, page_of
 from medperf_server.web.words import refusals
+from medperf_server.weights import without_json
 
 MODEL_NAME = (
     select(Container.name).where(Container.id == Association.model_mlcube).scalar_subquery()
@@ -55,7 +56,7 @@ def associations() -> Any:
 def association(uid: int) -> Any:
     """One request: the test it comes with, and its decision."""
     found = _find(uid)
-    container = db.session.get_one(Container, found.model_mlcube)
+    container = db.session.get_one(Container, found.model_mlcube, options=without_json(Container))
     benchmark = db.session.get_one(Benchmark, found.benchmark)
     metrics = side_by_side(found.metadata_, benchmark.metadata_)
     timed = steps(found.metadata_, benchmark.metadata_)

@@ -28,6 +28,7 @@ from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
 from medperf_server.web.tables import HISTORY, history, newest, page_of
 from medperf_server.web.words import refusals
+from medperf_server.weights import without_json
 
 ROLES = {
     "data_preparation_mlcube": "Data preparator",
@@ -77,7 +78,9 @@ def benchmark(uid: int) -> Any:
         owns=owns,
         seen=content_digest(found) if decides else "",
         roles={
-            title: db.session.get_one(Container, getattr(found, field))
+            title: db.session.get_one(
+                Container, getattr(found, field), options=without_json(Container)
+            )
             for field, title in ROLES.items()
         },
         models=db.session.scalar(approved.filter_by(benchmark=uid, approval_status=APPROVED)),

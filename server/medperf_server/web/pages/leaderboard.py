@@ -1,16 +1,19 @@
 """A benchmark's approved models, ranked by a metric of their compatibility tests."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from flask import render_template, request
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 
 from medperf_server.api.common import UID, find
 from medperf_server.models import APPROVED, Association, Benchmark, Container, db
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.charts import bars
 from medperf_server.web.reports import numbers, part
+from medperf_server.weights import fitting, without_json
 
 MOST, MOST_METRICS = 500, 200
 
@@ -32,13 +35,18 @@ def leaderboard(uid: int) -> Any:
     """The models of a benchmark by a metric; the query chooses `metric` and `order`."""
     benchmark = find(Benchmark, uid)
     approved = _approved(benchmark)
-    tests = [(_reference(benchmark), benchmark.metadata_, True)]
-    tests += [(model, metadata, False) for model, metadata in approved[:MOST]]
-    entries = [(model, numbers(part(of, "test_result")), is_ref) for model, of, is_ref in tests]
-    # Those of the reference model come first: they are what the benchmark measures.
-    metrics = list(dict.fromkeys(name for _, found, _ in entries for name in found))[:MOST_METRICS]
-    metric = request.args.get("metric", "")
-    metric = metric if metric in metrics else next(iter(metrics), "")
+    tests = chain([(_reference(benchmark), benchmark.metadata_)], _tests(approved[:MOST]))
+    wanted = request.args.get("metric", "")
+    metrics: list[str] = []
+    entries: list[tuple[Any, dict[str, float], bool]] = []
+    for model, report in tests:
+        found = numbers(part(report, "test_result"))
+        # Those of the reference model come first: they are what the benchmark measures.
+        metrics = list(dict.fromkeys([*metrics, *found]))[:MOST_METRICS]
+        # Nothing else is shown, and reports may be large.
+        kept = found.keys() & {wanted, *metrics[:1]}
+        entries.append((model, {name: found[name] for name in kept}, not entries))
+    metric = wanted if wanted in metrics else next(iter(metrics), "")
     ascending = request.args.get("order") == "asc"
     rows = ranked(entries, metric, ascending)
     return render_template(
@@ -53,7 +61,7 @@ def leaderboard(uid: int) -> Any:
 
 
 def ranked(
-    entries: list[tuple[Container, dict[str, float], bool]], metric: str, ascending: bool
+    entries: list[tuple[Any, dict[str, float], bool]], metric: str, ascending: bool
 ) -> list[Row]:
     """Rows by a metric, best first; those without it come last, by name."""
     valued = sorted(
@@ -70,22 +78,38 @@ def ranked(
 
 
 def _reference(benchmark: Benchmark) -> Container:
-    return db.session.get_one(Container, benchmark.reference_model_mlcube)
+    uid = benchmark.reference_model_mlcube
+    return db.session.get_one(Container, uid, options=without_json(Container))
 
 
-def _approved(benchmark: Benchmark) -> list[tuple[Container, Any]]:
-    """The models whose newest request is approved, with what it says of their test.
+def _approved(benchmark: Benchmark) -> Sequence[Any]:
+    """The models whose newest request is approved, with its UID, and the weight of their test.
 
     But for the reference model, whose test came with the benchmark; one more than MOST at most.
     """
     newest = select(func.max(Association.id)).filter_by(benchmark=benchmark.id)
     newest = newest.where(Association.model_mlcube != benchmark.reference_model_mlcube)
     newest = newest.group_by(Association.model_mlcube)
-    found = db.session.execute(
-        select(Container, Association.metadata_)
+    test = func.length(cast(Association.metadata_, Text)).label("weight")
+    return db.session.execute(
+        select(
+            *(Container.id, Container.name, Container.owner), Association.id.label("request"), test
+        )
         .join(Association, Association.model_mlcube == Container.id)
         .where(Association.id.in_(newest), Association.approval_status == APPROVED)
         .order_by(Association.priority.desc(), Association.id)
         .limit(MOST + 1)
-    )
-    return [(container, metadata) for container, metadata in found]
+    ).all()
+
+
+def _tests(models: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Models with what their requests say of their test, a few in memory at a time."""
+    while models:
+        some = models[: fitting(model.weight for model in models)]
+        uids = [model.request for model in some]
+        found = db.session.execute(
+            select(Association.id, Association.metadata_).where(Association.id.in_(uids))
+        )
+        reports = {uid: report for uid, report in found}
+        yield from ((model, reports.pop(model.request)) for model in some)
+        models = models[len(some) :]
