@@ -15,6 +15,8 @@ MAX_PAGE_BYTES = 4 << 20
 # Until a database server that says nothing counts as away.
 DATABASE_SECONDS = 10
 ASSET_QUOTA_BYTES = 10 << 30
+# That `medperf-server run` keeps open at once.
+CONNECTIONS = 1000
 # Of a worker process, unless a Redis counts for all of them. A site that syncs all day asks less
 # than once a second.
 RATE_LIMIT = "6000/minute"
@@ -75,6 +77,7 @@ def settings(url: str) -> dict[str, Any]:
         "ASSETS": assets_place(url),
         "S3_ENDPOINT": os.environ.get("MEDPERF_S3_ENDPOINT"),
         "ASSET_QUOTA_BYTES": _number("MEDPERF_ASSET_QUOTA_BYTES", ASSET_QUOTA_BYTES),
+        "CONNECTIONS": _number("MEDPERF_CONNECTIONS", CONNECTIONS),
         "METRICS_TOKEN": os.environ.get("MEDPERF_METRICS_TOKEN", ""),
         "API_TITLE": "MedPerf registry",
         "API_VERSION": "v0",

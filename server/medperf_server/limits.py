@@ -136,8 +136,12 @@ def _storage(url: str) -> Storage:
 
 
 def address() -> str:
-    """Whom the request came from, as one counts: an IPv6 host has a whole /64 for itself."""
-    remote = request.remote_addr or ""
+    """Whom the request came from, as one counts."""
+    return network_of(request.remote_addr or "")
+
+
+def network_of(remote: str) -> str:
+    """What one counts an address as: an IPv6 host has a whole /64 for itself."""
     if ":" not in remote:
         return remote
     try:

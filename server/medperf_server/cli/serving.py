@@ -42,24 +42,15 @@ def run(host: str, port: int) -> None:
     """
     import signal
 
-    import waitress
-
     from medperf_server.config import MAX_BODY_BYTES
+    from medperf_server.connections import create_server
 
     with registry() as app:
         pass
     # The application answers 413 in JSON itself; waitress only bounds what it buffers for that.
     limit = 16 * MAX_BODY_BYTES
     try:
-        server = waitress.create_server(
-            app,
-            host=host,
-            port=port,
-            threads=8,
-            max_request_body_size=limit,
-            # The application itself knows which proxies to believe.
-            clear_untrusted_proxy_headers=False,
-        )
+        server = create_server(app, host, port, app.config["CONNECTIONS"], limit)
     except OSError as error:
         raise click.ClickException(f"Cannot listen on {host}:{port}: {error.strerror}") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)
