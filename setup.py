@@ -47,7 +47,7 @@ setup(
         "webargs>=8",
     ],
     extras_require={
-        "gunicorn": ["gunicorn>=22"],
+        "gunicorn": ["gunicorn>=27"],
         "postgres": ["psycopg[binary]>=3.1"],
         "redis": ["redis>=5"],
         "s3": ["boto3>=1.36"],
@@ -58,7 +58,7 @@ setup(
             "axe-playwright-python>=0.1.7",
             "boto3>=1.36",
             "cryptography>=42",
-            "gunicorn>=22",
+            "gunicorn>=27",
             "hypothesis>=6",
             "moto[s3,server]>=5",
             "mypy>=1.10",

@@ -9,9 +9,11 @@ import tempfile
 
 bind = os.environ.get("MEDPERF_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("MEDPERF_WORKERS", "2"))
-# Threads, so that somebody who sends a file slowly keeps nobody else waiting.
-worker_class = "gthread"
-threads = int(os.environ.get("MEDPERF_THREADS", "4"))
+# Threads, so that somebody who sends a file slowly keeps nobody else waiting; gunicorn's own class
+# for them lets those who send nothing hold them. Each may need a connection to the database, of
+# which a worker has 15 at most.
+worker_class = "medperf_server.worker.Worker"
+threads = int(os.environ.get("MEDPERF_THREADS", "12"))
 # Seconds without a sign of life from a worker; a file comes in pieces, each far quicker than this.
 timeout = 120
 graceful_timeout = 30

@@ -3,96 +3,28 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from threading import Event, Thread
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import requests
 from waitress import wasyncore
 
 from medperf_server.connections import PATIENCE_SECONDS, Channel, create_server
-from tests.server.conftest import Member
+from tests.support.floods import (
+    FLOODS,
+    HEAD,
+    HERE,
+    PROMPT_SECONDS,
+    check_answered,
+    flooding,
+    is_open,
+)
 from tests.support.registry import Registry
 
-PROMPT_SECONDS = 5
 # More than waitress would take by itself.
 REPORTED = 120
 LIMIT, FLOOD = 40, 100
-HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
-HEAD = b"POST /api/v0/mlcubes/ HTTP/1.1\r\nHost: registry\r\nAuthorization: Bearer nobody\r\n"
-# What the connections of a flood begin with.
-FLOODS = {
-    "idle": b"",
-    "half a head": HEAD,
-    "half a body": HEAD + b"Content-Length: 1000000\r\n\r\n" + b"x" * 100,
-    "half a body in chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffff\r\nxx",
-    "nothing but empty lines": b"\r\n\r\n",
-}
-
-
-class Flood:
-    """Connections to a port, all of which begin alike and then drip, a byte at a time."""
-
-    def __init__(self, port: int, begin: bytes, count: int, source: str) -> None:
-        self._port, self._begin, self._count, self._source = port, begin, count, source
-        self.connections: list[socket.socket] = []
-
-    def rise(self) -> None:
-        """Open all of them."""
-        for _ in range(self._count):
-            address, source = (HERE, self._port), (self._source, 0)
-            # Who is not accepted gets in the queue at least.
-            connection = socket.create_connection(address, PROMPT_SECONDS, source)
-            self.connections.append(connection)
-            connection.sendall(self._begin)
-
-    def drip(self, stop: Event) -> None:
-        """Send a byte on each, again and again."""
-        byte = b"\r\n" if self._begin == b"\r\n\r\n" else b"x"
-        while self._begin and not stop.wait(0.1):
-            for connection in self.connections:
-                try:
-                    connection.sendall(byte)
-                except OSError:
-                    continue
-
-
-@contextmanager
-def flooding(
-    registry: Registry, kind: str, count: int, source: str = HERE
-) -> Iterator[list[socket.socket]]:
-    """A flood of a kind, which goes on while the block runs."""
-    flood, stop = Flood(registry.port, FLOODS[kind], count, source), Event()
-    flood.rise()
-    dripping = Thread(target=flood.drip, args=(stop,))
-    dripping.start()
-    try:
-        yield flood.connections
-    finally:
-        stop.set()
-        dripping.join()
-        for connection in flood.connections:
-            connection.close()
-
-
-def is_open(connection: socket.socket) -> bool:
-    """Whether the other side keeps a connection."""
-    connection.setblocking(False)
-    try:
-        return connection.recv(1) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-
-
-def check_answered(member: Member) -> None:
-    """A newcomer is answered at once, with a token and without."""
-    for path, token in (("/healthz", False), ("/api/v0/me/", True)):
-        headers = dict(member.session.headers) if token else {}
-        answer = requests.get(member.registry.url + path, headers=headers, timeout=PROMPT_SECONDS)
-        assert answer.status_code == 200
+ELSEWHERE = "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
@@ -106,21 +38,21 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def test_more_connections_than_waitress_would_take_stop_nobody(
     sqlite_registry: Registry, kind: str
 ) -> None:
-    member = Member(sqlite_registry, "ada")
-    with flooding(sqlite_registry, kind, REPORTED):
-        check_answered(member)
+    token = sqlite_registry.token_for("ada@example.org")
+    with flooding(sqlite_registry.port, FLOODS[kind], REPORTED):
+        check_answered(sqlite_registry.url, token)
 
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_beyond_the_limit_costs_itself_and_nobody_else(small: Registry, kind: str) -> None:
-    member = Member(small, "ada")
+    token = small.token_for("ada@example.org")
     with ExitStack() as stack:
         kept = stack.enter_context(socket.create_connection((HERE, small.port)))
         kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: registry\r\n\r\n")
         assert kept.recv(4096).startswith(b"HTTP/1.1 200")
-        connections = stack.enter_context(flooding(small, kind, FLOOD, ELSEWHERE))
+        connections = stack.enter_context(flooding(small.port, FLOODS[kind], FLOOD, ELSEWHERE))
         for _ in range(10):
-            check_answered(member)
+            check_answered(small.url, token)
         # The oldest of the flood went, and the member's own, which is older yet, stayed.
         assert is_open(kept)
         closed = [number for number, one in enumerate(connections) if not is_open(one)]
@@ -128,14 +60,14 @@ def test_a_flood_beyond_the_limit_costs_itself_and_nobody_else(small: Registry, 
 
 
 def test_a_newcomer_is_let_in_from_the_address_of_the_flood(small: Registry) -> None:
-    member = Member(small, "ada")
-    with flooding(small, "half a body", FLOOD, HERE):
+    token = small.token_for("ada@example.org")
+    with flooding(small.port, FLOODS["half a body"], FLOOD):
         for _ in range(10):
-            check_answered(member)
+            check_answered(small.url, token)
 
 
 def test_the_log_tells_of_a_flood(small: Registry) -> None:
-    with flooding(small, "idle", FLOOD):
+    with flooding(small.port, b"", FLOOD):
         for _ in range(100):
             if "too many connections" in small.log.read_text():
                 return

@@ -1,9 +1,11 @@
 """Coming in and going out: sign in with a token or an invitation, sign out."""
 
+from collections.abc import Mapping
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import abort, g, make_response, redirect, render_template, request, url_for
-from werkzeug.exceptions import TooManyRequests
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
 from medperf_server import invitations
 from medperf_server.callers import Caller
@@ -11,6 +13,9 @@ from medperf_server.limits import count_failure
 from medperf_server.models import ADMIN
 from medperf_server.web import session
 from medperf_server.web.blueprint import blueprint
+
+MAX_FORM_BYTES = 1 << 16
+READING = BoundedSemaphore(4)
 
 
 @blueprint.get("/sign-in")
@@ -25,8 +30,9 @@ def sign_in() -> Any:
 @blueprint.post("/sign-in")
 def sign_in_form() -> Any:
     """Open a session with a token."""
-    onward = session.local(request.form.get("next"))
-    secret = session.open_session(request.form.get("token", ""))
+    form = _form_of_anybody()
+    onward = session.local(form.get("next"))
+    secret = session.open_session(form.get("token", ""))
     if secret is None:
         error = "This is not a valid token. It may have expired, or have been revoked."
         answer: tuple[int, dict[str, str]] = (401, {})
@@ -63,6 +69,17 @@ def accept_invitation(secret: str) -> Any:
     cookie = session.begin_session(Caller(user.id, user.is_admin, ADMIN, uid))
     page = render_template("welcome.html", user=user, token=token, server=request.host_url)
     return session.remember(make_response(page), cookie)
+
+
+def _form_of_anybody() -> Mapping[str, str]:
+    """The form of who is not known yet: it may keep a thread waiting, so a few do so at a time."""
+    if not READING.acquire(blocking=False):
+        raise ServiceUnavailable("Too many are signing in: try again in a moment", retry_after=5)
+    try:
+        request.max_content_length = MAX_FORM_BYTES
+        return request.form
+    finally:
+        READING.release()
 
 
 def _valid(secret: str) -> Any:
