@@ -7,12 +7,14 @@ from flask import Flask, Response, current_app, jsonify
 from medperf_server.assets.base import NotStored, Store, Unavailable
 from medperf_server.assets.local import LocalStore
 from medperf_server.assets.s3 import S3Store
+from medperf_server.assets.turns import Turns
 from medperf_server.logs import log_failure
 from medperf_server.models import db
 
 __all__ = ["NotStored", "Store", "Unavailable", "init_app", "store", "store_at", "unavailable"]
 
 S3 = "s3://"
+SWEEP_EVERY_SECONDS = 60.0
 
 
 def store_at(place: str, endpoint: str | None = None) -> Store:
@@ -24,8 +26,9 @@ def store_at(place: str, endpoint: str | None = None) -> Store:
 
 
 def init_app(app: Flask) -> None:
-    """Give the application the store that its settings name."""
+    """Give the application the store that its settings name, and turns at sweeping it."""
     app.extensions["assets"] = store_at(app.config["ASSETS"], app.config["S3_ENDPOINT"])
+    app.extensions["sweeps"] = Turns(SWEEP_EVERY_SECONDS)
 
 
 def store() -> Store:

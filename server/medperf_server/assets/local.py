@@ -70,7 +70,7 @@ class LocalStore(Store):
 
     def uploads(self) -> set[str]:
         """See `Store`."""
-        return {path.name for path in self._uploads.glob("*")}
+        return set(os.listdir(self._uploads)) if self._uploads.is_dir() else set()
 
     def __contains__(self, sha256: str) -> bool:
         return self._place(sha256).is_file()

@@ -1,23 +1,27 @@
 """Files on their way in: begun, continued from where they were cut, checked, given up."""
 
 import secrets
+import time
 from datetime import timedelta
 from typing import IO
 
-from flask import abort
+from flask import abort, current_app
 from marshmallow import ValidationError
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import ClientDisconnected
 
 from medperf_server.assets import NotStored, Unavailable, store
 from medperf_server.assets.base import PIECE_BYTES
-from medperf_server.assets.holdings import hold, locked, require_room
+from medperf_server.assets.holdings import hold, locked, require_room, too_large
+from medperf_server.assets.turns import Turns
 from medperf_server.models import Asset, AssetHolder, Upload, UploadPiece, User, db, utc_now
 
 EXPIRES_AFTER = timedelta(days=7)
-# How many of them a request clears away: others wait for it.
-SWEPT_AT_ONCE = 10
+EXPIRED_AT_ONCE = 1000
+# How long a request clears away: others wait for it.
+SWEEP_SECONDS = 1.0
+MOST_BEGUN = 1000
 # What a connection that breaks may take along of what had arrived.
 READ_BYTES = 1 << 16
 TRIES = 3
@@ -26,8 +30,8 @@ TRIES = 3
 def begin(user_id: int, sha256: str, size_bytes: int, metadata: str) -> Asset | Upload:
     """The file, which the member holds from now on, or the upload that it takes.
 
-    An upload that the member has begun of it goes on. 413 if their quota is too small; raises
-    `ValidationError` if the file is here and has another size.
+    An upload that the member has begun of it goes on. 413 if their quota is too small, or they have
+    begun too many others; raises `ValidationError` if the file is here and has another size.
     """
     _sweep()
     # Two requests of one member take turns: together they might exceed the quota. Whoever makes
@@ -48,12 +52,24 @@ def begin(user_id: int, sha256: str, size_bytes: int, metadata: str) -> Asset | 
     same = select(Upload).filter_by(user_id=user_id, sha256=sha256, size_bytes=size_bytes)
     upload = db.session.scalar(same.limit(1))
     if upload is None:
+        _require_few(user_id)
         require_room(user, size_bytes)
         upload = Upload(id=secrets.token_hex(16), user_id=user_id, sha256=sha256)
         upload.size_bytes, upload.offset_bytes, upload.metadata_header = size_bytes, 0, metadata
         db.session.add(upload)
         db.session.flush()
     return upload
+
+
+def _require_few(user_id: int) -> None:
+    """Refuse (413) another upload to who has begun too many; the member's row is locked."""
+    count = select(func.count(Upload.id)).filter_by(user_id=user_id)
+    if (db.session.scalar(count) or 0) >= MOST_BEGUN:
+        too_large(
+            f"You have begun to send {MOST_BEGUN} files, the most at a time: send their rest, or "
+            "give some up: POST /api/v0/assets/ again tells where each is, and DELETE is sent "
+            f"there. Those that nobody goes on with are gone in {EXPIRES_AFTER.days} days"
+        )
 
 
 def receive(upload_id: str, offset: int, size_bytes: int, stream: IO[bytes]) -> int:
@@ -169,12 +185,20 @@ def discard(upload_id: str) -> None:
 
 
 def _sweep() -> None:
-    """Clear away uploads that nobody went on with, and pieces that belong to none."""
+    """Clear away uploads that nobody went on with, and pieces that belong to none.
+
+    Each process does so once in a while, for a short time: the store may have any number of them.
+    """
+    turns: Turns = current_app.extensions["sweeps"]
+    if not turns.is_next():
+        return
+    ends = time.monotonic() + SWEEP_SECONDS
     here = store().uploads()
-    known = set(db.session.scalars(select(Upload.id).where(Upload.id.in_(here))))
-    for upload_id in sorted(here - known)[:SWEPT_AT_ONCE]:
+    for upload_id in sorted(here.difference(db.session.scalars(select(Upload.id)))):
+        if time.monotonic() > ends:
+            break
         store().discard(upload_id)
     old = select(Upload.id).where(Upload.modified_at < utc_now() - EXPIRES_AFTER)
-    some = old.limit(SWEPT_AT_ONCE).with_for_update(skip_locked=True)
+    some = old.limit(EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
     # Their pieces belong to none then, which is for the next time.
     db.session.execute(delete(Upload).where(Upload.id.in_(db.session.scalars(some).all())))

@@ -32,6 +32,8 @@ __all__ = ["Damaged", "Manifest", "Refused", "back_up", "restore"]
 
 # More than anyone can have been given since the backup.
 SKIPPED_IDS = 1000
+# No engine takes any number of values in a statement.
+GONE_AT_ONCE = 1000
 DATABASES: dict[str, type[Database]] = {
     kind.engine_name: kind for kind in (SqliteDatabase, PostgresqlDatabase)
 }
@@ -139,7 +141,9 @@ def _prepare(manifest: Manifest, url: str) -> None:
     app = create_app(url)
     migrate(app)
     with app.app_context():
-        db.session.execute(delete(Asset).where(Asset.sha256.in_(manifest.gone)))
+        for start in range(0, len(manifest.gone), GONE_AT_ONCE):
+            some = manifest.gone[start : start + GONE_AT_ONCE]
+            db.session.execute(delete(Asset).where(Asset.sha256.in_(some)))
         # Their pieces are not in the backup.
         db.session.execute(delete(Upload))
         _skip_ids()
