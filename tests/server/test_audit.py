@@ -412,8 +412,8 @@ def test_every_table_that_people_change_is_logged() -> None:
     from medperf_server.models import db
 
     classes = {mapper.class_.__name__ for mapper in db.Model.registry.mappers}
-    # The logs themselves, and how far a write or an upload has come.
-    logs = {"AuditEntry", "Change", "ChangeCounter"}
+    # The logs themselves, what they count by, and how far a write or an upload has come.
+    logs = {"AuditEntry", "Change", "ChangeCounter", "Calendar"}
     under_way = {"IdempotencyKey", "Upload", "UploadPiece"}
     assert classes - {model.__name__ for model in ENTITY_TYPES} == logs | under_way
 
