@@ -37,6 +37,14 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     yield from Registry.serving(tmp_path / "registry")
 
 
+@pytest.fixture
+def town(registry: Registry) -> Iterator[Any]:
+    """A town with benchmark 1 of the committee, approved, and everybody in the know."""
+    from tests.support.town import towns
+
+    yield from towns(registry)
+
+
 @pytest.fixture(scope="session")
 def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """One registry for every test that keeps to members and names of its own."""

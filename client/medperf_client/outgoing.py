@@ -20,6 +20,8 @@ Complete = Callable[[Entry], Entity]
 # Learns, before anything is sent, whether what the queue refers to is still what it was.
 Look = Callable[[], None]
 TAKE_OVER_HINT = "Whose it is may log in and sync; to make it yours: medperf queue retry UID"
+# What a write says, and an entity does not hold, at least on a plain server.
+SAID = {"reason", "seen", "id"}
 TRIES = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
@@ -220,10 +222,11 @@ class Sender:
                 mine = newest.get("initiated_by") == entry.member
                 return newest if mine and len(found) > (entry.before or 0) else None
             # A server that knows no reasons keeps none.
-            return newest if newest and holds(newest, body, *(body.keys() - {"reason"})) else None
+            return newest if newest and holds(newest, body, *(body.keys() - SAID)) else None
         if entry.method == "PUT":
             entity = self._registry.get(path)
-            return entity if entity is not None and holds(entity, body, *body) else None
+            kept = body.keys() - SAID
+            return entity if entity is not None and holds(entity, body, *kept) else None
         own = self._registry.pages("/me" + path)
         return next((one for one in own if holds(one, body, *UNIQUE[entry.kind])), None)
 

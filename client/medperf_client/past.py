@@ -12,6 +12,7 @@ from typing import Any
 
 from medperf_cache import Catalog
 from medperf_cache.outbox import LOST, QUEUED, REFERENCE, SENDING, SENT, Entry, Outbox
+from medperf_client.approval import content_digest
 from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.kinds import LISTS, MODELS, UNIQUE, Entity, described, holds, renamed
 from medperf_client.queue import Queue
@@ -274,7 +275,30 @@ def _with_successors(entry: Entry, catalog: Catalog) -> tuple[str, Entity]:
         )
 
     path, body = renamed(entry.path, entry.body, successor)
+    if "seen" in body:
+        return path, {**body, "seen": _seen_again(entry, successor, catalog)}
     return path, _of_the_same_request(entry, body, successor, catalog)
+
+
+def _seen_again(entry: Entry, successor: Callable[[str, int], int], catalog: Catalog) -> str | None:
+    """The digest of a benchmark that is the same but for UIDs as the one that was looked at."""
+
+    def was(kind: str, uid: int) -> Entity | None:
+        return catalog.get(GHOST + kind, uid) or catalog.get(kind, uid)
+
+    def container(uid: int) -> Entity | None:
+        return catalog.get("mlcube", uid)
+
+    uid = int(entry.path.split("/")[2])
+    before, now = was("benchmark", uid), catalog.get("benchmark", successor("benchmark", uid))
+    if before is None or now is None:
+        raise MedPerfError(f"benchmark {uid} that it decides is not known here any more")
+    then = content_digest(before, lambda one: was("mlcube", one), with_uids=False)
+    if then is None or then != content_digest(now, container, with_uids=False):
+        raise MedPerfError(
+            f"{described('benchmark', now)} is not what was looked at: decide it anew"
+        )
+    return content_digest(now, container)
 
 
 def _is_same(kind: str, one: Entity, ghost: Entity) -> bool:

@@ -328,6 +328,32 @@ class Site:
             known = self.catalog.newest(kind, limit) if limit else self.catalog.all(kind)
         return [*known, *self.queue.entities(kind)]
 
+    def seen(self, benchmark: int | str) -> str | None:
+        """The digest of a benchmark as its copy here shows it; None if some of it is not here.
+
+        A registry that knows no such digests gets none.
+        """
+        from medperf_client.approval import content_digest
+
+        uid = self.queue.real_uid(benchmark)
+        known = self.catalog.get("benchmark", uid) if isinstance(uid, int) else None
+        if known is None or "approved_digest" not in known:
+            return None
+        return content_digest(known, lambda one: self.catalog.get("mlcube", one))
+
+    def request(self, model: int | str, benchmark: int | str) -> Entity | None:
+        """The newest request of a pair that is known here and waits for a decision."""
+        pair = self.queue.real_uid(model), self.queue.real_uid(benchmark)
+        found = [
+            one
+            for one in self.catalog.all("association")
+            if (one["model_mlcube"], one["benchmark"]) == pair
+        ]
+        # A plain server's associations have no UIDs, but places in one list.
+        newest = max(found, key=lambda one: int(one["id"]), default=None)
+        is_open = newest is not None and newest["approval_status"] == "PENDING"
+        return newest if newest is not None and is_open and newest["id"] > 0 else None
+
     def entity(self, kind: str, uid: int | str) -> Entity:
         """A benchmark ("benchmark") or container ("mlcube") by UID, queued ones too.
 

@@ -218,9 +218,13 @@ def benchmark_submission(
     return Submission("benchmark", "POST", "/benchmarks/", body)
 
 
-def benchmark_decision(uid: Reference, status: str) -> Submission:
-    """An administrator's APPROVED or REJECTED of a benchmark."""
-    body = {"approval_status": status}
+def benchmark_decision(uid: Reference, status: str, seen: str | None = None) -> Submission:
+    """An administrator's APPROVED or REJECTED of a benchmark.
+
+    `seen` is the digest of what they looked at, see `approval.content_digest`: if the benchmark is
+    another by then, the registry refuses.
+    """
+    body = {"approval_status": status, **({"seen": seen} if seen else {})}
     return Submission("benchmark", "PUT", f"/benchmarks/{in_path(uid)}/", body)
 
 
@@ -241,7 +245,11 @@ def association_submission(model: Reference, benchmark: Reference, report: Repor
 
 
 def association_change(model: Reference, benchmark: Reference, **values: Any) -> Submission:
-    """A change of the newest association of a pair: `approval_status`, `reason`, `priority`."""
+    """A change of the newest association of a pair: `approval_status`, `reason`, `priority`.
+
+    With `id` it is that of the association that is meant: the registry refuses if a newer one is
+    there by then.
+    """
     path = f"/mlcubes/{in_path(model)}/benchmarks/{in_path(benchmark)}/"
     return Submission("association", "PUT", path, values)
 

@@ -112,7 +112,7 @@ def _news(session: Session, action: str, entity: Base) -> Iterator[News]:
             yield from _news_of_privacy(session, entity)
 
 
-def link(before: str, row: Mapping[str, Any]) -> str:
+def link(before: str, row: Mapping[Any, Any]) -> str:
     """The digest of a row: SHA-256, hexadecimal, of the digest before it and all that it says."""
     at: datetime = row["created_at"].astimezone(timezone.utc)
     said = [row[name] for name in ("cursor", "entity_type", "entity_id", "action", "audience")]

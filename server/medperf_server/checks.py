@@ -19,6 +19,7 @@ from medperf_server.assets import NotStored, Store, store
 from medperf_server.assets.local import LocalStore
 from medperf_server.backup.archive import digest_of
 from medperf_server.backup.base import assets_in
+from medperf_server.changes import link
 from medperf_server.config import MAX_JSON_BYTES
 from medperf_server.database import migration_trouble
 from medperf_server.models import (
@@ -114,6 +115,7 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     newest = connection.scalar(select(func.max(Change.cursor))) or 0
     behind = f"it says {counter}, and the log is at {newest}: restore a backup"
     yield Finding("the change counter keeps up with its log", behind if counter < newest else "")
+    yield Finding("the change log is as it was written", _rewritten(connection))
     admins = select(func.count(User.id)).where(User.is_admin, User.is_active)
     nobody = "nobody is: medperf-server user add EMAIL --admin"
     yield Finding("somebody is an administrator", "" if connection.scalar(admins) else nobody)
@@ -125,6 +127,17 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     named = ", ".join(large[:MOST_NAMED]) + (", ..." if len(large) > MOST_NAMED else "")
     what = f"entities with metadata of more than {MAX_JSON_BYTES} bytes: {len(large)}"
     yield Finding(f"{what} ({named})" if large else what)
+
+
+def _rewritten(connection: Connection) -> str:
+    """Which row of the change log is not what its digest says; empty if there is none."""
+    digest, head = connection.execute(select(ChangeCounter.genesis, ChangeCounter.digest)).one()
+    rows = select(Change.__table__).order_by(Change.cursor).execution_options(yield_per=1000)
+    for row in connection.execute(rows).mappings():
+        digest = link(digest, row)
+        if digest != row["digest"]:
+            return f"row {row['cursor']} does not follow from the one before: restore a backup"
+    return "" if digest == head else "rows are missing at its end: restore a backup"
 
 
 def _members(session: Session) -> Iterator[Finding]:

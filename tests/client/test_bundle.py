@@ -23,9 +23,9 @@ from medperf_client.errors import UsageError
 from medperf_client.site import Site
 from medperf_client.submissions import association_change, association_submission
 from tests.faults.test_exactly_once import new, plain, queue
-from tests.faults.test_state_machine import REPORT, Person
 from tests.support.consortium import Consortium, Member
 from tests.support.keys import make_keys
+from tests.support.people import REPORT, Person
 from tests.support.proxy import LOST, proxy
 
 _numbers = itertools.count(1)

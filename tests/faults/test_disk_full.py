@@ -13,8 +13,8 @@ from medperf_client.config import Home
 from medperf_client.registry import Registry as Client
 from tests.cache.processes import run_together
 from tests.cache.test_disk_full import small_disk
-from tests.faults.test_state_machine import container
 from tests.support.consortium import Member
+from tests.support.people import container
 from tests.support.registry import Registry
 
 __all__ = ["small_disk"]

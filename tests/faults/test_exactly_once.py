@@ -18,9 +18,9 @@ from medperf_client.submissions import (
     association_submission,
     benchmark_invitation,
 )
-from tests.faults.test_state_machine import REPORT, Person, container, with_benchmark
 from tests.support.badhost import answer, json_answer
 from tests.support.consortium import Member
+from tests.support.people import REPORT, Person, container, with_benchmark
 from tests.support.proxy import FINE, LOST, PORTAL, Fault, Faults, Proxy, Request, status
 from tests.support.registry import Registry
 from tests.support.sockets import SocketLog

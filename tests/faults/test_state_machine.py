@@ -5,13 +5,8 @@ MEDPERF_TEST_EXAMPLES and MEDPERF_TEST_STEPS say how many histories are tried, a
 
 import itertools
 import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from hashlib import sha256
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,14 +19,9 @@ from hypothesis.stateful import (
 )
 
 from medperf_cache.outbox import HELD, REJECTED
-from medperf_client.config import Config, Home, Profile, save_config
-from medperf_client.credentials import Credentials
-from medperf_client.errors import MedPerfError, Refused
-from medperf_client.outgoing import Sender
 from medperf_client.registry import Registry as Client
-from medperf_client.site import Site
-from medperf_client.submissions import Submission, association_change, association_submission
-from tests.support.consortium import Member
+from medperf_client.submissions import association_change, association_submission
+from tests.support.people import REPORT, Person, container
 from tests.support.proxy import FINE, LOST, PORTAL, RESET, Fault, Proxy, Request, status
 from tests.support.registry import Registry, copy_database
 
@@ -48,94 +38,7 @@ FAULTS = {
     "unavailable": status("503 Service Unavailable"),
     "another year": Fault(clock_days=4000),
 }
-REPORT: dict[str, Any] = {"results": {"auroc": 0.9}, "steps": []}
 _numbers = itertools.count(1)
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-def container(name: str) -> Submission:
-    """A container in OPERATION whose content is as unique as its name."""
-    digest = sha256(name.encode()).hexdigest()
-    body = {
-        "name": name,
-        "git_mlcube_url": f"https://example.org/{name}.yaml",
-        "mlcube_hash": digest,
-        "git_parameters_url": "",
-        "parameters_hash": "",
-        "additional_files_tarball_url": "",
-        "additional_files_tarball_hash": "",
-        "image_tarball_url": "",
-        "image_tarball_hash": "",
-        "image_hash": digest,
-        "state": "OPERATION",
-        "is_valid": True,
-        "metadata": {},
-        "user_metadata": {},
-    }
-    return Submission("mlcube", "POST", "/mlcubes/", body)
-
-
-class Person:
-    """A member at a machine of their own, and what they were told is safe."""
-
-    def __init__(self, registry: Registry, proxy: Proxy) -> None:
-        self.email = f"member-{next(_numbers)}@example.org"
-        self.token = registry.token_for(self.email)
-        self.proxy = proxy
-        folder = Path(mkdtemp(prefix="medperf-machine-"))
-        self.home = Home(folder, folder / "cache")
-        config = Config(profiles={"default": Profile(server_url=proxy.url)})
-        save_config(config, self.home.config_file)
-        Credentials(self.home.data).store(proxy.url, self.token)
-        self.containers: dict[int | str, str] = {}
-        self.requests: dict[int | str, int | str] = {}
-
-    def site(self) -> Site:
-        """What a new command would work with; it does not rest between tries."""
-        site = Site(self.home)
-        site.__dict__["sender"] = Sender(
-            site.queue.outbox,
-            site.registry,
-            site.catalog,
-            site._complete,
-            site._acting,
-            rest=lambda seconds: None,
-        )
-        return site
-
-    def submit(self, submission: Submission, crash: str) -> int | str | None:
-        """Confirm a submission; its UID, or None if it was refused at once."""
-        site = self.site()
-        before = {entry.uid for entry in site.queue.outbox.entries()}
-        crashing(site.registry, crash)
-        try:
-            entry = site.submit(submission)
-        except Refused:
-            return None
-        except (Crash, MedPerfError):
-            # Who comes back finds it in the queue: it was stored before anything was tried.
-            (entry,) = (one for one in self.site().queue.outbox.entries() if one.uid not in before)
-        return entry.uid
-
-    def sync(self, crash: str = "no") -> None:
-        """One sync, which may be cut off."""
-        site = self.site()
-        crashing(site.registry, crash)
-        with suppress(Crash, MedPerfError):
-            site.sync()
-
-    def killed_sync(self, after_seconds: float) -> None:
-        """A sync in a process of its own, killed with SIGKILL."""
-        member = Member(self.home.data, self.proxy.url, self.token)
-        process = member.start("sync")
-        try:
-            process.communicate(timeout=after_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
 
 
 def snapshot_of(registry: Registry) -> Path:
@@ -143,20 +46,6 @@ def snapshot_of(registry: Registry) -> Path:
     snapshot = registry.folder / f"snapshot-{next(_numbers)}.db"
     copy_database(registry.folder / "registry.db", snapshot)
     return snapshot
-
-
-def crashing(client: Client, when: str) -> None:
-    """Make a client's process end before, or after, its next write reaches the registry."""
-    send: Callable[..., Any] = client._send
-
-    def sends(method: str, *args: Any, **kwargs: Any) -> Any:
-        if method == "GET" or when == "no":
-            return send(method, *args, **kwargs)
-        if when == "after":
-            send(method, *args, **kwargs)
-        raise Crash
-
-    client.__dict__["_send"] = sends
 
 
 class Histories(RuleBasedStateMachine):

@@ -9,7 +9,7 @@ import time
 
 from medperf_client.registry import Registry as Client
 from medperf_client.submissions import association_submission
-from tests.faults.test_state_machine import REPORT, Person, container, with_benchmark
+from tests.support.people import REPORT, Person, container, with_benchmark
 from tests.support.proxy import Proxy
 from tests.support.registry import Registry
 

@@ -9,8 +9,8 @@ import pytest
 
 from medperf_client.registry import Registry as Client
 from tests.faults.test_exactly_once import direct, names, new, person, queue
-from tests.faults.test_state_machine import Person, with_benchmark
 from tests.support.consortium import Member
+from tests.support.people import Person, with_benchmark
 from tests.support.proxy import FINE, Fault, Request, status
 
 __all__ = ["direct", "person", "with_benchmark"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.server.conftest import Body, Member
-from tests.support.registry import Registry
+from tests.support.registry import Registry, copy_database
 
 PATHS = ["/me/", "/mlcubes/", "/mlcubes/{uid}/", "/me/mlcubes/", "/changes/", "/users/{owner}/"]
 
@@ -68,3 +68,19 @@ def test_a_page_names_the_host_that_was_asked(model_owner: Member) -> None:
     for host in ("one.example.org", "two.example.org"):
         page = model_owner.get("/me/mlcubes/?limit=1", Host=host).json()
         assert page["next"].startswith(f"http://{host}/api/v0/me/mlcubes/?")
+
+
+def test_no_answer_of_another_past_is_given(registry: Registry) -> None:
+    ada = Member(registry, "ada")
+    snapshot, database = registry.folder / "snapshot.db", registry.folder / "registry.db"
+    copy_database(database, snapshot)
+    names = []
+    for name in ("of then", "of now"):
+        ada.container(name=name)
+        # The second time from the worker's memory.
+        for _ in range(2):
+            page = ada.get("/mlcubes/").json()
+            assert [one["name"] for one in page["results"]] == [name]
+        names.append(ada.get("/changes/").json()["next"])
+        copy_database(snapshot, database)
+    assert names[0] == names[1]

@@ -112,6 +112,24 @@ def test_the_change_counter_is_behind_its_log(sound: Registry) -> None:
     assert "restore a backup" in troubles(sound)["the change counter keeps up with its log"]
 
 
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE changes SET entity_id = 99 WHERE cursor = 2", "row 2 does not follow"),
+        ("DELETE FROM changes WHERE cursor = 1", "row 2 does not follow"),
+        ("DELETE FROM changes WHERE cursor = (SELECT value FROM change_counter)", "at its end"),
+    ],
+)
+def test_a_change_log_that_was_rewritten_is_found_out(
+    sound: Registry, statement: str, told: str
+) -> None:
+    for name in ("bob", "carol"):
+        sound.command("user", "add", f"{name}@example.org")
+    assert "the change log is as it was written" not in troubles(sound)
+    execute(sound, statement)
+    assert told in troubles(sound)["the change log is as it was written"]
+
+
 def test_a_member_whom_nobody_finds_by_their_address_is_named(sound: Registry) -> None:
     eve = json.loads(sound.command("user", "add", "eve@example.org", "--json"))["user_id"]
     # As the migration leaves an address that two members have in two spellings.

@@ -79,7 +79,11 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
 @json_option
 @example("medperf association approve --benchmark 1 --model_uid 4")
 def approve(**options: Any) -> None:
-    """Approve a model's pending request."""
+    """Approve a model's pending request.
+
+    You approve the request that `medperf association ls` shows here: if a newer one took its place
+    since, the registry refuses.
+    """
     _decide("Approve", "APPROVED", **options)
 
 
@@ -118,8 +122,10 @@ def _decide(
     reason: str,
     **delivery: bool,
 ) -> None:
+    request = site().request(model_uid, benchmark)
     values: dict[str, Any] = {"approval_status": status, **({"reason": reason} if reason else {})}
-    _change(verb, model_uid, benchmark, **delivery, **values)
+    meant = {"id": request["id"]} if request else {}
+    _change(verb, model_uid, benchmark, **delivery, **values, **meant)
 
 
 def _change(
@@ -135,7 +141,7 @@ def _change(
 
     confirm(f"{verb} the association of container {model} with benchmark {benchmark}?", yes)
     queue = site().queue
-    shown = ", ".join(f"{name} is {value}" for name, value in values.items())
+    shown = ", ".join(f"{name} is {value}" for name, value in values.items() if name != "id")
     deliver(
         association_change(queue.reference(model), queue.reference(benchmark), **values),
         as_json,

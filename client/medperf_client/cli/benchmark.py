@@ -279,7 +279,11 @@ def invite(uid: int | str, email: str, require_online: bool, as_json: bool) -> N
 @json_option
 @example("medperf benchmark approve 1")
 def approve(uid: int | str, yes: bool, require_online: bool, as_json: bool) -> None:
-    """Approve a pending benchmark; administrators of the registry only."""
+    """Approve a pending benchmark; administrators of the registry only.
+
+    You approve what `medperf benchmark view` shows here: if it has changed since, the registry
+    refuses.
+    """
     _decide("Approve", "APPROVED", uid, yes, require_online, as_json)
 
 
@@ -299,9 +303,11 @@ def _decide(
 ) -> None:
     from medperf_client.submissions import benchmark_decision
 
+    here = site()
+    seen = here.seen(uid) if status == "APPROVED" else None
     confirm(f"{verb} benchmark {uid}?", yes)
     deliver(
-        benchmark_decision(site().queue.reference(uid), status),
+        benchmark_decision(here.queue.reference(uid), status, seen),
         as_json,
         require_online,
         lambda benchmark: f"Benchmark {benchmark['id']} ({benchmark['name']}) is {status}.",
