@@ -128,7 +128,7 @@ def digest_at(cursor: int, counter: ChangeCounter) -> str:
 
 def stands(cursor: int, log: str | None, counter: ChangeCounter) -> bool:
     """Whether the log goes as far as a cursor, and the digest there is `log`, if that is given."""
-    return cursor <= counter.value and log in (None, digest_at(cursor, counter))
+    return cursor <= counter.value and (log is None or log == digest_at(cursor, counter))
 
 
 def _append(session: Session, told: Sequence[News]) -> None:

@@ -5,82 +5,77 @@ that an answer holds are loaded.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
-from sqlalchemy import JSON, ColumnElement, Select, Text, cast, func
+from sqlalchemy import JSON, ColumnElement, Integer, Select, Text, literal_column, select
 from sqlalchemy.orm import defer
 from sqlalchemy.orm.interfaces import ORMOption
 
 from medperf_server.config import MAX_PAGE_BYTES
 from medperf_server.models import Base, db
 
-FIRST_ROWS, GROWTH = 4, 8
+FIRST_ROWS, GROWTH = 32, 8
+Thing = TypeVar("Thing")
 
 
-def weight(columns: Iterable[ColumnElement[Any]]) -> ColumnElement[int] | None:
-    """How long the JSON and the free text of a row are, in characters; None if there is neither."""
-    lengths = (
-        func.coalesce(func.length(cast(column, Text)), 0)
-        for column in columns
-        if isinstance(column.type, (JSON, Text))
-    )
-    total: ColumnElement[int] | None = None
-    for length in lengths:
-        total = length if total is None else total + length
-    return total
+@cache
+def weight(model: type[Any]) -> ColumnElement[int] | None:
+    """How long the JSON and the free text of a row are, in characters; None if there is neither.
 
-
-def part(statement: Select[Any], limit: int, offset: int = 0) -> Select[Any]:
-    """Some of the rows that a statement selects.
-
-    Entities are looked up once it is known which: no engine reads those that it passes over.
+    In SQL, for SQLAlchemy would take longer to build it than an engine to read the row.
     """
-    (*_, last) = statement.column_descriptions
-    model = last["entity"]
-    if last["expr"] is not model or weight(statement.selected_columns) is None:
-        return statement.limit(limit).offset(offset)
-    uids = statement.with_only_columns(model.id).limit(limit).offset(offset)
-    return statement.where(model.id.in_(uids))
-
-
-def weights_of(rows: Select[Any]) -> Select[tuple[int]] | None:
-    """A select of the weights of some rows; None if they have nothing to weigh."""
-    found = weight(rows.selected_columns)
-    return None if found is None else rows.with_only_columns(found.label("weight"))
+    lengths = [
+        f"coalesce(length(CAST({column} AS TEXT)), 0)"
+        for column in model.__table__.columns
+        if isinstance(column.type, (JSON, Text))
+    ]
+    return literal_column(" + ".join(lengths), Integer) if lengths else None
 
 
 def slices(count: int) -> Iterator[tuple[int, int]]:
-    """Where to cut so many rows that are weighed in turn: it is mostly the first that are heavy,
-    and what an answer does not hold need not be read."""
+    """Where to cut so many rows that are weighed in turn: those that come after what an answer
+    holds are not looked at."""
     start, size = 0, FIRST_ROWS
     while start < count:
         yield start, min(start + size, count)
         start, size = start + size, size * GROWTH
 
 
-def weigh(statement: Select[Any], limit: int, offset: int = 0) -> Iterator[int]:
-    """The weights of a page's rows, which are looked up as they are asked for."""
+def weighed(
+    found: Select[Any], order: Any, limit: int, offset: int = 0
+) -> Iterator[tuple[int, int]]:
+    """UID and weight of entities that a statement selects, which are looked up as one goes on.
+
+    Only of those: of what it passes over, and what it sorts, no engine reads more than the index.
+    """
+    model = found.column_descriptions[0]["entity"]
+    uids = found.with_only_columns(model.id).order_by(order)
+    uid = model.__table__.c.id
+    columns: list[Any] = [uid, weight(model)]
     for start, end in slices(limit):
-        rows = weights_of(part(statement, end - start, offset + start))
-        assert rows is not None
-        yield from (row.weight for row in db.session.execute(rows).all())
+        some = uids.limit(end - start).offset(offset + start)
+        rows = select(*columns).where(uid.in_(some)).order_by(order)
+        yield from (tuple(row) for row in db.session.connection().execute(rows).all())
 
 
-def fitting(weights: Iterable[int]) -> int:
-    """How many of the rows with these weights an answer holds."""
-    held = total = 0
-    for one in weights:
-        total += one
+def fitting(things: Iterable[tuple[Thing, int]]) -> list[Thing]:
+    """Of things with their weights the first ones, as many as an answer holds."""
+    held: list[Thing] = []
+    total = 0
+    for thing, size in things:
+        total += size
         if held and total > MAX_PAGE_BYTES:
             break
-        held += 1
+        held.append(thing)
     return held
 
 
-def bounded(statement: Select[Any], most: int) -> list[Any]:
-    """The first rows that a statement selects, as many as an answer holds."""
-    fit = fitting(weigh(statement, most))
-    return list(db.session.scalars(part(statement, fit)))
+def bounded(found: Select[Any], order: Any, limit: int, offset: int = 0) -> list[Any]:
+    """The first entities that a statement selects, as many as an answer holds."""
+    model = found.column_descriptions[0]["entity"]
+    uids = fitting(weighed(found, order, limit, offset))
+    return list(db.session.scalars(select(model).where(model.id.in_(uids)).order_by(order)))
 
 
 def without_json(model: type[Base]) -> list[ORMOption]:

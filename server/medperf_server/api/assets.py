@@ -29,7 +29,7 @@ def held(query: dict[str, Any]) -> dict[str, Any]:
     """The files that the caller holds."""
     mine = select(Asset).join(AssetHolder).where(AssetHolder.user_id == g.caller.id)
     not_kept()
-    return page(mine.order_by(Asset.sha256), query)
+    return page(mine, Asset.sha256, query)
 
 
 @blueprint.route("/assets/<string(length=64):sha256>")

@@ -50,7 +50,7 @@ class PairView(MethodView):
         If they are too many, or too large, for one answer: the newest of them.
         """
         pair = select(Association).filter_by(model_mlcube=model, benchmark=benchmark)
-        return bounded(pair.order_by(Association.id.desc()), MAX_PAGE_SIZE)[::-1]
+        return bounded(pair, Association.id.desc(), MAX_PAGE_SIZE)[::-1]
 
     @role_first(_require_side)
     @blueprint.arguments(AssociationUpdateSchema)

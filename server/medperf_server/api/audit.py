@@ -20,4 +20,4 @@ def entries(query: dict[str, Any]) -> dict[str, Any]:
     """Every change that was made, newest first; admins only."""
     not_kept()
     filters = {k: v for k, v in query.items() if k not in ("limit", "offset")}
-    return page(select(AuditEntry).filter_by(**filters).order_by(AuditEntry.id.desc()), query)
+    return page(select(AuditEntry).filter_by(**filters), AuditEntry.id.desc(), query)

@@ -99,4 +99,4 @@ def models(query: dict[str, Any], uid: int) -> dict[str, Any]:
         Association.created_at,
     ]
     found = select(*told).where(Association.benchmark == uid)
-    return page(found.order_by(Association.id), query)
+    return page(found, Association.id, query)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
@@ -18,7 +18,7 @@ from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES
 from medperf_server.models import Base, Benchmark, Container, db
 from medperf_server.policy import require_admin, require_owner, visible
 from medperf_server.schemas import MAX_UID
-from medperf_server.weights import fitting, part, weigh, weights_of
+from medperf_server.weights import bounded, weight
 
 View = Callable[..., Any]
 Entity = TypeVar("Entity", bound=Base)
@@ -120,7 +120,7 @@ def page_of(schema: type[Schema]) -> type[Schema]:
             "count": fields.Integer(),
             "next": fields.String(allow_none=True),
             "previous": fields.String(allow_none=True),
-            "results": fields.List(fields.Nested(schema)),
+            "results": fields.Nested(schema, many=True),
         },
         name=schema.__name__.removesuffix("Schema") + "Page",
     )
@@ -131,15 +131,19 @@ def _link(offset: int, limit: int) -> str:
     return f"{request.base_url}?{urlencode(query)}"
 
 
-def page(statement: Select[Any], query: dict[str, Any]) -> dict[str, Any]:
+def page(found: Select[Any], order: Any, query: dict[str, Any]) -> dict[str, Any]:
     """One page of a select, in the form that lists have on the wire.
 
     It ends before its limit where its rows would be too much for one answer (see `weights`).
     """
     limit, offset = query["limit"], query["offset"]
-    count, fit = _measured(statement, limit, offset)
-    found = db.session.execute(part(statement, fit, offset))
-    results = (found.scalars() if len(found.keys()) == 1 else found).all()
+    count, fits = _counted(found, order, limit, offset)
+    results: Sequence[Any]
+    if fits:
+        rows = db.session.execute(found.order_by(order).limit(limit).offset(offset))
+        results = (rows.scalars() if len(rows.keys()) == 1 else rows).all()
+    else:
+        results = bounded(found, order, limit, offset)
     end = offset + len(results)
     return {
         "count": count,
@@ -149,22 +153,21 @@ def page(statement: Select[Any], query: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(statement: Select[Any], limit: int, offset: int) -> tuple[int, int]:
-    """How many rows a select has, and how many of a page's one answer holds.
+def _counted(found: Select[Any], order: Any, limit: int, offset: int) -> tuple[int, bool]:
+    """How many rows a select has, and whether an answer is known to hold those of a page.
 
-    One query tells of a page of the usual size, unless it is too heavy.
+    Of a page of the usual size one query tells both.
     """
-    counted = select(func.count()).select_from(statement.order_by(None).subquery())
-    weights = weights_of(part(statement, limit, offset))
-    if weights is None:
-        return db.session.scalar(counted) or 0, limit
-    if limit > DEFAULT_PAGE_SIZE:
-        return db.session.scalar(counted) or 0, fitting(weigh(statement, limit, offset))
-    total = select(func.sum(weights.subquery().c.weight))
-    sums = select(counted.scalar_subquery(), total.scalar_subquery())
-    count, size = db.session.execute(sums).one()
-    heavy = (size or 0) > MAX_PAGE_BYTES
-    return count, fitting(weigh(statement, limit, offset)) if heavy else limit
+    (first, *_) = found.column_descriptions
+    model, connection = first["entity"], db.session.connection()
+    counted = found.with_only_columns(func.count(), maintain_column_froms=True)
+    row = weight(model) if first["expr"] is model else None
+    if row is None or limit > DEFAULT_PAGE_SIZE:
+        return connection.scalar(counted) or 0, row is None
+    uids = found.with_only_columns(model.id).order_by(order).limit(limit).offset(offset)
+    both = select(counted.scalar_subquery(), func.sum(row))
+    count, total = connection.execute(both.where(model.__table__.c.id.in_(uids))).one()
+    return count, (total or 0) <= MAX_PAGE_BYTES
 
 
 def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +177,7 @@ def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
     """
     filters = {k: v for k, v in query.items() if k not in ("limit", "offset")}
     seen = select(model).where(visible(g.caller, model)).filter_by(**filters)
-    return page(seen.order_by(model.id), query)  # type: ignore[attr-defined]
+    return page(seen, model.id, query)  # type: ignore[attr-defined]
 
 
 def remove(model: type[Base], *conditions: ColumnElement[bool]) -> int:

@@ -49,6 +49,4 @@ def my_containers(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, page_of(AssociationSchema))
 def my_associations(query: dict[str, Any]) -> dict[str, Any]:
     """Associations of the caller's models and benchmarks."""
-    return page(
-        select(Association).where(own_associations(g.caller)).order_by(Association.id), query
-    )
+    return page(select(Association).where(own_associations(g.caller)), Association.id, query)

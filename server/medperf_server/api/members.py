@@ -24,7 +24,7 @@ class MembersView(MethodView):
     def get(self, query: dict[str, Any], uid: int) -> dict[str, Any]:
         """Who is invited; for the benchmark's owner and admins."""
         members = select(BenchmarkMember).filter_by(benchmark=uid)
-        return page(members.order_by(BenchmarkMember.user_id), query)
+        return page(members, BenchmarkMember.user_id, query)
 
     @of_owner(Benchmark)
     @blueprint.arguments(InviteSchema)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flask import Response, current_app, g
-from sqlalchemy import literal, select, union_all
+from sqlalchemy import select
 
 from medperf_server.api.common import Blueprint
 from medperf_server.changes import ENTITY_TYPES, stands
@@ -87,8 +87,8 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
         .limit(limit + 1)
     ).all()
     # An entity is in the answer as often as it changed.
-    fit = fitting(_weights(rows[:limit]))
-    shown, more = rows[:fit], len(rows) > fit
+    shown = fitting(zip(rows[:limit], _weights(rows[:limit]), strict=True))
+    more = len(rows) > len(shown)
     entities = _entities(shown)
     return {
         "changes": [
@@ -115,14 +115,15 @@ def _weights(rows: Sequence[Change]) -> Iterator[int]:
 
 
 def _weights_of_entities(rows: Sequence[Change]) -> dict[tuple[str, int], int]:
-    selects = []
+    found = {}
     for kind, model in MODELS.items():
         uids = {row.entity_id for row in rows if row.entity_type == kind}
-        weighed = weight(model.__table__.columns)
+        weighed = weight(model)  # type: ignore[arg-type]
         if uids and weighed is not None:
-            selects.append(select(literal(kind), model.id, weighed).where(model.id.in_(uids)))
-    found = db.session.execute(union_all(*selects)) if selects else ()
-    return {(kind, uid): size for kind, uid, size in found}
+            uid = model.__table__.c.id
+            weights = db.session.connection().execute(select(uid, weighed).where(uid.in_(uids)))
+            found.update({(kind, uid): size for uid, size in weights})
+    return found
 
 
 def _entities(rows: Sequence[Change]) -> dict[tuple[str, int], dict[str, Any]]:

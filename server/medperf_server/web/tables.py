@@ -57,7 +57,7 @@ def newest(model: type[Any], most: int, *conditions: ColumnElement[bool]) -> lis
 def history(kind: str, uid: int) -> list[AuditEntry]:
     """What was done to an entity of a type of the audit log, the newest first."""
     found = select(AuditEntry).filter_by(entity_type=kind, entity_id=str(uid))
-    return bounded(found.order_by(AuditEntry.id.desc()), HISTORY)
+    return bounded(found, AuditEntry.id.desc(), HISTORY)
 
 
 def page_of(

@@ -105,7 +105,7 @@ def _approved(benchmark: Benchmark) -> Sequence[Any]:
 def _tests(models: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """Models with what their requests say of their test, a few in memory at a time."""
     while models:
-        some = models[: fitting(model.weight for model in models)]
+        some = fitting((model, model.weight) for model in models)
         uids = [model.request for model in some]
         found = db.session.execute(
             select(Association.id, Association.metadata_).where(Association.id.in_(uids))
