@@ -217,15 +217,16 @@ class Outbox:
         """
         date = datetime.now(timezone.utc).toordinal()
         with self._store.transact(retry=True):
-            known = self._store.get("day") or {"date": date, "number": 0}
+            known = self._store.get("day") or {"date": 0, "number": 0}
             if date > known["date"]:
-                known = {"date": date, "number": known["number"] + 1}
-            self._store["day"] = known
+                known = self._store["day"] = {"date": date, "number": known["number"] + 1}
         return int(known["number"])
 
-    def let_go(self, days: int) -> None:
-        """Delete what was sent so many days ago, and nothing that is still here needs."""
-        today = self.today()
+    def let_go(self, days: int) -> list[Entry]:
+        """Delete what was sent so many days ago and nothing here needs; returns it."""
+        if not self._folder.exists():
+            return []
+        today, gone = self.today(), []
         with self._store.transact(retry=True):
             entries = self.entries()
             needed = {uid for entry in entries if entry.state != SENT for uid in entry.needs}
@@ -236,8 +237,10 @@ class Outbox:
                 is_old = entry.state == SENT and (entry.sent_day or 0) <= today - days
                 if is_old and entry.uid not in needed:
                     self.drop(entry.uid)
+                    gone.append(entry)
                 else:
                     needed |= entry.needs
+        return gone
 
     def checked(self, what: str) -> int:
         """Up to which of `Catalog.losses` it is known what of a sort of entries was lost."""

@@ -238,8 +238,9 @@ class Site:
         from medperf_client.sync import sync
 
         done = sync(self.sender, self.queue.outbox, self.registry, self.catalog)
-        self.queue.outbox.let_go(self.profile.resend_days)
-        self.keep_queued()
+        gone = self.queue.outbox.let_go(self.profile.resend_days)
+        if any(entry.uploads for entry in gone):
+            self.keep_queued()
         return done
 
     def resend(self, uids: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:

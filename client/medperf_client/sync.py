@@ -137,19 +137,21 @@ def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice, hurried:
     if catalog.cursor and catalog.log is None:
         # It was read before digests were asked for: whether it still stands cannot be told.
         past.doubt(catalog, suspect=False)
-    more = True
+    more, was_reset = True, False
     while more:
         since, log, doubted = catalog.cursor, catalog.log or "", catalog.doubted()
         known = {"since": since, **({"log": log} if log else {})}
         answer = registry.get("/changes/", hurried, **known, limit=PAGE_SIZE)
         if answer is None:
             return False
-        if isinstance(answer, dict) and answer.get("reset") is True and (since or log):
+        if isinstance(answer, dict) and answer.get("reset") is True and not was_reset:
+            was_reset = True
             with _write(registry, catalog):
                 past.doubt(catalog)
             continue
         page = checked("changes", answer)
-        more = page["more"] and page["next"] > since
+        # Who has more to tell tells something: else a page could follow a page for ever.
+        more = page["more"] and page["next"] > since and bool(page["changes"])
         changes = [_checked_change(change) for change in page["changes"]]
         told = str(page.get("log") or "")
         if (page["next"], told) == (since, log) and not doubted:
