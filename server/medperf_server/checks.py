@@ -25,6 +25,8 @@ from medperf_server.database import migration_trouble
 from medperf_server.models import (
     APPROVED,
     DEVELOPMENT,
+    Asset,
+    AssetHolder,
     Association,
     Benchmark,
     Change,
@@ -122,6 +124,12 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     with Session(connection) as session:
         yield from _members(session)
         yield from _approvals(session)
+    held = select(AssetHolder.sha256).where(AssetHolder.sha256 == Asset.sha256).exists()
+    orphans = connection.scalars(select(Asset.sha256).where(~held).order_by(Asset.sha256)).all()
+    mend = "a member who uploads them holds them"
+    yield Finding(
+        "members hold each file", f"nobody holds {', '.join(orphans)}: {mend}" if orphans else ""
+    )
     # Of before there was a bound: it stays, and pages with it are short.
     large = list(_large(connection))
     named = ", ".join(large[:MOST_NAMED]) + (", ..." if len(large) > MOST_NAMED else "")
@@ -212,7 +220,7 @@ def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:
         else "",
     )
     # What a server that died, or a restore, left: it only takes room.
-    yield Finding(f"files that nobody holds: {len(stored - assets.keys())}")
+    yield Finding(f"files that the database does not know: {len(stored - assets.keys())}")
 
 
 def _takes_files(files: Store) -> Finding:

@@ -12,6 +12,8 @@ MAX_PAGE_SIZE = 1000
 # the rows of one answer.
 MAX_JSON_BYTES = 256 << 10
 MAX_PAGE_BYTES = 4 << 20
+# The largest number of an integer column, on any engine.
+MAX_UID = 2**31 - 1
 # Until a database server that says nothing counts as away.
 DATABASE_SECONDS = 10
 ASSET_QUOTA_BYTES = 10 << 30

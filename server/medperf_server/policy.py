@@ -356,8 +356,10 @@ def check_asset_unused(sha256: str) -> None:
     needs = or_(*(column == sha256 for column in CONTAINER_FILES))
     container = db.session.scalar(select(Container.id).where(needs).limit(1))
     if container is not None:
-        _refuse(f"Container {container} needs this file, and nobody else holds it", "sha256")
+        _refuse(
+            f"Container {container} needs the file {sha256}, and nobody else holds it", "sha256"
+        )
     demo = select(Benchmark.id).filter_by(demo_dataset_tarball_hash=sha256).limit(1)
     if db.session.scalar(demo) is not None:
         # Not which: it may be private.
-        _refuse("A benchmark needs this file, and nobody else holds it", "sha256")
+        _refuse(f"A benchmark needs the file {sha256}, and nobody else holds it", "sha256")

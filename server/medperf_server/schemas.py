@@ -5,10 +5,9 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_JSON_BYTES, MAX_PAGE_SIZE
+from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_JSON_BYTES, MAX_PAGE_SIZE, MAX_UID
 from medperf_server.models import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED
 
-MAX_UID = 2**31 - 1
 # The end of a string for Python and for ECMAScript, whose patterns OpenAPI has.
 END = r"(?![\s\S])"
 NAME = [validate.Length(1, 128), validate.Regexp(rf"^[^\x00-\x1f]+{END}")]

@@ -520,6 +520,46 @@ def test_what_a_benchmark_needs_stays(ada: Member) -> None:
     assert ada.delete(path).status_code == 400 and ada.get(path).content == data
 
 
+@pytest.mark.parametrize("needed_by", ["container", "benchmark", "nobody"])
+def test_who_is_removed_gives_up_what_they_hold(
+    join: NewMember, ada: Member, store: Store, needed_by: str
+) -> None:
+    host, bob = join("host", admin=True), join("bob")
+    data, shared = content(10), content(10)
+    sent = [send(bob, shared), send(bob, data)]
+    begin(ada, shared)
+    if needed_by == "container":
+        uid = ada.container(mlcube_hash=digest(data))["id"]
+        needs = f"Container {uid} needs the file {digest(data)}"
+    elif needed_by == "benchmark":
+        body = benchmark_body(ada, demo_dataset_tarball_hash=digest(data), is_private=True)
+        created(ada.post("/benchmarks/", body))
+        needs = f"A benchmark needs the file {digest(data)}"
+    answer = host.delete(f"/users/{bob.uid}/")
+    if needed_by == "nobody":
+        assert answer.status_code == 204
+        assert [host.get(path).status_code for path in sent] == [200, 404]
+        assert digest(data) not in store and digest(shared) in store
+        return
+    assert answer.status_code == 400 and needs in answer.json()["sha256"][0]
+    # Nothing is half done, whichever of the files came first.
+    assert held(bob).keys() == {digest(data), digest(shared)}
+    assert [host.get(path).content for path in sent] == [shared, data]
+    begin(ada, data)
+    assert host.delete(f"/users/{bob.uid}/").status_code == 204
+    assert [host.get(path).content for path in sent] == [shared, data]
+
+
+def test_who_owns_something_is_not_removed_nor_a_byte_of_theirs(
+    join: NewMember, ada: Member
+) -> None:
+    ada.container()
+    data = content(10)
+    path = send(ada, data)
+    assert join("host", admin=True).delete(f"/users/{ada.uid}/").status_code == 400
+    assert ada.get(path).content == data and list(held(ada)) == [digest(data)]
+
+
 def test_uploads_that_nobody_goes_on_with_are_cleared_away(
     ada: Member, bob: Member, store: Store
 ) -> None:

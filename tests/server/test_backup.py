@@ -199,6 +199,14 @@ def changed(file: Path, name: str) -> Path:
         content[len(content) // 3] ^= 1
     elif name == "no tar":
         content = bytearray(b"hello")
+    elif name == "one more byte":
+        content += b"\0"
+    elif name == "another archive":
+        content += content
+    elif name == "an end that says something":
+        content[-1] = 1
+    elif name == "no end":
+        content = content[:-1]
     else:
         with tarfile.open(fileobj=io.BytesIO(content)) as old, tarfile.open(bad, "w") as new:
             for member in old:
@@ -215,7 +223,10 @@ def changed(file: Path, name: str) -> Path:
     return bad
 
 
-@pytest.mark.parametrize("name", ["cut", "a bit", "no tar", "more", "link"])
+LATE_ENDS = ["one more byte", "another archive", "an end that says something", "no end"]
+
+
+@pytest.mark.parametrize("name", ["cut", "a bit", "no tar", "more", "link", *LATE_ENDS])
 def test_a_damaged_backup_changes_nothing(
     backup: Path, other: Registry, tmp_path: Path, name: str
 ) -> None:

@@ -184,10 +184,18 @@ def test_a_changed_file_is_found_by_reading_it(sound: Registry) -> None:
     assert DIGEST in troubles(sound, "--deep")["each of 1 files is there, byte for byte"]
 
 
-def test_files_that_nobody_holds_are_counted_and_are_no_trouble(sound: Registry) -> None:
+def test_files_that_the_database_does_not_know_are_counted_and_are_no_trouble(
+    sound: Registry,
+) -> None:
+    execute(sound, "DELETE FROM asset_holders")
     execute(sound, "DELETE FROM assets")
     assert troubles(sound) == {}
-    assert "files that nobody holds: 1" in sound.command("check")
+    assert "files that the database does not know: 1" in sound.command("check")
+
+
+def test_a_file_that_no_member_holds_is_named(sound: Registry) -> None:
+    execute(sound, "DELETE FROM asset_holders")
+    assert f"nobody holds {DIGEST}" in troubles(sound)["members hold each file"]
 
 
 @pytest.fixture

@@ -240,6 +240,16 @@ def test_tables_are_for_people(shared_registry: Registry) -> None:
         (("invite", "create", "nobody"), "'nobody' is not an e-mail address"),
         (("invite", "revoke", "999999"), "no invitation 999999"),
         (("audit", "ls", "--since", "monday"), "monday"),
+        *(
+            (command, "not in the range")
+            for command in (
+                ("token", "revoke", "9" * 20),
+                ("invite", "revoke", "9" * 20),
+                ("invite", "create", "no@example.org", "--benchmark", "9" * 20),
+                ("audit", "ls", "--limit", "9" * 20),
+                ("token", "create", "no@example.org", "--expires-days", "9" * 20),
+            )
+        ),
     ],
 )
 def test_a_mistake_is_named(

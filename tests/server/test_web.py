@@ -210,7 +210,17 @@ def test_who_requested_cannot_approve_and_others_cannot_see(
 
 
 @pytest.mark.parametrize(
-    "query", ["sort=nothing&order=up", "page=-5", "page=x", "q=%00", "benchmark=x"]
+    "query",
+    [
+        "sort=nothing&order=up",
+        "page=-5",
+        "page=x",
+        f"page={'9' * 5000}",
+        "q=%00",
+        "benchmark=x",
+        f"benchmark={'9' * 5000}",
+        "owner=%C2%B2",
+    ],
 )
 @pytest.mark.parametrize("path", ["/benchmarks/", "/containers/", "/associations/"])
 def test_a_query_that_is_wrong_counts_as_not_said(stranger: Member, path: str, query: str) -> None:

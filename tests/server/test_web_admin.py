@@ -51,7 +51,7 @@ def test_a_quota_is_set_in_gib(
     assert quota_of(served, ada) == stored
 
 
-@pytest.mark.parametrize("typed", ["much", "-1", "1.5", "9999999", "1e9", "²"])
+@pytest.mark.parametrize("typed", ["much", "-1", "1.5", "9999999", "1e9", "²", "9" * 5000])
 def test_a_quota_that_is_none_changes_nothing(
     host: Visitor, served: Registry, join: NewMember, typed: str
 ) -> None:
@@ -88,7 +88,7 @@ def test_an_address_that_is_none_is_not_invited(host: Visitor, email: str) -> No
     assert "mpi_" not in answer.text
 
 
-@pytest.mark.parametrize("benchmark", ["999999", "x", "-1", "9" * 30])
+@pytest.mark.parametrize("benchmark", ["999999", "x", "-1", "9" * 30, "9" * 5000, "4294967297"])
 def test_nobody_is_invited_to_a_benchmark_that_is_not_there(host: Visitor, benchmark: str) -> None:
     form = {"email": "guest@example.org", "benchmark": benchmark}
     assert host.fills("/admin/invitations", form).status_code == 400

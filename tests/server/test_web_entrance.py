@@ -299,7 +299,18 @@ def test_a_token_from_the_page_is_as_good_as_it_says(
 
 
 @pytest.mark.parametrize(
-    "form", [{"name": ""}, {"days": "0"}, {"days": "soon"}, {"days": "9" * 400}, {"scope": "all"}]
+    "form",
+    [
+        {"name": ""},
+        {"days": "0"},
+        {"days": "soon"},
+        {"days": "9" * 400},
+        {"days": "9" * 5000},
+        {"days": "0000019999999"},
+        {"days": "00000100000"},
+        {"days": "3651"},
+        {"scope": "all"},
+    ],
 )
 def test_a_token_that_makes_no_sense_is_not_made(
     enter: Enter, join: NewMember, form: dict[str, str]

@@ -6,7 +6,9 @@ from flask import g
 from flask.views import MethodView
 
 from medperf_server.api.common import UID, Blueprint, find, listed, of_admins, page_of, update
-from medperf_server.models import User, db
+from medperf_server.assets import unavailable
+from medperf_server.assets.holdings import remove_member
+from medperf_server.models import User
 from medperf_server.policy import (
     check_user,
     check_user_removal,
@@ -15,6 +17,7 @@ from medperf_server.policy import (
 from medperf_server.schemas import PageQuery, UserSchema
 
 blueprint = Blueprint("users", __name__, description="Members")
+blueprint.register_error_handler(OSError, unavailable)
 
 
 @blueprint.route("/users/")
@@ -48,6 +51,9 @@ class UserView(MethodView):
 
     @blueprint.response(204)
     def delete(self, uid: int) -> None:
-        """Remove a member who owns nothing; admins only, and not themselves."""
+        """Remove a member who owns nothing; admins only, and not themselves.
+
+        Files that they alone hold go with them, unless a container or a benchmark needs one.
+        """
         check_user_removal(g.caller, uid)
-        db.session.delete(find(User, uid))
+        remove_member(find(User, uid, lock=True))

@@ -61,13 +61,36 @@ def release(sha256: str, user_id: int) -> None:
     404 if they have none. Raises `ValidationError` if it is the last one and a container or a
     benchmark refers to the file.
     """
+    if _let_go(sha256, user_id):
+        store().remove(sha256)
+
+
+def remove_member(user: User) -> None:
+    """Remove a member, who gives up all that they hold.
+
+    Raises `ValidationError` if a container or a benchmark refers to a file that nobody else holds:
+    nothing is removed then.
+    """
+    held = select(AssetHolder.sha256).filter_by(user_id=user.id).order_by(AssetHolder.sha256)
+    gone = [sha256 for sha256 in db.session.scalars(held).all() if _let_go(sha256, user.id)]
+    db.session.delete(user)
+    # What they own refuses it here, while every byte is still there.
+    db.session.flush()
+    for sha256 in gone:
+        store().remove(sha256)
+
+
+def _let_go(sha256: str, user_id: int) -> bool:
+    """Give up a member's hold; whether it was the last one, and the file's row is gone with it."""
     asset, holder = locked(sha256), db.session.get(AssetHolder, (sha256, user_id))
     if asset is None or holder is None:
         abort(404, "Not found.")
     db.session.delete(holder)
     db.session.flush()
-    if db.session.scalar(select(AssetHolder.user_id).filter_by(sha256=sha256).limit(1)) is None:
-        check_asset_unused(sha256)
-        db.session.delete(asset)
-        db.session.flush()
-        store().remove(sha256)
+    others = select(AssetHolder.user_id).filter_by(sha256=sha256).limit(1)
+    if db.session.scalar(others) is not None:
+        return False
+    check_asset_unused(sha256)
+    db.session.delete(asset)
+    db.session.flush()
+    return True

@@ -76,8 +76,12 @@ class Writer:
     def finish(self) -> None:
         """Append the manifest, and the end of the archive."""
         content = json.dumps(asdict(self._manifest)).encode()
-        self._file.write(_header(MANIFEST, len(content)) + content)
-        self._file.write(bytes(-len(content) % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE))
+        self._file.write(_header(MANIFEST, len(content)) + content + _end(len(content)))
+
+
+def _end(size: int) -> bytes:
+    """What comes after the last file, of so many bytes: up to a whole block, and two empty ones."""
+    return bytes(-size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
 
 
 def _header(name: str, size: int) -> bytes:
@@ -103,6 +107,7 @@ class Reader:
             if info.name != MANIFEST:
                 found[info.name] = (info.size, digest_of(self.open(info.name), progress))
         self.manifest = self._read_manifest()
+        self._require_end()
         if found != self.manifest.files:
             wrong = found.keys() ^ self.manifest.files.keys() or [
                 name for name in found if found[name] != self.manifest.files[name]
@@ -124,6 +129,14 @@ class Reader:
                 file.write(chunk)
         if digest.hexdigest() != self.manifest.files[name][1]:
             raise Damaged(f"{name!r} changed while it was read")
+
+    def _require_end(self) -> None:
+        """Nothing comes after the manifest but what ends an archive."""
+        place, file = self._places[MANIFEST], self._tar.fileobj
+        assert file is not None
+        file.seek(place.offset_data + place.size)
+        if file.read(3 * tarfile.BLOCKSIZE) != _end(place.size):
+            raise Damaged("it does not end after its manifest")
 
     def _read_manifest(self) -> Manifest:
         place = self._places.get(MANIFEST)

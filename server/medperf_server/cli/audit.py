@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medperf_server.cli.base import json_option, registry, show
+from medperf_server.cli.base import UID, json_option, registry, show
 
 SHOWN = ("at", "actor", "address", "action", "entity_type", "entity_id", "changed")
 WHO = ("id", "at", "user_id", "actor", "address", "request_id")
@@ -42,7 +42,7 @@ def group() -> None:
 @click.option("--action", type=click.Choice(("created", "updated", "deleted")))
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=UID,
     default=50,
     show_default=True,
     help="At most so many, the newest.",

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medperf_server.config import MAX_UID
+
 if TYPE_CHECKING:  # Flask and SQLAlchemy are slow to import, and --help needs neither.
     from flask import Flask
 
     from medperf_server.models import User
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+UID = click.IntRange(1, MAX_UID)
 quiet_option = click.option("--quiet", is_flag=True, help="Print the token and nothing else.")
 
 

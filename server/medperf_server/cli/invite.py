@@ -4,7 +4,7 @@ import json
 
 import click
 
-from medperf_server.cli.base import json_option, registry, require_address, require_row, show
+from medperf_server.cli.base import UID, json_option, registry, require_address, require_row, show
 
 
 @click.group()
@@ -15,7 +15,7 @@ def group() -> None:
 @group.command("create")
 @click.argument("email")
 @click.option("--admin", is_flag=True, help="May approve benchmarks and manage members.")
-@click.option("--benchmark", type=int, help="UID of a private benchmark to show them.")
+@click.option("--benchmark", type=UID, help="UID of a private benchmark to show them.")
 @click.option(
     "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it holds."
 )
@@ -82,7 +82,7 @@ def ls(as_json: bool) -> None:
 
 
 @group.command("revoke")
-@click.argument("invitation_id", type=int)
+@click.argument("invitation_id", type=UID)
 def revoke(invitation_id: int) -> None:
     """Make an invitation worthless. INVITATION_ID is in `invite ls`.
 

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from medperf_server.cli.base import (
+    UID,
     json_option,
     quiet_option,
     registry,
@@ -89,7 +90,7 @@ def ls(email: str | None, sessions: bool, as_json: bool) -> None:
 
 
 @group.command("revoke")
-@click.argument("token_id", type=int)
+@click.argument("token_id", type=UID)
 def revoke(token_id: int) -> None:
     """Make a token worthless from now on, with all that came of it.
 

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, false, func, or_, sel
 from sqlalchemy.orm import InstrumentedAttribute
 
 from medperf_server.models import AuditEntry, db
+from medperf_server.web.numbers import whole
 from medperf_server.weights import bounded, without_json
 
 ROWS = 25
@@ -86,7 +87,7 @@ def page_of(
     descending = args.get("order", "desc" if sort == default else "asc") == "desc"
     count = db.session.scalar(select(func.count(model.id)).where(*conditions)) or 0
     pages = max(1, -(-count // ROWS))
-    number = min(max(args.get("page", 1, type=int), 1), pages)
+    number = min(max(whole(args.get("page", "")) or 1, 1), pages)
     key = sorts[sort]
     order = [key.desc() if descending else key.asc(), model.id.desc()]
     # Rows are looked up once it is known which: what is passed over costs an index entry each.
@@ -103,4 +104,5 @@ def _equals(column: InstrumentedAttribute[Any], value: str) -> ColumnElement[boo
     """That a column has a value from a query; what is no value of its kind finds nothing."""
     if column.type.python_type is not int:
         return column == value if value.isprintable() else false()
-    return column == int(value) if value.isdecimal() and len(value) < 10 else false()
+    number = whole(value)
+    return false() if number is None else column == number

@@ -17,9 +17,11 @@ from medperf_server.policy import check_admins_left, check_benchmark, require_ad
 from medperf_server.schemas import SeenBenchmarkSchema, UserSchema
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
+from medperf_server.web.numbers import whole
 from medperf_server.web.tables import newest, page_of
 from medperf_server.web.words import refusals, told
 
+MOST_GIB = 999_999
 View = Callable[..., Any]
 
 
@@ -108,14 +110,15 @@ def invite() -> Any:
     try:
         UserSchema().load({"email": email})
         benchmark = request.form.get("benchmark", "").strip()
-        if benchmark and db.session.get(Benchmark, _number(benchmark)) is None:
+        shown = whole(benchmark)
+        if benchmark and (shown is None or db.session.get(Benchmark, shown) is None):
             raise ValidationError(f"There is no benchmark {benchmark}", "benchmark")
     except ValidationError as error:
         return _invitations(error=told(error)), 400
     _, secret = invitations.create(
         email,
         is_admin="is_admin" in request.form,
-        benchmark=_number(benchmark) if benchmark else None,
+        benchmark=shown,
         created_by=g.caller.id,
     )
     return _invitations(url_for("web.invitation", secret=secret, _external=True), email)
@@ -180,13 +183,12 @@ def _gib(quota: int | None) -> str:
 
 def _bytes(quota: str) -> int | None:
     """The bytes of a quota that was typed in GiB; None for the registry's default."""
-    if quota and not (quota.isdecimal() and len(quota) < 7):
-        raise ValidationError("A quota is a whole number of GiB, or nothing", "quota_bytes")
-    return int(quota) << 30 if quota else None
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
+    gib = whole(quota, MOST_GIB)
+    if quota and gib is None:
+        raise ValidationError(
+            f"A quota is a whole number of GiB up to {MOST_GIB}, or nothing", "quota_bytes"
+        )
+    return None if gib is None else gib << 30
 
 
 def _day(text: str | None) -> datetime | None:

@@ -11,6 +11,7 @@ from medperf_server.auth import in_words, issue_token, revoke_token
 from medperf_server.models import SCOPES, Token, db, utc_now
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
+from medperf_server.web.numbers import whole
 from medperf_server.web.session import opened_with
 from medperf_server.web.tables import newest
 
@@ -29,9 +30,10 @@ def make_token() -> Any:
     scope, days = request.form.get("scope", ""), request.form.get("days", "")
     if scope not in SCOPES or not g.caller.may(scope):
         abort(403, "A token may do no more than the one you signed in with")
-    if days and not (days.isdecimal() and 1 <= int(days[:6]) <= MOST_DAYS):
+    lasts = whole(days, MOST_DAYS)
+    if days and not lasts:
         return _page(error=f"Days is a number from 1 to {MOST_DAYS}, or nothing"), 400
-    wanted = utc_now() + timedelta(days=int(days)) if days else None
+    wanted = utc_now() + timedelta(days=lasts) if lasts else None
     # No longer than the token that the session was opened with, with which it goes.
     parent = db.session.get_one(Token, opened_with())
     ends = [moment for moment in (wanted, parent.expires_at) if moment]
