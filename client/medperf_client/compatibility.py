@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +26,6 @@ ROLES = {
     "evaluator": "data_evaluator_mlcube",
 }
 PATHS_FILE = "paths.yaml"
-MOST_YAML_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -178,48 +178,42 @@ class CompatibilityTest:
         for name in ("data_path", "labels_path", "metadata_path"):
             if name == "metadata_path" and name not in paths:
                 continue
-            # No file's name holds a zero byte, and Python raises on it.
-            folder = (base / str(paths.get(name, "")).replace("\0", "/")).resolve()
-            inside = folder.is_relative_to(root.resolve())
-            if name not in paths or not inside or not folder.is_dir():
+            folder = _folder_in(root, base, str(paths.get(name, "")))
+            if name not in paths or folder is None:
                 raise InvalidContainer(
                     f"{PATHS_FILE} of {url}: {name}: expected a folder of the archive, "
-                    f"found {paths.get(name)!r}"
+                    f"found {reprlib.repr(paths.get(name))}"
                 )
             named[name] = self._folder(folder, name)
         return named
 
 
+def _folder_in(root: Path, base: Path, name: str) -> Path | None:
+    """The folder of that name below `base`, if it is one and does not leave `root`."""
+    try:
+        folder = (base / name).resolve()
+        return folder if folder.is_relative_to(root.resolve()) and folder.is_dir() else None
+    except (OSError, ValueError):
+        # What is no file's name: it holds a zero byte, or is too long.
+        return None
+
+
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises `InvalidContainer` naming `what` if it does not."""
-    import yaml
+    # Imported late: a test that fails early does not pay for it.
+    from medperf_client import strict_yaml
 
     try:
-        if path.stat().st_size > MOST_YAML_BYTES:
-            raise ValueError(f"it is larger than {MOST_YAML_BYTES} bytes")
-        content = yaml.load(  # nosec B506 # a safe loader
-            path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        with open(path, "rb") as file:
+            content = strict_yaml.read(file.read(strict_yaml.MOST_BYTES + 1))
         # Through JSON, so that dates and keys that are no text cannot break a report later.
-        text = _json(content)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        text = json.dumps(content, default=str)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidContainer(f"{what} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InvalidContainer(f"{what}: expected a mapping, found {str(content)[:80]!r}")
     # What is not a number, such as the AUROC of one class, is a word in JSON.
     return dict(json.loads(text, parse_constant=str))
-
-
-def _json(content: object) -> str:
-    """`content` as JSON, which a few lines of YAML with aliases could make endless."""
-    parts: list[str] = []
-    size = 0
-    for part in json.JSONEncoder(default=str).iterencode(content):
-        parts.append(part)
-        size += len(part)
-        if size > MOST_YAML_BYTES:
-            raise ValueError(f"it is larger than {MOST_YAML_BYTES} bytes with its aliases resolved")
-    return "".join(parts)
 
 
 def _findings(outcome: Outcome) -> Report:

@@ -40,11 +40,12 @@ class Profile:
 
         Raises `UsageError` naming the settings there are, or the value that was expected.
         """
-        import yaml
+        # Imported late: who sets nothing does not pay for it.
+        from medperf_client import strict_yaml
 
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            value = strict_yaml.read(text)
+        except ValueError as error:
             raise UsageError(f"{key}: {text!r} is not a value") from error
         return _profile({**asdict(self), key: value}, "this profile")
 
@@ -171,13 +172,11 @@ def load_config(file: Path) -> Config:
     """
     if not file.exists():
         return Config()
-    import yaml
+    from medperf_client import strict_yaml
 
     try:
-        content = yaml.load(  # nosec B506 # a safe loader
-            file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        content = strict_yaml.read(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}", hint=CONFIG_HINT) from error
     if not isinstance(content, dict) or not isinstance(content.get("profiles"), dict):
         raise UsageError(f"{file}: expected the keys 'active' and 'profiles'", hint=CONFIG_HINT)

@@ -9,7 +9,7 @@ from medperf_client.assets import Fetcher
 from medperf_client.compatibility import ROLES
 from medperf_client.containers.library import Library, pinned
 from medperf_client.containers.runner import Runner
-from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
+from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, load
 from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
 from medperf_client.kinds import MODELS, Entity
 from medperf_client.parallel import at_once
@@ -275,7 +275,7 @@ class Provisions:
         config = entity["mlcube_hash"]
         if config not in self._storage.blobs:
             raise Offline("its configuration, which names it, is not in the cache")
-        return parse(self._storage.blobs.path(config).read_bytes(), entity["git_mlcube_url"])
+        return load(self._storage.blobs.path(config), entity["git_mlcube_url"])
 
 
 def _unknown(uid: int | str) -> Need:

@@ -10,7 +10,7 @@ from medperf_cache.outbox import Reference
 from medperf_client.assets import Fetcher
 from medperf_client.compatibility import Report
 from medperf_client.containers.runner import Runner
-from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, parse
+from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, load
 from medperf_client.errors import InvalidContainer, Offline, Unsupported
 from medperf_client.hosting import HostedFiles
 from medperf_client.kinds import Entity, in_path
@@ -156,7 +156,7 @@ class ContainerChecker:
             if not given:
                 raise Offline(f"{files.config_url} cannot be reached, so its image is not known")
             return given
-        spec = parse(self._storage.blobs.path(config).read_bytes(), files.config_url)
+        spec = load(self._storage.blobs.path(config), files.config_url)
         url = files.image_url or spec.image
         if spec.kind == PROCESS:
             return self.archive_hash(url, given)

@@ -12,7 +12,6 @@ from medperf_client.containers.spec import (
     PROCESS,
     ContainerSpec,
     load,
-    parse,
 )
 from medperf_client.errors import InvalidContainer
 
@@ -92,7 +91,7 @@ class Library:
     def spec(self, entity: Entity) -> ContainerSpec:
         """What the configuration of a container of the registry says; fetched if need be."""
         config = self._fetcher.fetch(entity["git_mlcube_url"], entity["mlcube_hash"])
-        return parse(self._storage.blobs.path(config).read_bytes(), entity["git_mlcube_url"])
+        return load(self._storage.blobs.path(config), entity["git_mlcube_url"])
 
     def archive(self, spec: ContainerSpec, entity: Entity) -> Path | None:
         """The image of a container of the registry if it is a file, else None."""

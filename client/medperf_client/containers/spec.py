@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from medperf_client import strict_yaml
 from medperf_client.errors import InvalidContainer
 
 DOCKER_IMAGE, DOCKER_ARCHIVE, PROCESS = "DockerImage", "DockerArchive", "Process"
@@ -26,6 +25,8 @@ CONTAINER_TYPES = (
 )
 RUN_ARGS = ("command", "entrypoint", "environment", "shm_size", "gpus")
 ALL_GPUS = -1
+# What an engine takes as a number.
+MOST_NUMBER, MOST_DIGITS = 2**63, 10
 
 # A few lines of YAML aliases can stand for terabytes of text.
 _SHORT = reprlib.Repr()
@@ -105,13 +106,18 @@ class ContainerSpec:
         return self.tasks[name]
 
 
-def load(path: Path) -> ContainerSpec:
-    """Parse the file at `path`. Raises `InvalidContainer`, also if it cannot be read."""
+def load(path: Path, source: str = "") -> ContainerSpec:
+    """Parse the file at `path`, which came from `source` if that is given.
+
+    Raises `InvalidContainer`, also if it cannot be read.
+    """
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            # One more than is accepted: whatever else is at the URL of a configuration stays there.
+            content = file.read(strict_yaml.MOST_BYTES + 1)
     except OSError as error:
         raise InvalidContainer(f"{path}: {error.strerror}") from error
-    return parse(content, str(path))
+    return parse(content, source or str(path))
 
 
 def parse(text: str | bytes, source: str) -> ContainerSpec:
@@ -121,30 +127,14 @@ def parse(text: str | bytes, source: str) -> ContainerSpec:
     was expected there.
     """
     try:
-        content = yaml.load(text, _Loader)  # nosec B506 # a safe loader
-    # Besides its own errors PyYAML lets through what int(), datetime() and deep nesting raise.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = strict_yaml.read(text)
+    except ValueError as error:
         raise InvalidContainer(f"{source} is not YAML: {error}") from error
     reader = _Reader()
     spec = reader.spec(content, source)
     if reader.problems:
         raise InvalidContainer("\n  ".join([f"{source} breaks the contract:", *reader.problems]))
     return spec
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, but a key written twice is an error rather than overwritten."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key.value}' is there twice", key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
 class _Reader:
@@ -167,7 +157,7 @@ class _Reader:
         if kind not in CONTAINER_TYPES:
             self.expected("container_type", f"one of {', '.join(CONTAINER_TYPES)}", kind)
         image = top.get("image")
-        if not isinstance(image, str) or not image.strip():
+        if not isinstance(image, str) or not image.strip() or "\0" in image:
             self.expected("image", "where the image is, as text", image)
         tasks = self.mapping(top.get("tasks"), "tasks")
         if top.get("tasks") == {}:
@@ -256,7 +246,7 @@ class _Reader:
     def environment(self, content: object, path: str) -> dict[str, str]:
         values = self.optional(content, path)
         for name, value in values.items():
-            if not isinstance(name, str) or not name or "=" in name:
+            if not isinstance(name, str) or not name or "=" in name or "\0" in name:
                 self.expected(path, "names of variables, without '='", name)
             if not isinstance(value, (str, int, float)) or "\0" in str(value):
                 self.expected(f"{path}.{name}", "text or a number", value)
@@ -266,10 +256,11 @@ class _Reader:
         if content is None:
             return None
         match = None if isinstance(content, bool) else _SIZE.fullmatch(_text(content))
-        if not match:
+        size = float(match[1]) * 1024 ** "bkmgt".index(match[2].lower() or "b") if match else None
+        if size is None or size >= MOST_NUMBER:
             self.expected(path, "a size such as 64m or 2g", content)
             return None
-        return int(float(match[1]) * 1024 ** "bkmgt".index(match[2].lower() or "b"))
+        return int(size)
 
     def gpus(self, content: object, path: str) -> int | tuple[str, ...] | None:
         text = "" if content is None else _text(content)
@@ -277,7 +268,7 @@ class _Reader:
             return None
         if text == "all":
             return ALL_GPUS
-        if text.isdecimal():
+        if text.isdecimal() and len(text) < MOST_DIGITS:
             return int(text)
         devices = tuple(text.removeprefix("device=").split(","))
         if not text.startswith("device=") or not all(devices):
