@@ -43,6 +43,8 @@ setup(
         "requests>=2.32",
         "rich>=13",
         "sqlalchemy>=2.0",
+        # From 2.6 on it decodes no more of a body than it was asked for.
+        "urllib3>=2.6",
         "waitress>=3.0",
         "webargs>=8",
     ],

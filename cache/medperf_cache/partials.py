@@ -18,6 +18,10 @@ from medperf_cache.scratch import remove_tree
 
 # How much a power cut may cost a download that no hash verifies.
 SYNC_BYTES = 64 << 20
+# What a download whose size nobody said leaves of the disk: that, or a tenth of a small one.
+SPARED_BYTES = 1 << 30
+# How often that is looked at.
+LOOK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Partial:
         self.synced = min(synced, self.size)
         self.fresh = False
         self._hash, self._hashed = sha256(), 0
+        self._looked = -LOOK_BYTES
         if self.origin is None:
             self.forget()
 
@@ -84,9 +89,13 @@ class Partial:
         self._write_state()
 
     def append(self, chunk: bytes) -> None:
-        """Add bytes. Raises `OSError` if the disk is full; then nothing is kept."""
+        """Add bytes. Raises `OSError` if the disk is full; then nothing is kept.
+
+        For a file whose size nobody said it counts as full while there is some room for others.
+        """
         self._catch_up()
         try:
+            self._check_spared()
             rest = memoryview(chunk)
             while rest:
                 rest = rest[os.write(self._file, rest) :]
@@ -161,6 +170,16 @@ class Partial:
         missing = (self.origin.total or 0) - self.size if self.origin else 0
         if missing > free:
             said = f"No space left: {missing} more bytes are needed, {free} are free"
+            raise OSError(errno.ENOSPC, said, str(self._folder))
+
+    def _check_spared(self) -> None:
+        unknown = self.origin is not None and self.origin.total is None
+        if not unknown or abs(self.size - self._looked) < LOOK_BYTES:
+            return
+        self._looked = self.size
+        usage = shutil.disk_usage(self._folder)
+        if usage.free < min(SPARED_BYTES, usage.total // 10):
+            said = f"No space to spare: {usage.free} bytes are free, and the file's size is unknown"
             raise OSError(errno.ENOSPC, said, str(self._folder))
 
     def _sync(self) -> None:

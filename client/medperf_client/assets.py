@@ -5,9 +5,10 @@ from threading import Lock
 
 from medperf_cache import Storage
 from medperf_cache.partials import Partial, Partials
-from medperf_client.downloads import Downloader
-from medperf_client.errors import MedPerfError, Offline, UsageError
+from medperf_client.downloads import Bounds, Downloader
+from medperf_client.errors import MedPerfError, Offline
 from medperf_client.hosting import OwnFiles
+from medperf_client.network import parts
 from medperf_client.registry import ONLINE_HINT
 
 TRIES = 5
@@ -26,7 +27,7 @@ class Fetcher:
     With `offline` no socket is opened. `progress` is told of every chunk, by one thread at a time.
     `mirrors` are the profile's. `first_wait_seconds` is how long a host that answers in vain is
     left alone at first; every further time takes twice as long. `own` are the registry's files.
-    Of a host that never answered this object asks once.
+    Of a host that never answered this object asks once. `bounds` are those of every file.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Fetcher:
         mirrors: Mapping[str, Sequence[str]] | None = None,
         first_wait_seconds: float = 0.5,
         own: OwnFiles | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self._storage, self._timeouts = storage, timeouts
         self._offline, self._progress = offline, progress
         self._mirrors, self._first_wait_seconds = mirrors or {}, first_wait_seconds
-        self._own = own
+        self._own, self._bounds = own, bounds or Bounds()
         self._partials = Partials(storage.root, storage.blobs)
         self._one_reports = Lock()
         self._silent: dict[str, str] = {}
@@ -58,8 +60,7 @@ class Fetcher:
         """
         if expected and expected in self._storage.blobs:
             return expected
-        if not url.startswith(("http://", "https://")) or not url.isprintable():
-            raise UsageError(f"{url!r} is not a URL", hint="It starts with http:// or https://")
+        parts(url)
         if self._offline:
             raise Offline(f"{url} is not in the cache, and this works offline", ONLINE_HINT)
         with self._partials.hold(url) as partial:
@@ -85,7 +86,13 @@ class Fetcher:
 
         def downloader(tries: int, first_wait_seconds: float) -> Downloader:
             return Downloader(
-                self._timeouts, tries, first_wait_seconds, report, self._token_for, self._silent
+                self._timeouts,
+                tries,
+                first_wait_seconds,
+                report,
+                self._token_for,
+                self._silent,
+                self._bounds,
             )
 
         missed = []

@@ -29,9 +29,14 @@ class Profile:
     allow_process: bool = False
     connect_timeout: float = 2.0
     read_timeout: float = 60.0
+    answer_timeout: float = 300.0
+    download_bytes: int = 1 << 38
+    download_speed: int = 1000
     task_timeout: float | None = None
     pids_limit: int = 1024
     memory: int | None = None
+    output_bytes: int = 10**11
+    output_files: int = 1_000_000
     mirrors: Mapping[str, list[str]] = field(default_factory=dict)
     resend_days: int = 30
 
@@ -55,10 +60,15 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "allow_process": ((bool,), "true or false"),
     "connect_timeout": ((int, float), "seconds"),
     "read_timeout": ((int, float), "seconds"),
+    "answer_timeout": ((int, float), "seconds"),
+    "download_bytes": ((int,), "bytes"),
+    "download_speed": ((int,), "bytes a second"),
     "task_timeout": ((int, float, type(None)), "seconds, or null for no bound"),
     "pids_limit": ((int,), "a number of processes"),
     "memory": ((int, type(None)), "bytes, or null for no bound"),
     "resend_days": ((int,), "a number of days"),
+    "output_bytes": ((int,), "bytes"),
+    "output_files": ((int,), "a number of files"),
     "mirrors": ((dict,), "lists of URLs by URL, such as {https://a.org/: [http://b.lan/]}"),
 }
 

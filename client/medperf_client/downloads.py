@@ -8,24 +8,47 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from medperf_cache.partials import Origin, Partial
 from medperf_client.backoff import pause
+from medperf_client.deadlines import Pace
 from medperf_client.errors import Offline, Refused, TryLater, WrongHash
-from medperf_client.network import asked_to_wait, no_auth, reason, trouble
+from medperf_client.network import asked_to_wait, no_auth, parts, reason, trouble
 
 if TYPE_CHECKING:
     import requests
+
+    from medperf_client.sessions import Session
 
 # What a reset connection or a killed process loses at most of what had arrived.
 CHUNK_BYTES = 1 << 16
 # A connection that brings less is no progress: else a host could be asked for every byte.
 LEAST_PROGRESS_BYTES = 1 << 16
 LONGEST_WAIT_SECONDS = 60.0
+# Over how long a host's speed is looked at; longer where it may be silent for longer.
+PACE_SECONDS = 60.0
 AGAIN_HINT = "Check the URL, or try again once its host answers; what has arrived is kept."
 PAGE_HINT = "What came is a web page: does this network ask for a login in a browser first?"
 CHANGED_HINT = "The file was changed, or its registered hash is wrong."
+CODED_HINT = "Ask whoever hosts it to send the file as it is."
+# As a header has one: what is longer is no size of anything, and more than `int` reads at will.
+NUMBER = "[0-9]{1,18}"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most bytes that a file may have, decoded, and how many a second its host must send."""
+
+    most_bytes: int = 1 << 38
+    least_speed: int = 1000
+
+    def check(self, source: str, size: int) -> None:
+        """Raise `Refused` for a file that is, or will be, too large."""
+        if size > self.most_bytes:
+            raise Refused(
+                f"{source} is larger than the {self.most_bytes} bytes that a file may have",
+                "If it has to be, raise the profile's download_bytes.",
+            )
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,8 @@ class Downloader:
     `timeouts` are for a connection and for silence, in seconds. A host may answer `tries` times
     in vain, `first_wait_seconds` and then twice as long apart. `progress` gets the bytes so far
     and those in all. `token_for` gives the bearer token that a URL takes, if any. `silent` says by
-    host why it never answered, nothing if it did: nobody waits for it twice.
+    host why it never answered, nothing if it did: nobody waits for it twice. `bounds` are those of
+    every file.
     """
 
     timeouts: tuple[float, float]
@@ -44,12 +68,13 @@ class Downloader:
     progress: Callable[[int, int | None], None]
     token_for: Callable[[str], str | None]
     silent: dict[str, str]
+    bounds: Bounds
 
     def complete(self, partial: Partial, source: str, expected: str | None) -> None:
         """Bring what is missing of a file; with `expected`, its SHA-256, from any host it began.
 
-        Raises `Offline` or `TryLater` if it cannot be had now, `Refused` if the host has none,
-        `WrongHash` naming both hashes, `OSError` if the disk is full.
+        Raises `Offline` or `TryLater` if it cannot be had now, `Refused` if the host has none or
+        it is too large, `WrongHash` naming both hashes, `OSError` if the disk is full.
         """
         if not expected:
             partial.shorten(partial.synced)
@@ -78,7 +103,7 @@ class Downloader:
 
     def _continue(self, partial: Partial, source: str, expected: str | None) -> None:
         """One answer of the host, appended as far as it gets."""
-        with self._answer(partial, source, bool(expected)) as response:
+        with self._answer(partial, source, bool(expected)) as (response, session):
             decode = _is_coded(response, source)
             length = _length(response.headers.get("Content-Length"))
             total = partial.size + length if length is not None else None
@@ -91,8 +116,10 @@ class Downloader:
                 total = length
                 partial.begin(Origin(source, _validator(response), None if decode else total, kind))
             self.progress(partial.size, total)
-            for chunk in _chunks(response, source, decode):
+            self._check_size(partial, source, total or 0)
+            for chunk in self._chunks(response, session, source, decode):
                 partial.append(chunk)
+                self._check_size(partial, source, partial.size)
                 self.progress(response.raw.tell() if decode else partial.size, total)
             done = response.raw.tell() if decode else partial.size
             if total is None:
@@ -100,34 +127,79 @@ class Downloader:
             elif done != total:
                 raise TryLater(f"{source} ended after {done} of {total} bytes", AGAIN_HINT)
 
+    def _check_size(self, partial: Partial, source: str, size: int) -> None:
+        try:
+            self.bounds.check(source, size)
+        except Refused:
+            # It would be in the way of what is smaller.
+            partial.forget()
+            raise
+
+    def _chunks(
+        self, response: "requests.Response", session: "Session", source: str, decode: bool
+    ) -> Iterator[bytes]:
+        """The body as it comes. Raises `TryLater` if it ends too early, `Offline` if it drips."""
+        seconds = max(PACE_SECONDS, self.timeouts[1])
+        pace = Pace(seconds, seconds * self.bounds.least_speed)
+        why = ""
+        with pace.kept(session.cut):
+            try:
+                while chunk := pace.wait_for(
+                    lambda: response.raw.read1(CHUNK_BYTES, decode_content=decode)
+                ):
+                    yield chunk
+            except trouble() as error:
+                why = reason(error)
+        if pace.missed.is_set():
+            least = f"{self.bounds.least_speed} bytes a second"
+            why = f"its host sends less than {least}, the profile's download_speed"
+            self.silent[parts(response.url).netloc] = why
+            raise Offline(f"{source} cannot be fetched: {why}", AGAIN_HINT)
+        if why:
+            raise TryLater(f"{source} cannot be fetched: {why}", AGAIN_HINT)
+
     @contextmanager
     def _answer(
         self, partial: Partial, source: str, verified: bool
-    ) -> Iterator["requests.Response"]:
+    ) -> Iterator[tuple["requests.Response", "Session"]]:
         """The host's answer: the file from where it was cut, or from its start."""
         if partial.origin and partial.origin.total:
             # Nothing can be asked for after the last byte, not even whether it still is the last.
             partial.shorten(partial.origin.total - 1)
         wanted = _continuation(partial, source, verified)
-        with self._get(source, wanted) as response:
+        with self._get(source, wanted) as (response, session):
             useless = response.status_code == 416 or (
                 response.status_code == 206 and not _continues(response, partial, source)
             )
             if not (wanted and useless):
                 _check(response, source, *((206,) if wanted else ()))
-                yield response
+                yield response, session
                 return
         partial.forget()
-        with self._get(source, {}) as response:
+        with self._get(source, {}) as (response, session):
             _check(response, source)
-            yield response
+            yield response, session
 
-    def _get(self, source: str, headers: Mapping[str, str]) -> "requests.Response":
+    @contextmanager
+    def _get(
+        self, source: str, headers: Mapping[str, str]
+    ) -> Iterator[tuple["requests.Response", "Session"]]:
+        """A host's answer, its body still to be read, and the session that it can be cut by."""
         # Imported late: what is in the cache does not pay for it.
+        from medperf_client.sessions import Session
+
+        with Session() as session, self._head(session, source, headers) as response:
+            yield response, session
+
+    def _head(
+        self, session: "Session", source: str, headers: Mapping[str, str]
+    ) -> "requests.Response":
         import requests
         from urllib3.exceptions import ProtocolError
 
-        host = urlsplit(source).netloc
+        from medperf_client.sessions import check_coding
+
+        host = parts(source).netloc
         if known := self.silent.get(host):
             raise Offline(f"{source} cannot be fetched: {known}", AGAIN_HINT)
         try:
@@ -138,9 +210,11 @@ class Downloader:
                 # It goes nowhere else, and what .netrc says does not take its place.
                 headers["Authorization"] = f"Bearer {token}"
                 options = {"allow_redirects": False, "auth": no_auth}
-            response = requests.get(
-                source, stream=True, timeout=self.timeouts, headers=headers, **options
-            )
+            # What takes that long without a byte is away; so is what takes it for its first lines.
+            with session.within(sum(self.timeouts)):
+                response = session.get(
+                    source, stream=True, timeout=self.timeouts, headers=headers, **options
+                )
         except trouble() as error:
             cut = isinstance(error, requests.ConnectionError) and any(
                 isinstance(cause, ProtocolError) for cause in error.args
@@ -149,10 +223,14 @@ class Downloader:
             if isinstance(error, (requests.ConnectionError, requests.Timeout)) and not cut:
                 # Perhaps it is not this host, but one that it points to.
                 asked = str(error.request.url) if error.request else source
-                self.silent.setdefault(urlsplit(asked).netloc, why)
+                self.silent.setdefault(parts(asked).netloc, why)
             said = f"{source} cannot be fetched: {why}"
             raise (TryLater if cut else Offline)(said, AGAIN_HINT) from error
         self.silent[host] = ""
+        try:
+            check_coding(response)
+        except ValueError as error:
+            raise Refused(f"{source} cannot be fetched: {error}", CODED_HINT) from error
         return response
 
 
@@ -172,7 +250,8 @@ def _continuation(partial: Partial, source: str, verified: bool) -> dict[str, st
 
 def _continues(response: "requests.Response", partial: Partial, source: str) -> bool:
     """Whether a 206 answer is the missing bytes of the same file, whatever it was asked."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    range_ = response.headers.get("Content-Range", "")
+    found = re.fullmatch(f"bytes ({NUMBER})-{NUMBER}/({NUMBER}|\\*)", range_)
     origin, validator = partial.origin, _validator(response)
     return (
         found is not None
@@ -212,15 +291,7 @@ def _moment(text: str) -> datetime | None:
 def _is_coded(response: "requests.Response", source: str) -> bool:
     """Whether to decode: its host compresses unasked, but what is called .gz already is gzip."""
     coding = response.headers.get("Content-Encoding", "identity")
-    return coding != "identity" and not urlsplit(source).path.endswith((".gz", ".tgz"))
-
-
-def _chunks(response: "requests.Response", source: str, decode: bool) -> Iterator[bytes]:
-    try:
-        while chunk := response.raw.read(CHUNK_BYTES, decode_content=decode):
-            yield chunk
-    except trouble() as error:
-        raise TryLater(f"{source} cannot be fetched: {reason(error)}", AGAIN_HINT) from error
+    return coding != "identity" and not parts(source).path.endswith((".gz", ".tgz"))
 
 
 def _check(response: "requests.Response", source: str, *allowed: int) -> None:
@@ -257,4 +328,4 @@ def _is_page(kind: str) -> bool:
 
 
 def _length(header: str | None) -> int | None:
-    return int(header) if header is not None and header.isdecimal() else None
+    return int(header) if header is not None and re.fullmatch(NUMBER, header) else None

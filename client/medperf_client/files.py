@@ -1,5 +1,6 @@
 """Small files written whole or not at all."""
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -8,6 +9,17 @@ from pathlib import Path
 from medperf_client.errors import MedPerfError
 
 WRITE_HINT = "Make room there, or set MEDPERF_HOME to a folder that you can write to."
+PLACE_HINT = "Something else is in its place: move it away, or set MEDPERF_HOME to another folder."
+# EFBIG is how a file system, or a limit on files, says that there is no room.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)
+
+
+def hint_for(error: OSError) -> str:
+    """What helps against an error of the disk, where anything is known to."""
+    if error.errno in NO_ROOM:
+        return WRITE_HINT
+    return PLACE_HINT if error.errno in IN_THE_WAY else ""
 
 
 def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
@@ -30,4 +42,6 @@ def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
                 os.unlink(name)
             raise
     except OSError as error:
-        raise MedPerfError(f"cannot write {file}: {error.strerror}", hint=WRITE_HINT) from error
+        raise MedPerfError(
+            f"cannot write {file}: {error.strerror}", hint=hint_for(error)
+        ) from error

@@ -2,10 +2,15 @@
 
 from threading import Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from medperf_client.errors import UsageError
 
 if TYPE_CHECKING:
     import requests
+
+# Of what is no URL, in a message.
+MOST_SHOWN = 200
 
 
 def trouble() -> tuple[type[Exception], ...]:
@@ -18,6 +23,20 @@ def trouble() -> tuple[type[Exception], ...]:
     import urllib3
 
     return (OSError, ValueError, RecursionError, urllib3.exceptions.HTTPError)
+
+
+def parts(url: str) -> SplitResult:
+    """The parts of the URL of a file. Raises `UsageError` for what is none, whoever wrote it."""
+    try:
+        found = urlsplit(url)
+        # Asking for the port reads it.
+        is_file = found.scheme in ("http", "https") and found.hostname and found.port != 0
+        if is_file and url.isprintable():
+            return found
+        why = "it starts with http:// or https:// and a host's name"
+    except ValueError as error:
+        why = str(error)
+    raise UsageError(f"{url[:MOST_SHOWN]!r} is not a URL: {why}")
 
 
 def reason(error: Exception) -> str:

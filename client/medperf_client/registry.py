@@ -1,5 +1,6 @@
 """HTTP to the registry: one session, short timeouts, the registry's own words in errors."""
 
+import json
 from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
@@ -12,7 +13,11 @@ from medperf_client.wire import checked
 if TYPE_CHECKING:
     import requests
 
+    from medperf_client.sessions import Session
+
 PAGE_SIZE = 500
+# Of an answer, decoded: a page of full entities has a few.
+MOST_ANSWER_BYTES = 32 << 20
 AS_ASKED = "working offline, as asked"
 ONLINE_HINT = "Leave --offline and MEDPERF_OFFLINE away to use the network."
 AWAY_HINT = "Try again once it answers; check server_url with: medperf profile view"
@@ -26,6 +31,8 @@ class Registry:
     Every method raises `Offline` when no registry answers (or `offline` is set: then no socket is
     opened), and `Refused` when it answers with an error. After the first time without an answer
     the registry counts as away for the life of this object, so a command waits once at most.
+    `answer_timeout` is for a whole answer, in seconds, however busily it drips; what is sent may
+    take longer, at `slowest` bytes a second.
     """
 
     def __init__(
@@ -35,10 +42,13 @@ class Registry:
         connect_timeout: float = 2.0,
         read_timeout: float = 60.0,
         offline: bool = False,
+        answer_timeout: float = 300.0,
+        slowest: int = 1000,
     ) -> None:
         self.server_url = server_url
         self._token = token
         self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
+        self._answer_timeout, self._slowest = answer_timeout, slowest
         self._away = AS_ASKED if offline else None
         self._answers = False
 
@@ -48,11 +58,11 @@ class Registry:
         return sha256((self._token or "").encode()).hexdigest()
 
     @cached_property
-    def _session(self) -> "requests.Session":
+    def _session(self) -> "Session":
         # Imported late: what answers from the cache does not pay for it.
-        import requests
+        from medperf_client.sessions import Session
 
-        session = requests.Session()
+        session = Session()
         # The token is for this registry alone: no .netrc entry may take its place.
         session.auth = no_auth
         session.headers["Accept"] = "application/json"
@@ -63,7 +73,7 @@ class Registry:
     def get(self, path: str, hurried: bool = False, **params: Any) -> Any:
         """One JSON document; None if the registry has none there.
 
-        With `hurried` the answer may take no longer than a connection.
+        With `hurried` the whole answer may take no longer than a connection.
         """
         return self._send("GET", path, hurried, params=params)
 
@@ -86,8 +96,9 @@ class Registry:
         return self._send("PUT", path, json=body, headers={"Idempotency-Key": key})
 
     def _send(self, method: str, path: str, hurried: bool = False, **options: Any) -> Any:
-        patience = self._connect_timeout if hurried else self._read_timeout
-        return answer(self._exchange(method, path, patience, **options))
+        whole = self._connect_timeout if hurried else self._answer_timeout
+        patience = min(self._read_timeout, whole)
+        return answer(self._exchange(method, path, patience, whole, **options))
 
     def upload(
         self, method: str, path: str, headers: dict[str, str], body: Any = None, work: float = 0.0
@@ -96,16 +107,22 @@ class Registry:
 
         Raises `Offline`; `TryLater` if it may have arrived.
         """
-        return self._exchange(method, path, self._read_timeout + work, headers=headers, data=body)
+        sending = len(body) / self._slowest if body else 0.0
+        whole = self._answer_timeout + work + sending
+        patience = self._read_timeout + work
+        return self._exchange(method, path, patience, whole, headers=headers, data=body)
 
     def _exchange(
-        self, method: str, path: str, patience: float, **options: Any
+        self, method: str, path: str, patience: float, whole: float, **options: Any
     ) -> "requests.Response":
+        """One request and all of its answer: `patience` is for silence, in seconds."""
         self.reach()
         try:
-            response = self._session.request(
+            response = self._session.whole(
                 method,
                 f"{self.server_url}/api/v0{path}",
+                whole,
+                MOST_ANSWER_BYTES,
                 timeout=(self._connect_timeout, patience),
                 allow_redirects=False,
                 **options,
@@ -157,7 +174,7 @@ def answer(response: "requests.Response") -> Any:
     """The JSON of a good answer, None if there is nothing to get; anything else raises."""
     status = response.status_code
     try:
-        body = response.json()
+        body = _document(response.content)
     except (ValueError, RecursionError):
         body = None
     if status >= 500 or status in (408, 425, 429):
@@ -177,6 +194,15 @@ def answer(response: "requests.Response") -> Any:
         said = f"the registry refused ({status}): {words(body) or response.reason}"
         raise NotLoggedIn(said, LOGIN_HINT) if status == 401 else Refused(said)
     return body
+
+
+def _document(content: bytes) -> Any:
+    """What JSON says; what is no number (NaN) is a word, and half a pair of surrogates a "?"."""
+    found = json.loads(content, parse_constant=str)
+    if b"\\ud" in content.lower():
+        # Such a half is no text: no URL or file's name can hold it, and no encoding.
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    return found
 
 
 def _later(response: "requests.Response", said: str) -> TryLater:

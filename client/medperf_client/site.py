@@ -74,7 +74,13 @@ class Site:
 
         profile = self.profile
         return Registry(
-            profile.server_url, token, profile.connect_timeout, profile.read_timeout, self.offline
+            profile.server_url,
+            token,
+            profile.connect_timeout,
+            profile.read_timeout,
+            self.offline,
+            profile.answer_timeout,
+            profile.download_speed,
         )
 
     @cached_property
@@ -91,6 +97,7 @@ class Site:
     def fetcher(self) -> "Fetcher":
         """Brings files into the cache."""
         from medperf_client.assets import Fetcher
+        from medperf_client.downloads import Bounds
 
         timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
         return Fetcher(
@@ -100,6 +107,7 @@ class Site:
             self.progress,
             self.profile.mirrors,
             own=self.own_files,
+            bounds=Bounds(self.profile.download_bytes, self.profile.download_speed),
         )
 
     @property
@@ -143,7 +151,14 @@ class Site:
         from medperf_client.containers.library import Library
         from medperf_client.containers.runner import Limits
 
-        limits = Limits(self.profile.task_timeout, self.profile.pids_limit, self.profile.memory)
+        profile = self.profile
+        limits = Limits(
+            profile.task_timeout,
+            profile.pids_limit,
+            profile.memory,
+            profile.output_bytes,
+            profile.output_files,
+        )
         return CompatibilityTest(
             self.storage,
             Library(self.storage, self.fetcher, refetch),

@@ -5,6 +5,10 @@ from typing import Any
 from medperf_client.errors import Offline
 
 Entity = dict[str, Any]
+# What the catalog holds of a number.
+MOST_NUMBER = 2**63 - 1
+# What is a number and no UID; a UID is 1 at least.
+COUNTS = ("next", "offset_bytes")
 
 # What this client reads of each type. MedPerf's servers and ours send more.
 FIELDS: dict[str, dict[str, type]] = {
@@ -43,8 +47,21 @@ def checked(kind: str, value: Any) -> Entity:
     for name, expected in FIELDS.get(kind, {"id": int}).items():
         # `type`, because True is an int to isinstance.
         if not isinstance(value, dict) or type(value.get(name)) is not expected:
-            raise Offline(
-                f"what answers is no registry: it sent {kind} with no {name}",
-                hint="Check server_url with: medperf profile view",
-            )
+            raise _no_registry(f"{kind} with no {name}")
+        if expected is int and not _least(kind, name) <= value[name] <= MOST_NUMBER:
+            raise _no_registry(f"{kind} with an impossible {name}")
     return dict(value)
+
+
+def _least(kind: str, name: str) -> int:
+    """Associations that come without an ID get one here, below zero."""
+    if (kind, name) == ("association", "id"):
+        return -MOST_NUMBER
+    return 0 if name in COUNTS else 1
+
+
+def _no_registry(sent: str) -> Offline:
+    return Offline(
+        f"what answers is no registry: it sent {sent}",
+        hint="Check server_url with: medperf profile view",
+    )

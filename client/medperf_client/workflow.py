@@ -1,7 +1,9 @@
 """The steps of a benchmark: prepare, sanity_check, statistics, infer, evaluate; each by content."""
 
+import os
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -89,6 +91,9 @@ class Workflow:
 
         Raises `ContainerFailed`, `InvalidContainer`, `Unsupported`, `Offline`, `WrongHash`.
         """
+        # What is read as YAML in the end is not found to be a folder only then.
+        _require_file(preparator, "statistics")
+        _require_file(evaluator, "evaluate")
         prepared = self.step("prepare", preparator, raw)
         data = self._output(prepared, "output_path")
         labels = self._output(prepared, "output_labels_path")
@@ -206,6 +211,7 @@ class Workflow:
                 )
 
     def _keep(self, task: Task, made: dict[str, Path], log: Path) -> dict[str, tuple[str, Input]]:
+        _check_outputs(made.values(), self._limits, f"task {task.name}")
         kept: dict[str, tuple[str, Input]] = {}
         for volume in task.outputs:
             path = made[volume.name]
@@ -220,6 +226,53 @@ class Workflow:
             digest = store.adopt(path)
             kept[volume.name] = (volume.kind, Input(store.path(digest), digest))
         return kept
+
+
+def _require_file(container: Container, step: str) -> None:
+    """Raise `InvalidContainer` if what a step reports would be a folder."""
+    for volume in container.spec.task(step).outputs:
+        if (volume.name, volume.kind) == ("output_path", "directory"):
+            key = f"tasks.{step}.output_volumes.output_path.type"
+            raise InvalidContainer(f"{container.name}: {key}: expected file, found directory")
+
+
+def _check_outputs(paths: Iterable[Path], limits: Limits, what: str) -> None:
+    """Raise `ContainerFailed` if outputs are more than their limits, before anything reads them.
+
+    Sizes are those that a reader meets: a file of nothing but holes takes its time to hash too.
+    """
+    total = 0
+    try:
+        for count, size in enumerate(_sizes(paths), 1):
+            total += size
+            if total > limits.output_bytes:
+                raise _too_much(f"{what} wrote more than {limits.output_bytes} bytes", "bytes")
+            if count > limits.output_files:
+                raise _too_much(f"{what} made more than {limits.output_files} files", "files")
+    except OSError as error:
+        raise ContainerFailed(f"what {what} wrote cannot be read: {error.strerror}") from error
+
+
+def _too_much(said: str, unit: str) -> ContainerFailed:
+    return ContainerFailed(said, hint=f"If it has to, raise the profile's output_{unit}.")
+
+
+def _sizes(paths: Iterable[Path]) -> Iterator[int]:
+    """The size of each path, and of all that is below it, as it is met; no link is followed."""
+    folders = []
+    for path in paths:
+        status = path.lstat()
+        yield status.st_size
+        if stat.S_ISDIR(status.st_mode):
+            folders.append(str(path))
+    for folder in folders:
+        # What a container left may be closed to its owner.
+        os.chmod(folder, stat.S_IRWXU)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.stat(follow_symlinks=False).st_size
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
 def _inputs(container: Container, task: Task, offered: dict[str, Input]) -> dict[str, Input]:

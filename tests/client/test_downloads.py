@@ -1,5 +1,6 @@
 """Files come into the cache whole and verified, or not at all, whatever their host does."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -9,14 +10,20 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medperf_cache import Storage
+from medperf_cache.partials import Partials
+from medperf_client import downloads
 from medperf_client.assets import Fetcher
 from medperf_client.compatibility import read_yaml
+from medperf_client.downloads import Bounds
 from medperf_client.errors import (
     InvalidContainer,
     MedPerfError,
@@ -25,8 +32,10 @@ from medperf_client.errors import (
     UsageError,
     WrongHash,
 )
-from tests.support.badhost import RESET, answer, bad_host, black_hole
+from tests.support.badhost import CHUNKED, DRIPS, OK, RESET, answer, bad_host, black_hole, dripping
 from tests.support.consortium import Consortium, Member
+from tests.support.proxy import Fault, proxy
+from tests.support.rangehost import range_host
 
 CONTENT = b"weights " * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -49,6 +58,7 @@ def hurried(storage: Storage) -> Fetcher:
         ("/a", answer("200 OK", CONTENT)),
         ("/a", answer("200 OK", CONTENT, "Content-Length: odd")),
         ("/a", b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT),
+        ("/a", answer("200 OK", CONTENT, "Content-Length: " + "9" * 5000)),
         (
             "/a",
             answer(
@@ -57,7 +67,7 @@ def hurried(storage: Storage) -> Fetcher:
         ),
         ("/a.yaml", answer("200 OK", gzip.compress(CONTENT), "Content-Encoding: gzip")),
     ],
-    ids=["plain", "odd length", "until closed", "chunked", "compressed unasked"],
+    ids=["plain", "odd length", "until closed", "endless length", "chunked", "compressed unasked"],
 )
 def test_a_file_arrives_as_its_host_has_it(storage: Storage, path: str, reply: bytes) -> None:
     with bad_host(lambda _: reply) as host:
@@ -115,6 +125,99 @@ def test_a_host_that_answered_once_is_asked_again(storage: Storage) -> None:
         assert fetcher.fetch(f"{host.url}/b") == DIGEST
 
 
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_host_that_drips_counts_as_away_for_all_its_files(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(downloads, "PACE_SECONDS", 0.4)
+    fetcher = Fetcher(storage, timeouts=(0.2, 0.2), first_wait_seconds=0)
+    with dripping(*DRIPS[name]) as url:
+        began = time.monotonic()
+        for path in ("/a", "/b", "/c"):
+            with pytest.raises(Offline, match="no answer in time|less than 1000 bytes a second"):
+                fetcher.fetch(url + path)
+        # Three times would be more.
+        assert time.monotonic() - began < 1.2
+    left = [one.name for one in threading.enumerate() if "_watch" in one.name]
+    assert left == [] and list(storage.items()) == []
+
+
+def test_what_a_host_sent_before_it_dripped_is_kept(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "PACE_SECONDS", 0.4)
+    start = OK + b"Content-Length: 9999999\r\n\r\n" + CONTENT * 30
+    with dripping(start, b"x") as url, pytest.raises(Offline, match="profile's download_speed"):
+        Fetcher(storage, timeouts=(0.2, 0.2), first_wait_seconds=0).fetch(f"{url}/a")
+    [left] = Partials(storage.root, storage.blobs).items()
+    assert left.kind == "partial" and left.size_bytes >= len(CONTENT) * 30
+
+
+def test_a_host_that_is_just_slow_is_waited_for(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(downloads, "PACE_SECONDS", 0.3)
+    (tmp_path / "hosted").mkdir()
+    (tmp_path / "hosted" / "a").write_bytes(CONTENT * 30)
+    with range_host(tmp_path / "hosted") as real, proxy(real, lambda _: Fault(gap=0.2)) as slow:
+        # It takes more than twice as long as its speed is looked at.
+        found = Fetcher(storage, timeouts=(1, 0.3)).fetch(f"{slow.url}/a")
+    assert storage.blobs.path(found).stat().st_size == len(CONTENT) * 30
+
+
+BLOCK = b"x" * (1 << 16)
+TOO_LARGE = {
+    "announced": (OK + b"Content-Length: 1000001\r\n\r\n", b"x"),
+    "chunked": (CHUNKED, b"10000\r\n" + BLOCK + b"\r\n"),
+    "until closed": (OK + b"\r\n", BLOCK),
+    "compressed": (OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(BLOCK * 160)),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_a_file_without_an_end_is_refused_by_the_setting_and_leaves_nothing(
+    storage: Storage, name: str
+) -> None:
+    fetcher = Fetcher(storage, bounds=Bounds(most_bytes=1_000_000))
+    with (
+        dripping(*TOO_LARGE[name], gap=0) as url,
+        pytest.raises(Refused, match="larger than the 1000000 bytes") as caught,
+    ):
+        fetcher.fetch(f"{url}/weights")
+    assert "raise the profile's download_bytes" in caught.value.hint
+    assert list(Partials(storage.root, storage.blobs).items()) == list(storage.items()) == []
+
+
+def test_a_profile_s_bound_on_files_holds(newcomer: Member, consortium: Consortium) -> None:
+    newcomer.does("profile", "set", "download_bytes", "100")
+    done = newcomer.run("benchmark", "fetch", "1")
+    assert done.returncode == 1 and "larger than the 100 bytes that a file may have" in done.stderr
+
+
+def test_a_file_of_unknown_size_leaves_some_room_on_the_disk(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usage(path: Path) -> Any:
+        used = sum(file.stat().st_size for file in Path(path).iterdir())
+        return types.SimpleNamespace(total=50 << 20, free=(8 << 20) - used)
+
+    monkeypatch.setattr("medperf_cache.partials.shutil.disk_usage", usage)
+    with (
+        dripping(OK + b"\r\n", BLOCK, gap=0) as url,
+        pytest.raises(OSError, match="No space to spare") as caught,
+    ):
+        Fetcher(storage).fetch(f"{url}/weights")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(Partials(storage.root, storage.blobs).items()) == []
+
+
+def test_the_endless_body_of_a_redirect_is_left_alone(storage: Storage) -> None:
+    with bad_host(lambda _: answer("200 OK", CONTENT)) as target:
+        start = f"HTTP/1.1 302 Found\r\nLocation: {target.url}/a\r\n\r\n".encode()
+        with dripping(start, BLOCK, gap=0) as url:
+            assert Fetcher(storage).fetch(f"{url}/a") == DIGEST
+
+
 FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {
     "not there": (answer("404 Not Found"), Refused, "answered 404 Not Found"),
     "forbidden": (answer("403 Forbidden"), Refused, "answered 403 Forbidden"),
@@ -137,6 +240,16 @@ FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {
     ),
     "no gzip": (answer("200 OK", CONTENT, "Content-Encoding: gzip"), Offline, "cannot be fetched"),
     "a redirect to no URL": (answer("302 Found", b"", "Location: http://["), Offline, "fetched"),
+    "coded thrice": (
+        answer("200 OK", gzip.compress(CONTENT), "Content-Encoding: gzip, gzip, gzip"),
+        Refused,
+        "coded more than once (gzip, gzip, gzip)",
+    ),
+    "a redirect to no port": (
+        answer("302 Found", b"", "Location: http://h:99999/"),
+        Offline,
+        "Port",
+    ),
     "a redirect to a file": (answer("302 Found", b"", "Location: file:///etc/x"), Offline, "file"),
     "reset": (RESET, Offline, "Connection reset"),
     "hung up": (b"", Offline, "cannot be fetched"),
@@ -182,7 +295,11 @@ def test_a_silent_host_is_given_up(storage: Storage, accepts: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/y", "file:///etc/passwd", "/etc/passwd", "http://x/\x1b[2J", "http://x/\udcff"]
+    "url",
+    ["ftp://x/y", "file:///etc/passwd", "/etc/passwd", "http://x/\x1b[2J", "http://x/\udcff"]
+    + ["http://", "http:///a", "http://:80/a", "http://h:0/", "http://h:99999999/", "http://h:x/"]
+    # The last one is another name to whoever normalises it.
+    + ["http://[", "http://[::1", "http://[v1.x/", "http://\N{ACCOUNT OF}.example/"],
 )
 def test_only_http_is_fetched(storage: Storage, url: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -1,6 +1,9 @@
 """Whatever answers in a registry's place, or does not: one line that helps, and no traceback."""
 
+import gzip
+import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,18 @@ import pytest
 from medperf_cache import Catalog
 from medperf_client.config import Home
 from medperf_client.errors import MedPerfError, Offline, Refused, TryLater
-from medperf_client.registry import Registry
+from medperf_client.registry import MOST_ANSWER_BYTES, Registry
 from medperf_client.sync import pull
 from medperf_client.wire import checked
 from tests.support.badhost import (
+    DRIPS,
+    OK,
     RESET,
     BadHost,
     answer,
     bad_host,
     black_hole,
+    dripping,
     json_answer,
     plain_medperf,
 )
@@ -120,6 +126,12 @@ WRONG_PAGES: dict[str, bytes] = {
     "an entity without a name": changes(("benchmark", {"id": 1}), upto=2),
     "a name that is a list": changes(("benchmark", {**BENCHMARK, "name": []}), upto=2),
     "a UID that is true": changes(("mlcube", {**BENCHMARK, "id": True}), upto=2),
+    "a UID that no table holds": changes(("benchmark", {**BENCHMARK, "id": 2**63}), upto=2),
+    "a UID below one": changes(("benchmark", {**BENCHMARK, "id": -1}), upto=2),
+    "a reference that no table holds": changes(
+        ("benchmark", {**BENCHMARK, "reference_model_mlcube": 10**4000}), upto=2
+    ),
+    "a cursor that no table holds": json_answer({"changes": [], "next": 2**63, "more": False}),
     "an unknown type without a UID": changes(("novelty", {}), upto=2),
 }
 
@@ -220,6 +232,128 @@ def test_a_black_hole_is_asked_once_and_not_once_an_entry(
     assert sockets.taken().count("socket.connect") == connections
     assert "no answer in time" in done.stderr and "Traceback" not in done.stderr
     assert {entry["state"] for entry in settled.json("queue", "ls")} == {"queued"}
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_registry_that_drips_counts_as_away(name: str) -> None:
+    with dripping(*DRIPS[name]) as url:
+        began = time.monotonic()
+        with pytest.raises(Offline, match="no answer in time"):
+            Registry(url, TOKEN, connect_timeout=0.4).get("/me/", hurried=True)
+        assert time.monotonic() - began < 1.6
+        began = time.monotonic()
+        with pytest.raises(TryLater, match="no answer in time"):
+            Registry(url, TOKEN, answer_timeout=0.4).post("/mlcubes/", {}, "a-key")
+        assert time.monotonic() - began < 1.6
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+@pytest.mark.parametrize("by_proxy", [False, True], ids=["handshake", "proxy"])
+def test_what_drips_before_tls_counts_as_away(
+    monkeypatch: pytest.MonkeyPatch, by_proxy: bool
+) -> None:
+    # The head of a large record of a handshake, or an answer to CONNECT.
+    drip = DRIPS["a header"] if by_proxy else (b"\x16\x03\x03\x40\x00", b"\0")
+    with dripping(*drip) as url:
+        monkeypatch.setenv("HTTPS_PROXY", url if by_proxy else "")
+        away = "https://registry.invalid" if by_proxy else url.replace("http:", "https:")
+        began = time.monotonic()
+        with pytest.raises(Offline):
+            Registry(away, TOKEN, connect_timeout=0.4).get("/me/", hurried=True)
+        assert time.monotonic() - began < 1.6
+
+
+ENDLESS = {
+    "a body": (OK + b"\r\n", b" " * (1 << 20)),
+    "a compressed body": (
+        OK + b"Content-Encoding: gzip\r\n\r\n",
+        gzip.compress(b" " * (32 << 20)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_endless_answer_is_refused_and_not_kept(name: str) -> None:
+    with dripping(*ENDLESS[name], gap=0) as url:
+        tracemalloc.start()
+        with pytest.raises(Offline, match="sent more than 33554432 bytes"):
+            Registry(url, TOKEN).get("/me/")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 3 * MOST_ANSWER_BYTES
+
+
+def test_the_endless_body_of_a_redirect_is_left_alone() -> None:
+    start = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"
+    with dripping(start, b" " * (1 << 20), gap=0) as url, pytest.raises(Offline, match="points to"):
+        Registry(url, TOKEN).get("/me/")
+
+
+def test_an_answer_that_is_coded_over_and_over_is_refused() -> None:
+    body = gzip.compress(gzip.compress(gzip.compress(b"{}")))
+    reply = answer("200 OK", body, "Content-Encoding: gzip, gzip, gzip")
+    with bad_host(lambda _: reply) as host, pytest.raises(Offline, match="coded more than once"):
+        Registry(host.url, TOKEN).get("/me/")
+
+
+ODD_URLS = ["http://[::1", "http://[", "http://h:99999999/", "http://\u2100.example/", "http://"]
+ODD_URLS += ["http://x/\0", "http://x/\ud800", "file:///etc/passwd", "x" * 5000, ""]
+
+
+@pytest.mark.parametrize("url", ODD_URLS, ids=lambda url: repr(url[:30]))
+def test_a_url_that_another_member_registered_ends_nothing_in_a_traceback(
+    stranger: Member, url: str
+) -> None:
+    urls = ("git_mlcube_url", "git_parameters_url", "additional_files_tarball_url")
+    hashes = ("mlcube_hash", "parameters_hash", "additional_files_tarball_hash")
+    container = {
+        **{**BENCHMARK, "is_valid": True, "image_hash": "\ud800", "image_tarball_hash": ""},
+        **dict.fromkeys((*urls, "image_tarball_url"), url),
+        **dict.fromkeys(hashes, "0" * 64),
+    }
+    entities = [("mlcube", {**container, "id": uid}) for uid in (1, 2, 3)]
+    page = changes(*entities, ("benchmark", {**BENCHMARK, "demo_dataset_tarball_url": url}))
+
+    def respond(path: str) -> bytes:
+        if "/changes/" in path:
+            return page if "since=0" in path else changes()
+        return json_answer(ME) if path.endswith("/me/") else json_answer({"results": []})
+
+    with bad_host(respond) as host:
+        stranger.environment["MEDPERF_SERVER_URL"] = host.url
+        for words in ("benchmark ls", "container ls", "container view 2", "benchmark view 1"):
+            assert stranger.run(*words.split()).returncode == 0
+        for words in ("benchmark fetch 1", "benchmark status 1", "test run -b 1 -m 2"):
+            done = stranger.run(*words.split())
+            assert done.returncode in (1, 2) and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["a header", "a body"])
+def test_a_list_is_shown_from_the_copy_while_a_registry_drips(settled: Member, name: str) -> None:
+    with dripping(*DRIPS[name]) as url:
+        moves_to(settled, url)
+        began = time.monotonic()
+        done = settled.run("benchmark", "ls")
+        # Four times the profile's connect_timeout, the start of Python included.
+        assert time.monotonic() - began < 8
+    assert done.returncode == 0 and "one" in done.stdout
+    assert "offline: showing the copy of" in done.stderr and "no answer in time" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["benchmark view 1", "benchmark fetch 1", "benchmark approve 1 -y", "container ls", "sync"]
+    + ["association ls", "association reject -b 1 -m 2 -y", "test run -b 1 -m 2", "auth login"],
+)
+def test_every_command_ends_while_a_registry_drips(settled: Member, words: str) -> None:
+    for setting in ("connect_timeout", "answer_timeout"):
+        settled.does("profile", "set", setting, "0.3")
+    with dripping(*DRIPS["a body"]) as url:
+        moves_to(settled, url)
+        began = time.monotonic()
+        done = settled.run(*words.split(), answers="mpf_other\n")
+        assert time.monotonic() - began < 20
+    assert "no answer in time" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_refusals_are_the_registry_s_own_words() -> None:

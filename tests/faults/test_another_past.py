@@ -181,7 +181,7 @@ def test_what_was_deleted_is_not_lost(town: Town) -> None:
     uid = town.ada.site().queue.real_uid("q1")
     town.registry.token_for("root@example.org", admin=True)
     client = Client(town.registry.url, town.registry.token_for("root@example.org"))
-    client._exchange("DELETE", f"/mlcubes/{uid}/", 60)
+    client._exchange("DELETE", f"/mlcubes/{uid}/", 60, 60)
     town.ada.site().sync()
     town.keep()
     town.ada.site().submit(container("another"))

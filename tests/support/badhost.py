@@ -99,6 +99,50 @@ def bad_host(respond: Answer) -> Iterator[BadHost]:
         host.close()
 
 
+@contextmanager
+def dripping(start: bytes, each: bytes, gap: float = 0.05) -> Iterator[str]:
+    """A host that sends `start` to whoever connects, then `each` after every gap, for ever.
+
+    Gives its URL. What it is asked it never reads. Without a gap it sends as fast as it can.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        # Whoever hangs up first ends it.
+        with connection, suppress(OSError):
+            connection.sendall(start)
+            while not ended.wait(gap):
+                connection.sendall(each)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        ended.set()
+        listener.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+# What a host may send bit by bit and never end: how it starts, and what follows.
+DRIPS = {
+    "the status line": (b"", b"H"),
+    "promises of a status": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a header": (OK, b"X"),
+    "a body": (OK + b"Content-Length: 99999999\r\n\r\n", b"["),
+    "a body of no length": (OK + b"\r\n", b"["),
+    "a chunk's length": (CHUNKED, b"0"),
+    "lines after the last chunk": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"a: b\r\n"),
+}
+
+
 class BlackHole:
     """A host that never says a word: its URL, and who connected."""
 

@@ -114,13 +114,13 @@ def foreseen(error: Exception) -> MedPerfError | None:
     from diskcache import Timeout
 
     from medperf_cache import CacheError
-    from medperf_client.files import WRITE_HINT
+    from medperf_client.files import WRITE_HINT, hint_for
 
     if isinstance(error, CacheError):
         return MedPerfError(str(error))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return MedPerfError(f"{where}{error.strerror or error}", WRITE_HINT)
+        return MedPerfError(f"{where}{error.strerror or error}", hint_for(error))
     if isinstance(error, (sqlite3.Error, Timeout)):
         return MedPerfError(f"the files in MEDPERF_HOME cannot be used: {error}", WRITE_HINT)
     if isinstance(error, RecursionError):

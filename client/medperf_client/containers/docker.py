@@ -14,7 +14,8 @@ from medperf_client.containers import engine, owner
 from medperf_client.containers.archive import archive_image_id
 from medperf_client.containers.runner import Job, Runner
 from medperf_client.containers.spec import DOCKER_ARCHIVE, DOCKER_IMAGE, ContainerSpec, Volume
-from medperf_client.containers.supervise import deadline, failure, too_slow
+from medperf_client.containers.supervise import failure, too_slow
+from medperf_client.deadlines import deadline
 from medperf_client.errors import (
     ContainerFailed,
     InvalidContainer,

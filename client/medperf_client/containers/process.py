@@ -11,7 +11,8 @@ from pathlib import Path
 
 from medperf_client.containers.runner import Job, Runner
 from medperf_client.containers.spec import PROCESS, ContainerSpec
-from medperf_client.containers.supervise import deadline, failure, too_slow
+from medperf_client.containers.supervise import failure, too_slow
+from medperf_client.deadlines import deadline
 from medperf_client.errors import ContainerFailed, InvalidContainer, Unsupported, WrongHash
 
 # Makes a private folder that is deleted on leaving.

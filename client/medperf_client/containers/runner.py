@@ -14,12 +14,15 @@ class Limits:
     """Bounds on one run of a task.
 
     `seconds` is wall time (None: no bound), `pids` the number of processes and threads,
-    `memory_bytes` the memory (None: what the machine has).
+    `memory_bytes` the memory (None: what the machine has). `output_bytes` and `output_files` are
+    what it may leave in its outputs together.
     """
 
     seconds: float | None = None
     pids: int = 1024
     memory_bytes: int | None = None
+    output_bytes: int = 10**11
+    output_files: int = 1_000_000
 
 
 @dataclass(frozen=True)

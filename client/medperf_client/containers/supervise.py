@@ -1,10 +1,7 @@
-"""What the platforms share while a task runs: a deadline, and what to say when it fails."""
+"""What the platforms share when a task fails: what to say of it."""
 
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from medperf_client.containers.runner import Job
@@ -13,31 +10,6 @@ from medperf_client.errors import ContainerFailed
 TAIL_LINES, TAIL_BYTES = 15, 8192
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)")
-
-
-@contextmanager
-def deadline(seconds: float | None, stop: Callable[[], None]) -> Iterator[threading.Event]:
-    """Call `stop` from another thread after `seconds`, unless the block ends before.
-
-    Yields an event that is set when it was called.
-    """
-    expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
-        stop()
-
-    timer = threading.Timer(seconds, expire) if seconds is not None else None
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield expired
-    finally:
-        if timer is not None:
-            timer.cancel()
-            # `stop` may be running; what it stops must not be another's by the time it does.
-            timer.join()
 
 
 def failure(job: Job, what: str, hint: str = "") -> ContainerFailed:
