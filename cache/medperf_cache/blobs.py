@@ -9,7 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from medperf_cache.digests import CHUNK_BYTES, file_digest, is_digest, place, stored
+from medperf_cache.digests import (
+    CHUNK_BYTES,
+    file_digest,
+    is_digest,
+    mark_used,
+    place,
+    stored,
+)
 from medperf_cache.errors import CacheError, CorruptContent, NotCached
 from medperf_cache.scratch import scratch
 
@@ -33,10 +40,8 @@ class BlobStore:
     def path(self, digest: str) -> Path:
         """Where the file is; marks it as used now. Raises `NotCached`."""
         path = place(self._root, digest)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            raise NotCached(f"sha256 {digest} is not in the cache") from None
+        if not mark_used(path):
+            raise NotCached(f"sha256 {digest} is not in the cache")
         return path
 
     def add(self, chunks: Iterable[bytes], expected: str | None = None, what: str = "") -> str:

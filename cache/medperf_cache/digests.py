@@ -34,6 +34,17 @@ def place(root: Path, digest: str) -> Path:
     return root / digest[:2] / digest
 
 
+def mark_used(path: Path) -> bool:
+    """Note that content was used now, where that can be written; whether it is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return path.exists()
+    return True
+
+
 def stored(root: Path) -> list[Path]:
     """What is kept below `root`, by digest."""
     return sorted(path for path in root.glob("??/*") if is_digest(path.name))

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from diskcache import UNKNOWN, Cache, Disk
 from diskcache.core import DBNAME
 
 from medperf_cache.errors import CacheError
+from medperf_cache.frozen import Frozen
 
 INLINE = 2**31 - 1
 RAW = 1
@@ -57,22 +58,11 @@ def stored_key(key: str) -> sqlite3.Binary:
     return sqlite3.Binary(key.encode("utf-8", "surrogatepass"))
 
 
-class Store(Cache):
-    """diskcache's `Cache`, which can also be read by ranges of keys, and opened without writing."""
+class Ranges:
+    """Reads a store by ranges of keys."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        known = _settings(folder / DBNAME)
-        if not settings.items() <= known.items():
-            super().__init__(str(folder), timeout=PATIENCE_SECONDS, disk=JsonDisk, **settings)
-            return
-        # What diskcache does but for writing the same settings again, one by one: some fifty
-        # transactions, each of which waits for other writers and, where durable, for the disk.
-        self._directory, self._timeout = str(folder), PATIENCE_SECONDS
-        self._local, self._txn_id = threading.local(), None
-        self._disk = JsonDisk(self._directory, min_file_size=known["disk_min_file_size"])
-        for name, value in known.items():
-            setattr(self, name, value)
-        self._page_size = self._sql("PRAGMA page_size").fetchone()[0]
+    _sql: Any
+    _disk: Any
 
     def with_prefix(self, prefix: str, last: int | None = None) -> Iterator[tuple[str, Any]]:
         """Keys that begin with `prefix`, in order, and their values, all as of one moment.
@@ -91,6 +81,28 @@ class Store(Cache):
         """How many keys begin with `prefix`."""
         counted = "SELECT COUNT(*) FROM Cache WHERE key >= ? AND key < ?"
         return int(self._sql(counted, _range(prefix)).fetchone()[0])
+
+
+class FrozenStore(Ranges, Frozen):
+    """A store that can be read and not written."""
+
+
+class Store(Ranges, Cache):
+    """diskcache's `Cache`, which can also be read by ranges of keys, and opened without writing."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        known = _settings(folder / DBNAME)
+        if not settings.items() <= known.items():
+            super().__init__(str(folder), timeout=PATIENCE_SECONDS, disk=JsonDisk, **settings)
+            return
+        # What diskcache does but for writing the same settings again, one by one: some fifty
+        # transactions, each of which waits for other writers and, where durable, for the disk.
+        self._directory, self._timeout = str(folder), PATIENCE_SECONDS
+        self._local, self._txn_id = threading.local(), None
+        self._disk = JsonDisk(self._directory, min_file_size=known["disk_min_file_size"])
+        for name, value in known.items():
+            setattr(self, name, value)
+        self._page_size = self._sql("PRAGMA page_size").fetchone()[0]
 
 
 def _settings(database: Path) -> dict[str, Any]:
@@ -117,14 +129,23 @@ def open_store(folder: Path, durable: bool = False) -> Store:
     Processes and threads may share it: each write is one SQLite transaction; readers do not wait,
     but writing, and the first opening, wait for who is writing, and after 60 s raise
     `diskcache.Timeout` or `sqlite3.OperationalError`. With `durable` a write that returned survives
-    a power cut (SQLite's synchronous=FULL).
+    a power cut (SQLite's synchronous=FULL). Where nothing can be written, one that is there can
+    still be read.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Store(
-        folder,
-        eviction_policy="none",
-        size_limit=2**60,
-        cull_limit=0,
-        disk_min_file_size=INLINE,
-        sqlite_synchronous=2 if durable else 1,
-    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Store(
+            folder,
+            eviction_policy="none",
+            size_limit=2**60,
+            cull_limit=0,
+            disk_min_file_size=INLINE,
+            sqlite_synchronous=2 if durable else 1,
+        )
+    except (sqlite3.OperationalError, OSError) as error:
+        try:
+            # It has all of a store that is used here.
+            return cast(Store, FrozenStore(folder / DBNAME, JsonDisk(str(folder)), error))
+        except (sqlite3.Error, OSError):
+            # There is nothing to read, either.
+            raise error from None

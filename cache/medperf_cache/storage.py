@@ -1,5 +1,6 @@
 """A site's cache as a whole: its parts under one folder, checked and cleaned together."""
 
+import errno
 import fcntl
 import os
 import time
@@ -21,6 +22,8 @@ from medperf_cache.partials import Partials
 from medperf_cache.pins import Pins
 from medperf_cache.scratch import scratch, sweep
 from medperf_cache.trees import TreeStore
+
+NO_PLACE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,14 @@ class Storage:
 
         Raises `InUse` where `alone` and another process holds it; users wait for who is alone.
         """
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            if alone or error.errno not in NO_PLACE:
+                raise
+            # Where no lock can be made, nobody comes to delete anything, either.
+            yield
+            return
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)

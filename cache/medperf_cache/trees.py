@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import is_digest, place, stored, tree_digest
+from medperf_cache.digests import is_digest, mark_used, place, stored, tree_digest
 from medperf_cache.errors import CacheError, CorruptContent, NotCached, UnsafeArchive
 from medperf_cache.names import UNPACKED, Names
 from medperf_cache.scratch import remove_tree, scratch
@@ -53,10 +53,8 @@ class TreeStore:
     def path(self, digest: str) -> Path:
         """Where the folder is; marks it as used now. Raises `NotCached`."""
         path = place(self._root, digest)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            raise NotCached(f"folder {digest} is not in the cache") from None
+        if not mark_used(path):
+            raise NotCached(f"folder {digest} is not in the cache")
         return path
 
     def unpacked(self, archive_digest: str) -> str | None:

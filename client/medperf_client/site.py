@@ -1,6 +1,7 @@
 """One site: its profile, its cache, its copy of the registry, and the registry if it answers."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
@@ -8,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medperf_cache import Catalog, Storage
+from diskcache import Timeout
+
+from medperf_cache import CacheError, Catalog, Storage
 from medperf_cache.locks import hold
 from medperf_cache.outbox import REJECTED, Entry, Outbox
 from medperf_client.config import Home, load_config
@@ -303,6 +306,12 @@ class Site:
             self._look_back()
         except Offline as error:
             self._show_copy(str(error), f" ({error})")
+        except (CacheError, OSError, sqlite3.Error, Timeout) as error:
+            if self.catalog.fetched_at is None:
+                raise
+            self.tell(
+                f"the copy of the registry cannot be freshened, here it is as it was: {error}"
+            )
 
     def _show_copy(self, reason: str, why: str) -> None:
         """Say that the copy is what there is, as of when. Raises `Offline` if there is none."""

@@ -1,0 +1,144 @@
+"""A home that cannot be written to, full or read-only: all that reads still does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cache.test_disk_full import small_disk
+from tests.client.conftest import beginning, consortium  # noqa: F401
+from tests.faults.test_disk_full import full
+from tests.support.consortium import Consortium, Member
+from tests.support.registry import IMPORT_ROOTS
+
+__all__ = ["small_disk"]
+
+READS = [
+    *("benchmark ls", "benchmark view 1", "benchmark status 1"),
+    *("container ls", "container ls --mine", "container view 2", "association ls -bm"),
+    *("test ls", "test view latest", "queue ls", "queue ls --all", "queue view q1"),
+    *("storage ls", "profile ls", "profile view", "auth status", "sync --dry-run"),
+]
+WRITES = [
+    "sync",
+    "queue drop q1 -y",
+    "association approve --benchmark 1 --model_uid 2 -y",
+    "profile set task_timeout 5",
+    "storage gc",
+]
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """A disk that is mounted read-only for the block."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+
+
+@pytest.fixture(params=[full, read_only], ids=["full", "read-only"])
+def closed(request: pytest.FixtureRequest, small_disk: Path) -> AbstractContextManager[None]:
+    """For a block the disk takes nothing."""
+    closing: AbstractContextManager[None] = request.param(small_disk)
+    return closing
+
+
+@pytest.fixture
+def member(small_disk: Path, consortium: Consortium) -> Member:  # noqa: F811
+    """A member with a home on the small disk, who has used all there is."""
+    token = consortium.registry.token_for("reader@example.org")
+    member = Member(small_disk / "home", consortium.registry.url, token)
+    member.does("profile", "set", "allow_process", "true")
+    member.json("test", "run", "--benchmark", "1")
+    member.does("benchmark", "fetch", "1")
+    approve = ("association", "approve", "--benchmark", "1", "--model_uid", "2", "-y")
+    member.does(*approve, "--offline")
+    return member
+
+
+def outputs(member: Member, *options: str) -> dict[str, object]:
+    """What every command that reads prints for scripts."""
+    return {
+        words: json.loads(member.does(*words.split(), "--json", *options))
+        for words in READS
+        # When something was used last is not noted where nothing can be.
+        if words != "storage ls"
+    }
+
+
+def test_whatever_only_reads_reads(member: Member, closed: AbstractContextManager[None]) -> None:
+    before = outputs(member)
+    with closed:
+        for words in READS:
+            done = member.run(*words.split())
+            assert done.returncode == 0 and "Traceback" not in done.stderr, (words, done.stderr)
+        assert outputs(member, "--offline") == outputs(member) == before
+
+
+def test_news_that_cannot_be_kept_are_no_trouble(
+    member: Member,
+    closed: AbstractContextManager[None],
+    consortium: Consortium,  # noqa: F811
+) -> None:
+    with closed:
+        other = consortium.member(f"other-{os.getpid()}-{id(closed)}")
+        options = consortium.container_options("model_mlp")
+        name = f"new-{id(closed) % 10**6}"
+        done = other.run("container", "submit", "--name", name, *options, "--operational", "-y")
+        assert done.returncode in (0, 1)
+        shown = member.run("container", "ls")
+        assert shown.returncode == 0 and "data_preparator" in shown.stdout
+        if done.returncode == 0:
+            assert "cannot be freshened" in shown.stderr and name not in shown.stdout
+
+
+def test_whatever_has_to_write_says_so_and_leaves_nothing(
+    member: Member, closed: AbstractContextManager[None]
+) -> None:
+    before = outputs(member, "--offline")
+    with closed:
+        for words in WRITES:
+            done = member.run(*words.split())
+            assert done.returncode == 1, words
+            assert done.stderr.count("\n") <= 3 and "Traceback" not in done.stderr, done.stderr
+            assert "Make room" in done.stderr or "MEDPERF_HOME" in done.stderr, done.stderr
+    assert outputs(member, "--offline") == before
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from medperf_cache.outbox import Outbox
+Outbox(Path(sys.argv[1])).add("mlcube", "POST", "/mlcubes/", {"name": "last", "state": "x"})
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_wrote_last_is_read(
+    member: Member, closed: AbstractContextManager[None]
+) -> None:
+    (outbox,) = member.home.glob("registries/*/outbox")
+    environment = {**member.environment, "PYTHONPATH": os.pathsep.join(IMPORT_ROOTS)}
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(outbox)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None and writer.stdout.readline() == "written\n"
+    writer.kill()
+    writer.communicate()
+    assert (outbox / "cache.db-wal").stat().st_size > 0
+    (outbox / "cache.db-shm").unlink()
+    with closed:
+        listed = member.json("queue", "ls")
+    assert [entry["body"].get("name") for entry in listed] == [None, "last"]
