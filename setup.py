@@ -29,6 +29,7 @@ setup(
         'backports.zstd>=1.0; python_version < "3.14"',
         # 8.4 and later import uuid and platform first: a sixth of the whole start-up time.
         "click>=8.2,<8.4",
+        "confusable-homoglyphs>=3.3",
         "diskcache>=5.6,<6",
         "docker>=7.2",
         "flask>=3.0",
@@ -38,6 +39,7 @@ setup(
         "limits>=4.7",
         "marshmallow>=4.0",
         "platformdirs>=4",
+        "precis-i18n>=1.1",
         "prometheus-client>=0.20",
         "pyyaml>=6",
         "requests>=2.32",

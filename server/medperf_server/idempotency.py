@@ -8,14 +8,14 @@ Follows the IETF draft "The Idempotency-Key HTTP Header Field".
 
 import hashlib
 import re
-from datetime import timedelta
+from typing import Any
 
 from flask import Flask, Response, abort, current_app, g, make_response, request
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from medperf_server.config import IDEMPOTENCY_DAYS
-from medperf_server.models import IdempotencyKey, db, utc_now
+from medperf_server.models import Calendar, IdempotencyKey, db, utc_now
 
 KEYED = ("POST", "PUT")
 KEY = re.compile("[!-~]{1,128}")
@@ -66,19 +66,40 @@ def _claim(key: str) -> Response | None:
 
 
 def _store(response: Response) -> None:
-    """Keep the answer with its key, and forget what is too old."""
+    """Keep the answer with its key, and the day."""
     mine = (
         IdempotencyKey.user_id == g.caller.id,
         IdempotencyKey.key == g.idempotency_key,
     )
-    answer = {
+    answer: dict[str, Any] = {
         "status": response.status_code,
         "body": response.get_data(as_text=True),
         "headers": {name: response.headers[name] for name in KEPT if name in response.headers},
     }
+    answer["day"] = _today()
     db.session.execute(update(IdempotencyKey).where(*mine).values(answer))
-    oldest = utc_now() - timedelta(days=IDEMPOTENCY_DAYS)
-    db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < oldest))
+
+
+def _today() -> int:
+    """The number of this day, see `Calendar`; when it is a new one, what is too old is forgotten.
+
+    Two requests that see a day begin meet at its row.
+    """
+    seen = select(Calendar.date, Calendar.number)
+    date = utc_now().toordinal()
+    last, number = db.session.execute(seen).one()
+    if date <= last:
+        return int(number)
+    db.session.execute(
+        update(Calendar)
+        .where(Calendar.date < date)
+        .values(date=date, number=Calendar.number + 1)
+        .execution_options(synchronize_session=False)
+    )
+    _, today = db.session.execute(seen).one()
+    oldest = today - IDEMPOTENCY_DAYS
+    db.session.execute(delete(IdempotencyKey).where(IdempotencyKey.day < oldest))
+    return int(today)
 
 
 def init_app(app: Flask) -> None:

@@ -45,7 +45,10 @@ class Storage(Protocol):
 
 
 class WorkerMemory:
-    """Counts of this worker process. The library's own start a thread for every few requests."""
+    """Counts of this worker process. The library's own start a thread for every few requests.
+
+    By a clock that nobody sets: one that is put back must not make a window longer.
+    """
 
     def __init__(self) -> None:
         self._windows: dict[str, tuple[int, float]] = {}
@@ -54,7 +57,7 @@ class WorkerMemory:
 
     def incr(self, key: str, expiry: int) -> int:
         """See `Storage`."""
-        now = time.time()
+        now = time.monotonic()
         with self._lock:
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP_SECONDS
@@ -67,7 +70,7 @@ class WorkerMemory:
 
     def get_expiry(self, key: str) -> float:
         """See `Storage`."""
-        return self._windows.get(key, (0, 0.0))[1]
+        return time.time() + self._windows.get(key, (0, 0.0))[1] - time.monotonic()
 
 
 class Counters:

@@ -2,15 +2,18 @@
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_JSON_BYTES, MAX_PAGE_SIZE, MAX_UID
 from medperf_server.models import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED
+from medperf_server.names import check_name
 
 # The end of a string for Python and for ECMAScript, whose patterns OpenAPI has.
 END = r"(?![\s\S])"
-NAME = [validate.Length(1, 128), validate.Regexp(rf"^[^\x00-\x1f]+{END}")]
+SHOWN = validate.Regexp(rf"^[^\x00-\x1f\x7f-\x9f]*{END}")
+NAME = [validate.Length(1, 128), SHOWN]
 WORD = [validate.Length(1, 128), validate.Regexp(rf"^[!-~]+{END}")]
 DIGEST = validate.Regexp(rf"^[0-9a-f]{{64}}{END}")
 Status = validate.OneOf([PENDING, APPROVED, REJECTED])
@@ -24,11 +27,33 @@ def _email() -> fields.Email:
 
 
 def _text(**options: Any) -> fields.String:
-    return fields.String(validate=validate.Length(max=20000), **options)
+    # Nothing that steers a terminal; lines and tabs are fine.
+    form = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*{END}"
+    return fields.String(validate=[validate.Length(max=20000), validate.Regexp(form)], **options)
+
+
+def _name(longest: int = 128, shortest: int = 1, **options: Any) -> fields.String:
+    length = validate.Length(shortest, longest)
+    return fields.String(validate=[length, SHOWN, check_name], **options)
 
 
 def _url(shortest: int = 0, **options: Any) -> fields.String:
-    return fields.String(validate=validate.Length(shortest, 2048), **options)
+    # Also MedPerf's other words for where something is, such as `synapse:syn123`.
+    form = validate.Regexp(rf"^[^\x00-\x20\x7f-\xa0]*{END}")
+    length = validate.Length(shortest, 2048)
+    return fields.String(validate=[length, form, _readable], **options)
+
+
+def _readable(url: str) -> None:
+    """Raise `ValidationError` for what no client can take apart."""
+    try:
+        found = urlsplit(url)
+        # Each is read when it is asked for.
+        _ = found.hostname, found.port
+    except ValueError as error:
+        raise ValidationError(f"it is no URL: {error}") from error
+    if not url.isprintable():
+        raise ValidationError("it is no URL: some of its characters are not seen")
 
 
 def _hash(shortest: int = 0, **options: Any) -> fields.String:
@@ -85,7 +110,7 @@ class EntitySchema(Schema):
 class ContainerSchema(EntitySchema):
     """A container."""
 
-    name = fields.String(required=True, validate=NAME)
+    name = _name(required=True)
     git_mlcube_url = _url(required=True, shortest=1)
     mlcube_hash = _hash(required=True, shortest=1)
     git_parameters_url = _url()
@@ -104,7 +129,7 @@ class ContainerSchema(EntitySchema):
 class BenchmarkSchema(EntitySchema):
     """A benchmark."""
 
-    name = fields.String(required=True, validate=NAME)
+    name = _name(required=True)
     description = _text()
     docs_url = _url()
     demo_dataset_tarball_url = _url()
@@ -174,10 +199,10 @@ class UserSchema(Schema):
         unknown = "exclude"
 
     id = fields.Integer(dump_only=True)
-    username = fields.String(validate=NAME)
+    username = _name()
     email = _email()
-    first_name = fields.String(validate=validate.Length(max=150))
-    last_name = fields.String(validate=validate.Length(max=150))
+    first_name = _name(longest=150, shortest=0)
+    last_name = _name(longest=150, shortest=0)
 
 
 class AssetSchema(Schema):

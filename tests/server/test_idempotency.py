@@ -137,23 +137,51 @@ def test_a_repeat_adds_no_change(model_owner: Member, key: str) -> None:
 
 
 @pytest.mark.parametrize(("age", "kept"), [(29, True), (31, False)])
-def test_keys_last_thirty_days(
+def test_keys_last_thirty_days_that_the_registry_has_seen(
     served: Registry, model_owner: Member, key: str, age: int, kept: bool
 ) -> None:
     from sqlalchemy import update
 
-    from medperf_server.models import IdempotencyKey, db, utc_now
+    from medperf_server.models import Calendar, IdempotencyKey, db
 
     body = container_body(state="DEVELOPMENT")
     uid = model_owner.post("/mlcubes/", body, key).json()["id"]
     with served.app.app_context():
         mine = update(IdempotencyKey).where(IdempotencyKey.key == key)
-        db.session.execute(mine.values(created_at=utc_now() - timedelta(days=age)))
+        db.session.execute(mine.values(day=IdempotencyKey.day - age + 1))
+        db.session.execute(update(Calendar).values(date=Calendar.date - 1))
         db.session.commit()
-    # The next keyed write forgets what is too old.
+    # The first keyed write of a day forgets what is too old.
     model_owner.put(f"/mlcubes/{uid}/", {"is_valid": True}, str(uuid.uuid4()))
     again = model_owner.post("/mlcubes/", body, key)
     assert again.status_code == (201 if kept else 400)
+
+
+@pytest.mark.parametrize("days", [31, 400, -31], ids=["a month", "a year", "back by a month"])
+def test_a_clock_that_jumps_forgets_no_key(
+    served: Registry, model_owner: Member, key: str, days: int
+) -> None:
+    from sqlalchemy import select, update
+
+    from medperf_server.models import Calendar, IdempotencyKey, db, utc_now
+
+    body = container_body(state="DEVELOPMENT")
+    uid = model_owner.post("/mlcubes/", body, key).json()["id"]
+    with served.app.app_context():
+        before = db.session.scalar(select(Calendar.number))
+        # The same as a clock that jumps by so many days.
+        db.session.execute(update(Calendar).values(date=Calendar.date - days))
+        then = utc_now() - timedelta(days=days)
+        db.session.execute(update(IdempotencyKey).values(created_at=then))
+        db.session.commit()
+    for _ in range(2):
+        model_owner.put(f"/mlcubes/{uid}/", {"is_valid": True}, str(uuid.uuid4()))
+    assert model_owner.post("/mlcubes/", body, key).status_code == 201
+    with served.app.app_context():
+        after = db.session.scalar(select(Calendar.number))
+        db.session.execute(update(Calendar).values(date=utc_now().toordinal()))
+        db.session.commit()
+    assert after == before + (1 if days > 0 else 0)
 
 
 @pytest.mark.parametrize("wrong", ["k" * 129, "tab\there"])

@@ -278,3 +278,14 @@ def test_what_watches_the_server_is_always_answered(serve: Serve) -> None:
         assert [requests.get(registry.url + path, timeout=60).status_code for _ in range(3)] == [
             200
         ] * 3
+
+
+def test_a_clock_that_is_put_back_makes_no_window_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medperf_server import limits
+
+    memory, real = limits.WorkerMemory(), limits.time.time
+    assert memory.incr("a", 60) == 1
+    for hours in (-48, 48, -1):
+        monkeypatch.setattr(limits.time, "time", lambda hours=hours: real() + 3600 * hours)
+        assert memory.incr("a", 60) > 1
+        assert 50 < memory.get_expiry("a") - limits.time.time() <= 60

@@ -127,7 +127,12 @@ def show(rows: Any, fields: Sequence[str], as_json: bool) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
+def plain(text: str) -> str:
+    """Text that members wrote, with nothing that steers a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def _cell(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "yes" if value else "-"
-    return value.strftime("%Y-%m-%d %H:%M") if hasattr(value, "strftime") else str(value)
+    return value.strftime("%Y-%m-%d %H:%M") if hasattr(value, "strftime") else plain(str(value))

@@ -8,6 +8,7 @@ from medperf_server.cli.base import (
     UID,
     json_option,
     quiet_option,
+    refusals,
     registry,
     require_row,
     require_user,
@@ -48,8 +49,10 @@ def create(
 
     from medperf_server.auth import issue_token
     from medperf_server.models import db, utc_now
+    from medperf_server.names import check_name
 
-    with registry():
+    with registry(), refusals():
+        check_name(name)
         member = require_user(email)
         expires_at = utc_now() + timedelta(days=expires_days) if expires_days else None
         uid, text = issue_token(member.id, name, expires_at, scope)

@@ -4,16 +4,19 @@ from datetime import timedelta
 from typing import Any
 
 from flask import abort, g, redirect, render_template, request, url_for
+from marshmallow import ValidationError
 from sqlalchemy import select
 
 from medperf_server.api.common import UID
 from medperf_server.auth import in_words, issue_token, revoke_token
 from medperf_server.models import SCOPES, Token, db, utc_now
+from medperf_server.names import check_name
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
 from medperf_server.web.numbers import whole
 from medperf_server.web.session import opened_with
 from medperf_server.web.tables import newest
+from medperf_server.web.words import told
 
 MOST_DAYS = 3650
 
@@ -39,7 +42,11 @@ def make_token() -> Any:
     ends = [moment for moment in (wanted, parent.expires_at) if moment]
     expires_at = min(ends, default=None)
     name = request.form.get("name", "").strip()[:128]
-    if not name or not name.isprintable():
+    try:
+        check_name(name)
+    except ValidationError as error:
+        return _page(error=told(error)), 400
+    if not name:
         return _page(error="A token needs a name, so that you know it again"), 400
     _, made = issue_token(g.caller.id, name, expires_at, scope, parent.id)
     return _page(made=made)
