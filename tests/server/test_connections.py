@@ -88,9 +88,14 @@ class Alone:
         return [body]
 
     def step(self) -> None:
-        """Whatever there is to do on its connections."""
+        """Whatever there is to do on its connections, until all requests are answered."""
         for _ in range(20):
             wasyncore.poll2(0.01, self.server._map)
+        while any(one.requests for one in self._channels()):
+            wasyncore.poll2(0.01, self.server._map)
+
+    def _channels(self) -> list[Channel]:
+        return [one for one in self.server._map.values() if isinstance(one, Channel)]
 
     def connect(self, begin: bytes = b"") -> socket.socket:
         """A connection that it has accepted, and what it has begun with."""
@@ -106,7 +111,7 @@ class Alone:
 
     def connections(self) -> int:
         """How many are open here."""
-        return sum(isinstance(one, Channel) for one in self.server._map.values())
+        return len(self._channels())
 
 
 @pytest.fixture
