@@ -157,6 +157,24 @@ def test_keys_last_thirty_days_that_the_registry_has_seen(
     assert again.status_code == (201 if kept else 400)
 
 
+def test_the_first_write_of_a_day_keeps_its_key(
+    served: Registry, model_owner: Member, key: str
+) -> None:
+    from sqlalchemy import select, update
+
+    from medperf_server.models import Calendar, db
+
+    with served.app.app_context():
+        known = db.session.scalar(select(Calendar.number))
+        late = {"date": Calendar.date - 1, "number": known + 100}
+        db.session.execute(update(Calendar).values(late))
+        db.session.commit()
+    body = container_body()
+    assert model_owner.post("/mlcubes/", body, key).status_code == 201
+    again = model_owner.post("/mlcubes/", body, key)
+    assert again.status_code == 201 and again.headers["Idempotent-Replayed"] == "true"
+
+
 @pytest.mark.parametrize("days", [31, 400, -31], ids=["a month", "a year", "back by a month"])
 def test_a_clock_that_jumps_forgets_no_key(
     served: Registry, model_owner: Member, key: str, days: int
