@@ -15,6 +15,8 @@ from medperf_server.weights import bounded, without_json
 
 ROWS = 25
 HISTORY = 50
+# The largest number of a page that is understood; it leads to the last one.
+FARTHEST = 10**18
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def page_of(
     descending = args.get("order", "desc" if sort == default else "asc") == "desc"
     count = db.session.scalar(select(func.count(model.id)).where(*conditions)) or 0
     pages = max(1, -(-count // ROWS))
-    number = min(max(whole(args.get("page", "")) or 1, 1), pages)
+    number = min(max(whole(args.get("page", ""), FARTHEST) or 1, 1), pages)
     key = sorts[sort]
     order = [key.desc() if descending else key.asc(), model.id.desc()]
     # Rows are looked up once it is known which: what is passed over costs an index entry each.
