@@ -11,8 +11,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-# Of the scripts that Latin is mixed up with; others stand beside it in honest names.
-LOOK_ALIKE = {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
+# None of their letters looks like one of Latin, beside which they stand in honest names.
+APART = {"HAN", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"}
+# Of no script: digits, signs, accents.
+SHARED = {"COMMON", "INHERITED"}
 
 
 @cache
@@ -31,7 +33,7 @@ def check_name(name: str) -> None:
         as_it_should_be = _profile().enforce(name)
     except UnicodeEncodeError as error:
         raise ValidationError(
-            f"a name has no such character as U+{ord(name[error.start]):04X}"
+            f"a name has no such character as U+{ord(error.object[error.start]):04X}"
         ) from error
     if as_it_should_be != name:
         raise ValidationError(f"write it as {as_it_should_be!r}")
@@ -42,9 +44,10 @@ def check_name(name: str) -> None:
 def _refuse_look_alikes(name: str) -> None:
     from confusable_homoglyphs import categories, confusables
 
-    scripts = {categories.alias(char) for char in name if char.isalpha()}
-    if len(scripts & {"LATIN", *LOOK_ALIKE}) < 2:
+    scripts = {char: categories.alias(char) for char in name}
+    letters = [char for char in name if scripts[char] not in APART | SHARED]
+    if len({scripts[char] for char in letters}) < 2:
         return
-    found = confusables.is_confusable(name, greedy=False, preferred_aliases=["latin"])
+    found = confusables.is_confusable("".join(letters), preferred_aliases=["latin"])
     if found:
         raise ValidationError(f"{found[0]['character']!r} looks like a letter of another script")

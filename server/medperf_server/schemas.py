@@ -1,6 +1,7 @@
 """The wire format: validation, serialisation and OpenAPI out of one place."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,9 +22,14 @@ State = validate.OneOf([DEVELOPMENT, OPERATION])
 
 
 def _email() -> fields.Email:
-    # Its own pattern takes what only looks like a letter of ASCII, the Kelvin sign for one.
-    ascii_only = validate.Predicate("isascii", error="An address is of ASCII's characters alone")
-    return fields.Email(validate=[validate.Length(max=254), ascii_only])
+    return fields.Email(validate=[validate.Length(max=254), _printed_ascii])
+
+
+def _printed_ascii(address: str) -> None:
+    """Raise `ValidationError` for what only the pattern of addresses takes: the Kelvin sign, which
+    looks like a letter of ASCII, and between quotes what steers a terminal."""
+    if not re.fullmatch("[!-~]+", address):
+        raise ValidationError("An address is of ASCII's printed characters, without spaces")
 
 
 def _text(**options: Any) -> fields.String:
@@ -47,9 +53,11 @@ def _url(shortest: int = 0, **options: Any) -> fields.String:
 def _readable(url: str) -> None:
     """Raise `ValidationError` for what no client can take apart."""
     try:
-        found = urlsplit(url)
-        # Each is read when it is asked for.
-        _ = found.hostname, found.port
+        # Also what comes after a word such as `direct:`.
+        for part in (url, url.partition(":")[2]):
+            found = urlsplit(part)
+            # Each is read when it is asked for.
+            _ = found.hostname, found.port
     except ValueError as error:
         raise ValidationError(f"it is no URL: {error}") from error
     if not url.isprintable():

@@ -12,12 +12,20 @@ from itertools import count
 from typing import Any
 
 import schemathesis
+from marshmallow import ValidationError
 from schemathesis.generation.meta import CoverageScenario
 
 from medperf_server.approval import BENCHMARK_CONTAINERS
 from medperf_server.idempotency import KEY
+from medperf_server.names import check_name
 from medperf_server.policy import CONTAINER_HASHED_URLS
-from medperf_server.schemas import MAX_UID, AssociationSchema, BenchmarkSchema, ContainerSchema
+from medperf_server.schemas import (
+    MAX_UID,
+    NAME,
+    AssociationSchema,
+    BenchmarkSchema,
+    ContainerSchema,
+)
 
 Values = dict[str, Any]
 
@@ -88,8 +96,24 @@ def map_body(context: Any, body: Any) -> Any:
     return repair(body) if repair and isinstance(body, dict) else body
 
 
+def named(body: Values) -> Values:
+    """What its schema takes for a name is one."""
+    name = body.get("name")
+    try:
+        for check in NAME if isinstance(name, str) else ():
+            check(name)
+    except ValidationError:
+        return body
+    try:
+        check_name(name if isinstance(name, str) else "")
+    except ValidationError:
+        body |= {"name": f"name {os.getpid()} {next(NUMBERS)}"}
+    return body
+
+
 def container(body: Values) -> Values:
     """Each URL with its hash; one image."""
+    body = named(body)
     if ContainerSchema().validate(body):
         return body
     for url, digest in CONTAINER_HASHED_URLS:
@@ -101,6 +125,7 @@ def container(body: Values) -> Values:
 
 def benchmark(body: Values) -> Values:
     """Of containers that are there."""
+    body = named(body)
     if BenchmarkSchema().validate(body):
         return body
     return body | {field: there(body[field]) for field in BENCHMARK_CONTAINERS}

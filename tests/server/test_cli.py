@@ -240,6 +240,8 @@ def test_tables_are_for_people(shared_registry: Registry) -> None:
         (("invite", "create", "nobody"), "'nobody' is not an e-mail address"),
         (("invite", "revoke", "999999"), "no invitation 999999"),
         (("audit", "ls", "--since", "monday"), "monday"),
+        (("token", "create", "no@example.org", "--name", "x" * 129), "maximum length 128"),
+        (("token", "create", "no@example.org", "--name", "a\x9bb"), "no such character"),
         *(
             (command, "not in the range")
             for command in (

@@ -8,6 +8,7 @@ from tests.server.conftest import Member, benchmark_body, container_body
 from tests.support.registry import Registry
 
 NAMES = ["my-model", "My Model 2", "Prüfung", "模型", "модель", "👍 model", "naïve"]
+NAMES += ["Δ-net 10", "模型 net 1", "ロボット手術"]
 NO_NAMES = {
     " a": "write it as",
     "a ": "write it as",
@@ -18,8 +19,14 @@ NO_NAMES = {
     "a\u202eb": "U+202E",
     "a\u00adb": "U+00AD",
     "a\u2028b": "U+2028",
+    # What its first characters become is longer than they are.
+    "\ufb03\ufb03\u200b": "U+200B",
+    "  \u200b": "U+200B",
     "p\u0430ypal": "looks like a letter of another script",
     "\u03b1lpha": "looks like a letter of another script",
+    # Of Lisu, of Coptic.
+    "\ua4eepple": "looks like a letter of another script",
+    "\u2c9ene": "looks like a letter of another script",
     "a\x85b": "not match",
     "a\x9b31m": "not match",
     "a\x7fb": "not match",
@@ -32,6 +39,8 @@ NO_URLS = [
     "http://host:99999999/",
     "http://a\u2100b/",
     "http://host/a b",
+    "direct:https://[::1",
+    "direct:https://host:99999/",
     "http://host/\u202e",
     "http://host/\x9b",
     "https://host/\n",
@@ -63,7 +72,9 @@ def test_members_have_such_names_too(admin: Member, stranger: Member, field: str
     assert admin.put(path, {field: f"Zoë {stranger.uid}"}).status_code == 200
 
 
-@pytest.mark.parametrize("address", ["\u212aate@example.org", "a\u200b@example.org"])
+@pytest.mark.parametrize(
+    "address", ["\u212aate@example.org", "a\u200b@example.org", '"\x1b[31m"@example.org']
+)
 def test_an_address_is_of_ascii(admin: Member, stranger: Member, address: str) -> None:
     assert admin.put(f"/users/{stranger.uid}/", {"email": address}).status_code == 400
 
@@ -93,8 +104,14 @@ def test_a_name_of_earlier_stays_and_steers_nothing(registry: Registry) -> None:
     uid = ada.container()["id"]
     with closing(sqlite3.connect(registry.folder / "registry.db")) as database, database:
         database.execute("UPDATE mlcubes SET name = 'a' || char(155) || 'b'")
+        database.execute("UPDATE users SET email = 'ada' || char(27) || '[31m@x'")
+        database.execute("UPDATE users SET email_key = email")
         database.execute("UPDATE users SET first_name = '', username = 'x' || char(155, 8238)")
     assert ada.put(f"/mlcubes/{uid}/", {"is_valid": False}).status_code == 200
+    email = "ada\x1b[31m@x"
+    for command in (("user", "set", email, "--admin"), ("user", "disable", email), ("check",)):
+        done = registry.invoke(*command)
+        assert all(char.isprintable() or char == "\n" for char in done.output), command
     shown = registry.command("user", "ls")
     assert all(char.isprintable() or char == "\n" for char in shown) and "x  " in shown
     assert json.loads(registry.command("user", "ls", "--json"))[0]["username"] == "x\x9b\u202e"

@@ -65,7 +65,6 @@ def test_a_benchmarks_page_has_all_its_fields(committee: Member, admin: Member) 
         "data:text/html,x",
         "ftp://example.org/",
         "//example.org",
-        " https://x",
     ],
 )
 def test_only_what_is_of_the_web_is_a_link(committee: Member, url: str) -> None:
@@ -75,9 +74,9 @@ def test_only_what_is_of_the_web_is_a_link(committee: Member, url: str) -> None:
 
 
 def test_a_link_cannot_break_out_of_its_attribute(committee: Member) -> None:
-    made = committee.benchmark(docs_url='https://x/" onmouseover="alert(1)')
+    made = committee.benchmark(docs_url='https://x/"onmouseover="alert(1)')
     page = signed_in(committee).opens(f"/benchmarks/{made['id']}").text
-    assert "onmouseover=&#34;" in page and '" onmouseover="' not in page
+    assert "onmouseover=&#34;" in page and '"onmouseover="' not in page
 
 
 def test_the_owner_reads_what_was_done_to_their_entity(
@@ -242,7 +241,7 @@ def _furnished(registry: Registry, people: dict[str, Member]) -> House:
         made = committee.benchmark(
             name=name,
             description=f"{name} {EVIL}",
-            docs_url=f"https://example.org/{EVIL}",
+            docs_url=f"https://example.org/{EVIL.replace(' ', '/')}",
             is_private=is_private,
             metadata=metadata,
             user_metadata={EVIL: EVIL},
@@ -252,7 +251,7 @@ def _furnished(registry: Registry, people: dict[str, Member]) -> House:
             created(committee.post(f"/benchmarks/{made}/members/", {"email": models.email}))
         model = models.container(
             name=f"{EVIL} {made}",
-            git_mlcube_url=f"https://example.org/{EVIL}",
+            git_mlcube_url=f"https://example.org/{EVIL.replace(' ', '/')}",
             user_metadata={EVIL: EVIL},
         )["id"]
         body = {"model_mlcube": model, "benchmark": made, "metadata": metadata}

@@ -3,9 +3,10 @@
 import click
 
 from medperf_server.cli import audit, invite, serving, token, upkeep, user
+from medperf_server.cli.base import Plain
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Plain, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The registry of a MedPerf consortium.
 

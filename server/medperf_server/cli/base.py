@@ -109,7 +109,7 @@ def show_token(made: dict[str, Any], quiet: bool, as_json: bool) -> None:
         click.echo(json.dumps(made))
         return
     if not quiet:
-        click.echo(f"The token of {made['email']}, shown this once:", err=True)
+        say(f"The token of {made['email']}, shown this once:")
     click.echo(made["token"])
 
 
@@ -127,9 +127,26 @@ def show(rows: Any, fields: Sequence[str], as_json: bool) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def plain(text: str) -> str:
-    """Text that members wrote, with nothing that steers a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
+def plain(text: str, kept: str = "") -> str:
+    """Text that members wrote, with nothing that steers a terminal but the characters in `kept`."""
+    return "".join(char if char.isprintable() or char in kept else " " for char in text)
+
+
+def say(text: str) -> None:
+    """Print what is for people alone, on stderr."""
+    click.echo(plain(text, kept="\n"), err=True)
+
+
+class Plain(click.Group):
+    """Commands whose complaints steer no terminal, whatever they quote."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(context)
+        except click.ClickException as error:
+            error.message = plain(error.message, kept="\n")
+            raise
 
 
 def _cell(value: Any) -> str:

@@ -4,7 +4,15 @@ import json
 
 import click
 
-from medperf_server.cli.base import UID, json_option, registry, require_address, require_row, show
+from medperf_server.cli.base import (
+    UID,
+    json_option,
+    registry,
+    require_address,
+    require_row,
+    say,
+    show,
+)
 
 
 @click.group()
@@ -58,7 +66,7 @@ def create(
         click.echo(json.dumps({"id": uid, "email": email, "link": link}))
         return
     if not quiet:
-        click.echo(f"Whoever opens this is {email}; it is shown this once:", err=True)
+        say(f"Whoever opens this is {email}; it is shown this once:")
     click.echo(link)
 
 

@@ -47,11 +47,14 @@ def create(
     """
     from datetime import timedelta
 
+    from marshmallow import validate
+
     from medperf_server.auth import issue_token
     from medperf_server.models import db, utc_now
     from medperf_server.names import check_name
 
     with registry(), refusals():
+        validate.Length(max=128)(name)
         check_name(name)
         member = require_user(email)
         expires_at = utc_now() + timedelta(days=expires_days) if expires_days else None

@@ -3,12 +3,11 @@
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
 
-from medperf_server.cli.base import application, json_option, registry
+from medperf_server.cli.base import application, json_option, plain, registry, say
 
 TOLD_EVERY_BYTES = 256 << 20
 
@@ -31,7 +30,8 @@ def check(deep: bool, as_json: bool) -> None:
             found.append(finding)
             if not as_json:
                 wrong = f"WRONG  {finding.what}: {finding.trouble}"
-                click.echo(wrong if finding.trouble else f"ok     {finding.what}")
+                line = wrong if finding.trouble else f"ok     {finding.what}"
+                click.echo(plain(line, kept="\n"))
     if as_json:
         records = [{"what": one.what, "trouble": one.trouble or None} for one in found]
         click.echo(json.dumps(records))
@@ -85,12 +85,12 @@ def restore(file: Path, replace: bool) -> None:
 
     with application():
         try:
-            manifest = put_back(file, replace, _told("verified"), partial(click.echo, err=True))
+            manifest = put_back(file, replace, _told("verified"), say)
         except Damaged as error:
             raise click.ClickException(f"{file}: {error}. Nothing was changed.") from error
         except (Refused, OSError) as error:
             raise click.ClickException(f"{error}. Nothing was changed.") from error
-    click.echo(f"Restored the registry of {manifest.created_at}.", err=True)
+    say(f"Restored the registry of {manifest.created_at}.")
 
 
 def _told(done: str) -> Callable[[int], None]:

@@ -12,6 +12,7 @@ from medperf_server.cli.base import (
     registry,
     require_address,
     require_user,
+    say,
     show,
     show_token,
 )
@@ -114,7 +115,7 @@ def change(email: str, admin: bool | None, quota: int | str | None) -> None:
         member = _changed(email, values)
         role = "an admin" if member.is_admin else "no admin"
         size = "the registry's" if member.quota_bytes is None else f"{member.quota_bytes} bytes"
-        click.echo(f"{member.email} is {role}; their quota: {size}.", err=True)
+        say(f"{member.email} is {role}; their quota: {size}.")
 
 
 @group.command("disable")
@@ -128,9 +129,7 @@ def disable(email: str) -> None:
     """
     with registry():
         _changed(email, {"is_active": False})
-    click.echo(
-        f"{email} cannot sign in any more; to undo: medperf-server user enable {email}", err=True
-    )
+    say(f"{email} cannot sign in any more; to undo: medperf-server user enable {email}")
 
 
 @group.command("enable")
@@ -144,7 +143,7 @@ def enable(email: str) -> None:
     """
     with registry():
         _changed(email, {"is_active": True})
-    click.echo(f"{email} can sign in again.", err=True)
+    say(f"{email} can sign in again.")
 
 
 def _changed(email: str, values: dict[str, Any]) -> "User":
