@@ -1,5 +1,6 @@
 """Fixtures for every test: the product on the import path, a registry, a PostgreSQL cluster."""
 
+import os
 import re
 import sys
 import tempfile
@@ -13,6 +14,18 @@ from tests.support.registry import IMPORT_ROOTS, Registry
 from tests.support.services import PostgresCluster, postgres_cluster
 
 sys.path[:0] = IMPORT_ROOTS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`, as `scripts/test` has it."""
+    parser.addoption("--all", action="store_true", help="Run everything, at full length.")
+
+
+@pytest.fixture(scope="session")
+def cases(request: pytest.FixtureRequest) -> int:
+    """How many cases all fuzz tests try together; MEDPERF_TEST_CASES says another number."""
+    most = 10_000 if request.config.getoption("--all") else 300
+    return int(os.environ.get("MEDPERF_TEST_CASES", most))
 
 
 # A machine has one engine: tests on it run one after the other.

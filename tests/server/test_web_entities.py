@@ -5,13 +5,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from tests.server.conftest import Body, Member, created
-from tests.server.visitor import Visitor, signed_in
+from tests.server.visitor import Elements, Visitor, signed_in
 from tests.support.registry import Registry
 
 HASH = "0123456789abcdef" * 4
@@ -76,7 +75,7 @@ def test_only_what_is_of_the_web_is_a_link(committee: Member, url: str) -> None:
 def test_a_link_cannot_break_out_of_its_attribute(committee: Member) -> None:
     made = committee.benchmark(docs_url='https://x/"onmouseover="alert(1)')
     page = signed_in(committee).opens(f"/benchmarks/{made['id']}").text
-    assert "onmouseover=&#34;" in page and '"onmouseover="' not in page
+    assert "&#34;onmouseover=&#34;" in page and '"onmouseover="' not in page
 
 
 def test_the_owner_reads_what_was_done_to_their_entity(
@@ -220,6 +219,7 @@ class House:
 
 
 EVIL = "<img src=x onerror=alert(1)>\"'{{7*7}}"
+EVIL_PATH = EVIL.replace(" ", "/")  # Between attributes, `/` does what a space does.
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def _furnished(registry: Registry, people: dict[str, Member]) -> House:
         made = committee.benchmark(
             name=name,
             description=f"{name} {EVIL}",
-            docs_url=f"https://example.org/{EVIL.replace(' ', '/')}",
+            docs_url=f"https://example.org/{EVIL_PATH}",
             is_private=is_private,
             metadata=metadata,
             user_metadata={EVIL: EVIL},
@@ -251,7 +251,7 @@ def _furnished(registry: Registry, people: dict[str, Member]) -> House:
             created(committee.post(f"/benchmarks/{made}/members/", {"email": models.email}))
         model = models.container(
             name=f"{EVIL} {made}",
-            git_mlcube_url=f"https://example.org/{EVIL.replace(' ', '/')}",
+            git_mlcube_url=f"https://example.org/{EVIL_PATH}",
             user_metadata={EVIL: EVIL},
         )["id"]
         body = {"model_mlcube": model, "benchmark": made, "metadata": metadata}
@@ -285,29 +285,11 @@ def crawled(visitor: Visitor) -> Iterator[tuple[str, str]]:
                 waiting.append(link)
 
 
-class Elements(HTMLParser):
-    """The elements of a page as a browser sees them, with their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See `HTMLParser`."""
-        self.found.append((tag, {name: value or "" for name, value in attrs}))
-
-
 @pytest.mark.parametrize("name", ["admin", "committee", "models", "stranger"])
 def test_what_members_write_becomes_no_element_on_any_page(house: House, name: str) -> None:
     pages = house.pages(name)
-    for path, page in pages.items():
-        for tag, attributes in Elements(page).found:
-            assert tag not in ("img", "style", "iframe", "object", "base"), path
-            assert not [name for name in attributes if name.startswith("on") or name == "style"]
-            assert tag != "script" or attributes["src"].startswith("/static/"), path
-            link = attributes.get("href", "/")
-            assert link.startswith(("/", "#", "https://example.org/")), (path, link)
+    for page in pages.values():
+        Elements(page).are_harmless()
     # It is there, as text.
     assert sum("{{7*7}}" in page for page in pages.values()) > 5
 

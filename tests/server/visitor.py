@@ -1,6 +1,7 @@
 """A browser as far as most tests need one: it keeps cookies and sends forms."""
 
 import re
+from html.parser import HTMLParser
 from typing import Any
 
 import requests
@@ -31,6 +32,31 @@ class Visitor:
         """POST a form with what a page carries for it: the form token, what was seen."""
         page = self.opens(on).text
         return self.sends(path, {"form_token": form_token(page), **seen_on(page), **form})
+
+
+class Elements(HTMLParser):
+    """The elements of a page as a browser sees them, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """See `HTMLParser`."""
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def are_harmless(self) -> None:
+        """Assert that no element is of what members write; links lead here or to the web."""
+        for tag, attributes in self.found:
+            assert tag not in ("img", "style", "iframe", "object", "base"), attributes
+            assert not [name for name in attributes if name.startswith("on") or name == "style"]
+            assert tag != "script" or attributes["src"].startswith("/static/"), attributes
+            link = attributes.get("href", "/")
+            # Browsers overlook what is not seen in it, and take a backslash for a slash.
+            link = re.sub(r"[\x00-\x20]", "", link).replace("\\", "/").lower()
+            scheme = re.match("[^/?#]*:|//", link)
+            assert scheme is None or scheme[0] in ("http:", "https:"), link
 
 
 def form_token(page: str) -> str:
