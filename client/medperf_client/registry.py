@@ -47,7 +47,7 @@ class Registry:
     ) -> None:
         self.server_url = server_url
         self._token = token
-        self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
+        self.connect_timeout, self._read_timeout = connect_timeout, read_timeout
         self._answer_timeout, self._slowest = answer_timeout, slowest
         self._away = AS_ASKED if offline else None
         self._answers = False
@@ -96,7 +96,7 @@ class Registry:
         return self._send("PUT", path, json=body, headers={"Idempotency-Key": key})
 
     def _send(self, method: str, path: str, hurried: bool = False, **options: Any) -> Any:
-        whole = self._connect_timeout if hurried else self._answer_timeout
+        whole = self.connect_timeout if hurried else self._answer_timeout
         patience = min(self._read_timeout, whole)
         return answer(self._exchange(method, path, patience, whole, **options))
 
@@ -123,7 +123,7 @@ class Registry:
                 f"{self.server_url}/api/v0{path}",
                 whole,
                 MOST_ANSWER_BYTES,
-                timeout=(self._connect_timeout, patience),
+                timeout=(self.connect_timeout, patience),
                 allow_redirects=False,
                 **options,
             )
@@ -162,7 +162,7 @@ class Registry:
         """Raise `Offline` unless the registry can be reached; it is tried once."""
         if self._away is None:
             try:
-                self._away = unreachable(self.server_url, self._connect_timeout)
+                self._away = unreachable(self.server_url, self.connect_timeout)
             except ValueError as error:
                 self._away = str(error)
         if self._away:

@@ -1,5 +1,6 @@
 """Bring the catalog up to date: what changed since, all of a plain server, or of another past."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from medperf_client.wire import Entity, checked
 
 # The catalog's note of whose token it was read with.
 VIEWER = "viewer"
+MUCH_TO_TELL = "it has more to tell than a command waits for, which medperf sync reads"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def pull(
 ) -> None:
     """Make the catalog equal to what the registry shows this member; `notice` sees what changes.
 
-    With `hurried` whoever has a copy to work with does not wait for a registry that is slow.
+    With `hurried` whoever has a copy to work with does not wait for a registry that is slow, or
+    has much to tell.
     Each page of changes and its cursor are stored together: a pull that is cut off resumes there,
     and what of two pulls at once was stored last is what its cursor says. Raises `Offline` and
     `Refused` as the registry does; the catalog is then as of the last page.
@@ -138,7 +141,10 @@ def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice, hurried:
         # It was read before digests were asked for: whether it still stands cannot be told.
         past.doubt(catalog, suspect=False)
     more, was_reset = True, False
+    until = time.monotonic() + registry.connect_timeout
     while more:
+        if hurried and time.monotonic() > until:
+            raise Offline(MUCH_TO_TELL)
         since, log, doubted = catalog.cursor, catalog.log or "", catalog.doubted()
         known = {"since": since, **({"log": log} if log else {})}
         answer = registry.get("/changes/", hurried, **known, limit=PAGE_SIZE)

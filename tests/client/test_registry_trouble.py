@@ -1,6 +1,7 @@
 """Whatever answers in a registry's place, or does not: one line that helps, and no traceback."""
 
 import gzip
+import itertools
 import threading
 import time
 import tracemalloc
@@ -338,6 +339,22 @@ def test_a_list_is_shown_from_the_copy_while_a_registry_drips(settled: Member, n
         assert time.monotonic() - began < 8
     assert done.returncode == 0 and "one" in done.stdout
     assert "offline: showing the copy of" in done.stderr and "no answer in time" in done.stderr
+
+
+def test_a_list_is_shown_from_the_copy_while_page_follows_page(settled: Member) -> None:
+    cursors = itertools.count(10**9)
+
+    def respond(path: str) -> bytes:
+        return changes(("benchmark", BENCHMARK), upto=next(cursors), more=True)
+
+    settled.does("profile", "set", "connect_timeout", "0.3")
+    with bad_host(respond) as host:
+        moves_to(settled, host.url)
+        began = time.monotonic()
+        done = settled.run("benchmark", "ls")
+        assert time.monotonic() - began < 8
+    assert done.returncode == 0 and "one" in done.stdout
+    assert "showing the copy of" in done.stderr and "medperf sync" in done.stderr
 
 
 @pytest.mark.parametrize(
