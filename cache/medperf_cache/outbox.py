@@ -80,22 +80,23 @@ class Entry:
         return given
 
     def resolved(self, uid_of: Callable[[str], Any]) -> tuple[str, Json]:
-        """Path and body with `uid_of(q1)` in place of every reference to `q1`."""
+        """Path and body with `uid_of(q1)` in place of every reference to `q1`.
+
+        What is deeper than the body's fields is no reference, but what a container wrote.
+        """
         segments = [
             str(uid_of(part[1:-1])) if part[:1] == "{" and part[-1:] == "}" else part
             for part in self.path.split("/")
         ]
-        return "/".join(segments), _replaced(self.body, uid_of)
+        body = {
+            name: uid_of(value[REFERENCE]) if _is_reference(value) else value
+            for name, value in self.body.items()
+        }
+        return "/".join(segments), body
 
 
-def _replaced(value: Any, uid_of: Callable[[str], Any]) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {REFERENCE}:
-            return uid_of(value[REFERENCE])
-        return {key: _replaced(item, uid_of) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, uid_of) for item in value]
-    return value
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {REFERENCE} and type(value[REFERENCE]) is str
 
 
 class Outbox:

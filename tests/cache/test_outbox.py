@@ -79,7 +79,7 @@ def test_a_rejected_entry_holds_what_needs_it_and_nothing_else(outbox: Outbox) -
 
 def test_dependents_are_those_that_refer_to_it_through_others_too(outbox: Outbox) -> None:
     add(outbox), add(outbox)
-    add(outbox, nested=[{"part": {REFERENCE: "q1"}}])
+    add(outbox, part={REFERENCE: "q1"})
     ask(outbox, "q3")
     assert [entry.uid for entry in outbox.dependents("q1")] == ["q3", "q4"]
     assert outbox.dependents("q2") == []
@@ -87,12 +87,18 @@ def test_dependents_are_those_that_refer_to_it_through_others_too(outbox: Outbox
 
 def test_references_become_real_uids_in_body_and_path(outbox: Outbox) -> None:
     add(outbox)
-    entry = add(outbox, model={REFERENCE: "q1"}, nested=[{"part": {REFERENCE: "q1"}}])
-    assert entry.resolved(lambda uid: {"q1": 7}[uid]) == (
-        "/mlcubes/",
-        {"name": "model", "model": 7, "nested": [{"part": 7}]},
-    )
+    entry = add(outbox, model={REFERENCE: "q1"})
+    resolved = entry.resolved(lambda uid: {"q1": 7}[uid])
+    assert resolved == ("/mlcubes/", {"name": "model", "model": 7})
     assert ask(outbox, "q1").resolved(lambda uid: 7)[0] == "/mlcubes/7/benchmarks/1/"
+
+
+@pytest.mark.parametrize("written", ["q1", "q9", ["q1"], {}, None])
+def test_what_a_container_wrote_is_no_reference(outbox: Outbox, written: Any) -> None:
+    add(outbox)
+    entry = add(outbox, metadata={"results": {REFERENCE: written}})
+    assert entry.needs == set() and outbox.dependents("q1") == []
+    assert entry.resolved(lambda uid: 7)[1] == entry.body
 
 
 def test_what_refers_to_nothing_is_not_taken(outbox: Outbox) -> None:

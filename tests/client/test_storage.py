@@ -41,6 +41,16 @@ def test_the_cache_is_listed_verified_mended_and_emptied(newcomer: Member) -> No
     assert "breast-cancer" in newcomer.does("benchmark", "ls", "--offline")
 
 
+def test_the_name_of_a_damaged_file_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    member = Member(tmp_path / "home", "http://127.0.0.1:1")
+    tree = member.home / "cache" / "trees" / "00" / ("0" * 64)
+    tree.mkdir(parents=True)
+    (tree / "\x1b[2J\u202ename").symlink_to("/")
+    found = member.run("storage", "verify")
+    assert found.returncode == 1 and " [2J name is a link to /" in found.stdout
+    assert all(char.isprintable() or char == "\n" for char in found.stdout)
+
+
 def test_what_is_unfinished_and_what_was_rejected_is_listed_too(tmp_path: Path) -> None:
     member = Member(tmp_path / "home", "http://127.0.0.1:1")
     fetcher = Fetcher(Storage(member.home / "cache"), first_wait_seconds=0)

@@ -14,6 +14,25 @@ def test_a_table_is_aligned_and_shows_what_is_missing(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "UID  NAME\n1    first\n22   -\n3    -\n"
 
 
+def test_one_long_word_does_not_widen_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("NAME", "STATE"), [("x" * 1_000_000, "a"), *[("y", "b")] * 1000])
+    shown = capsys.readouterr().out
+    assert len(shown) < 1_000_000 and "xxx…  a\n" in shown
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": -float("inf")}])
+def test_what_is_no_number_is_a_word_in_json(
+    capsys: pytest.CaptureFixture[str], value: object
+) -> None:
+    print_json({"value": value, "é": 1.5})
+    shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert shown["é"] == 1.5 and str(shown["value"]).strip("[]'{a: }") in (
+        "NaN",
+        "Infinity",
+        "-Infinity",
+    )
+
+
 def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("NAME",), [(STEERING,)])
     print_entity({"name": STEERING, STEERING: {STEERING: [STEERING]}, "lines": "a\nb"})

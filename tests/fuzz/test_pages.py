@@ -1,6 +1,7 @@
 """Whatever stands in the database: every page and answer shows it, and no terminal obeys it."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ KEPT = {"state", "approval_status", "scope", "digest", "approved_digest", "actio
 # An address has a form, and whoever asks here is one of the members.
 KEPT |= {"email", "email_key", "username_key", "audience", "genesis"}
 MOST_BYTES = 16 << 20
+# What HTML does not allow, and what turns text around.
+UNSHOWN = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 STORABLE = [word for word in KNOWN_WORDS if storable(word)]
 
 
@@ -81,6 +84,7 @@ class Pages:
         assert time.monotonic() - began < SECONDS and len(answer.data) < MOST_BYTES
         if answer.mimetype == "text/html":
             Elements(answer.text).are_harmless()
+            assert not UNSHOWN.search(answer.text), path
         elif answer.mimetype == "application/json":
             json.loads(answer.data)
 
@@ -155,7 +159,9 @@ def test_each_word_that_is_known_to_harm_is_shown_on_every_page(
     registry: Registry, word: str
 ) -> None:
     pages = Pages(registry)
-    write(registry, lambda: word, lambda: {word: [word, {word: word}], "test_result": {word: 1}})
+    write(
+        registry, lambda: word, lambda: {word: [word, {"\ud800": "\x9b"}], "test_result": {word: 1}}
+    )
     for path in pages.paths():
         pages.holds(path, {})
         pages.holds(path, {"q": word, "sort": word})

@@ -82,7 +82,8 @@ def storable(word: str) -> bool:
 
 def values(*, stored: bool = False) -> st.SearchStrategy[Any]:
     """Anything that JSON says, and Python's decoder takes."""
-    texts = words(stored=stored)
+    # In JSON every half of a surrogate pair is ASCII, so a database can hold it.
+    texts = words()
     leaves = st.one_of(
         st.none(),
         st.booleans(),
@@ -101,7 +102,7 @@ def values(*, stored: bool = False) -> st.SearchStrategy[Any]:
 
 def mappings(*, stored: bool = False) -> st.SearchStrategy[dict[str, Any]]:
     """JSON objects."""
-    return st.dictionaries(words(stored=stored), values(stored=stored), max_size=3)
+    return st.dictionaries(words(), values(stored=stored), max_size=3)
 
 
 def yamls() -> st.SearchStrategy[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medperf_client.cli.base import Group, Uid, example, json_option, site
-from medperf_client.cli.text import human_size, print_json, print_table
+from medperf_client.cli.text import human_size, plain, print_json, print_table
 from medperf_client.errors import UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
@@ -117,7 +117,8 @@ def verify(remove: bool, as_json: bool) -> None:
         print_json({"damaged": findings, "removed": remove})
     else:
         for finding in damaged:
-            click.echo(f"damaged{', removed' if remove else ''}: {finding}")
+            # It may name files that containers and archives brought.
+            click.echo(plain(f"damaged{', removed' if remove else ''}: {finding}"))
         if not damaged:
             click.echo("Everything is as it was stored.")
     if damaged and not remove:

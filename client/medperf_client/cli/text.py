@@ -5,6 +5,9 @@ from typing import Any
 
 import click
 
+# Of a cell of a table: every row is as wide as the widest.
+MOST_CHARACTERS = 500
+
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
@@ -12,12 +15,18 @@ def print_json(value: Any) -> None:
     import json
 
     # In ASCII: no terminal is steered by it, and any encoding holds it.
-    click.echo(json.dumps(value, indent=2))
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError:
+        # What is not a number is none in JSON either, so it is a word.
+        words = json.loads(json.dumps(value), parse_constant=str)
+        text = json.dumps(words, indent=2)
+    click.echo(text)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns for people, as wide as their widest cell; None is a dash."""
-    cells = [list(headers), *([_cell(value) for value in row] for row in rows)]
+    """Columns for people, as wide as their widest cell, which is cut off; None is a dash."""
+    cells = [list(headers), *([_cut(_cell(value)) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     for row in cells:
         line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
@@ -28,6 +37,10 @@ def _cell(value: Any) -> str:
     if value is None or value == "":
         return "-"
     return plain(str(value)).replace("\n", " ")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 
 def plain(text: str) -> str:

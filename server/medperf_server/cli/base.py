@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # Flask and SQLAlchemy are slow to import, and --help needs n
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 UID = click.IntRange(1, MAX_UID)
 quiet_option = click.option("--quiet", is_flag=True, help="Print the token and nothing else.")
+# Of a table's column, in characters.
+WIDEST = 100
 
 
 @contextmanager
@@ -121,7 +123,8 @@ def show(rows: Any, fields: Sequence[str], as_json: bool) -> None:
         return
     table = [[field.upper() for field in fields]]
     table += [[_cell(record[field]) for field in fields] for record in records]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    # What is longer moves the rest of its own line only: padding for it would fill the memory.
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*table, strict=True)]
     for line in table:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())

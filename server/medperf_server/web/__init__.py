@@ -4,7 +4,7 @@ from flask import Flask
 
 from medperf_server.web import failures, notices, pages, session
 from medperf_server.web.blueprint import blueprint
-from medperf_server.web.words import FILTERS, GLOBALS, signed_in
+from medperf_server.web.words import FILTERS, GLOBALS, showable, signed_in
 
 __all__ = ["init_app", "pages", "session"]
 
@@ -18,5 +18,6 @@ def init_app(app: Flask) -> None:
     app.context_processor(signed_in)
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(GLOBALS)
+    app.jinja_env.finalize = showable
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.register_blueprint(blueprint)

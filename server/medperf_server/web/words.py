@@ -1,6 +1,7 @@
 """How pages say things: times, links, who somebody is, what to type next."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,17 @@ from medperf_server.web.notices import notice, notify
 from medperf_server.web.session import form_token
 
 LONGEST_JSON = 20_000
+# The controls that HTML does not allow, those that turn text around, and what is no character.
+UNSHOWN = re.compile(
+    r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+    r"\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+
+
+def showable(value: Any) -> Any:
+    """What a template puts out, with a mark in the place of what no page may hold."""
+    # `type`, for what is markup stays so.
+    return type(value)(UNSHOWN.sub("\ufffd", value)) if isinstance(value, str) else value
 
 
 def moment(value: datetime | None) -> Markup:
