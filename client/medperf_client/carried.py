@@ -281,9 +281,10 @@ def settle(outbox: Outbox, catalog: Catalog, carried: Iterable[Entry]) -> list[E
             if known is None or known.key != entry.key or known.state == SENT:
                 continue
             fate: Entity = {}
-            if known.unknown and not entry.unknown:
+            found = {name: entry.body.get(name) for name in known.unknown}
+            if found and all(isinstance(value, str) and value for value in found.values()):
                 # A key stands for one body: that with what was found out elsewhere.
-                fate = {"body": entry.body, "unknown": {}}
+                fate = {"body": {**known.body, **found}, "unknown": {}}
             if entry.state in (SENT, REJECTED):
                 fate |= {"state": entry.state, "reason": entry.reason, "answer": entry.answer}
                 fate["sent_day"] = outbox.today()

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from medperf_cache import Storage
+from medperf_cache import Catalog, Storage
 from medperf_cache.bundle import write
-from medperf_cache.outbox import LOST, SENT
+from medperf_cache.outbox import LOST, SENT, Outbox
 from medperf_client.bundles import export_bundle, import_bundle
-from medperf_client.carried import About
+from medperf_client.carried import About, settle
 from medperf_client.config import Home
 from medperf_client.site import Site
 from medperf_client.workflow import STEPS
@@ -251,3 +251,15 @@ def test_a_forged_receipt_is_found_out_at_the_next_sync(
     owner.does("queue", "resend")
     assert [one["uid"] for one in owner.json("sync")["sent"]] == ["q1"]
     assert [one["name"] for one in owner.json("container", "ls", "--mine")] == ["mine"]
+
+
+def test_a_receipt_adds_what_was_not_known_and_changes_nothing_else(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    body = {"name": "mine", "mlcube_hash": ""}
+    entry = outbox.add("mlcube", "POST", "/mlcubes/", body, {"mlcube_hash": "http://h/c.yaml"})
+    found = {"name": "theirs", "mlcube_hash": "ab" * 32, "is_valid": False}
+    settle(outbox, Catalog(tmp_path / "catalog"), [replace(entry, body=found, unknown={})])
+    settled = outbox.get(entry.uid)
+    assert settled.body == {"name": "mine", "mlcube_hash": "ab" * 32} and settled.unknown == {}
+    settle(outbox, Catalog(tmp_path / "catalog"), [replace(entry, body={"name": "theirs"})])
+    assert outbox.get(entry.uid) == settled
