@@ -20,12 +20,10 @@ from medperf_client.submissions import (
 )
 from tests.support.badhost import answer, json_answer
 from tests.support.consortium import Member
-from tests.support.people import REPORT, Person, container, with_benchmark
+from tests.support.people import REPORT, Person, container
 from tests.support.proxy import FINE, LOST, PORTAL, Fault, Faults, Proxy, Request, status
 from tests.support.registry import Registry
 from tests.support.sockets import SocketLog
-
-__all__ = ["with_benchmark"]
 
 REFUSED_LOGIN = Fault(reply=json_answer({"detail": "Invalid token."}, "401 Unauthorized"))
 NO_CHANGES = Fault(reply=answer("404 Not Found", b"<h1>Not Found</h1>", "Content-Type: text/html"))

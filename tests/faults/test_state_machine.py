@@ -5,10 +5,8 @@ MEDPERF_TEST_EXAMPLES and MEDPERF_TEST_STEPS say how many histories are tried, a
 
 import itertools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -204,28 +202,6 @@ class Histories(RuleBasedStateMachine):
         assert sorted(one["model_mlcube"] for one in associations) == real
         assert site.catalog.all("association") == associations
         assert site.catalog.all("mlcube") == list(client.pages("/mlcubes/"))
-
-
-@pytest.fixture(scope="module")
-def with_benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with an approved benchmark, UID 1, and a container called taken."""
-    for registry in Registry.serving(tmp_path_factory.mktemp("registry")):
-        client = Client(registry.url, registry.token_for("committee@example.org"))
-        for name in ("preparator", "reference", "metrics", "taken"):
-            client.post("/mlcubes/", container(name).body, name)
-        body = {
-            "name": "benchmark",
-            "demo_dataset_tarball_hash": "0" * 64,
-            "demo_dataset_tarball_url": "https://example.org/demo.tar.gz",
-            "data_preparation_mlcube": 1,
-            "reference_model_mlcube": 2,
-            "data_evaluator_mlcube": 3,
-            "state": "OPERATION",
-        }
-        client.post("/benchmarks/", body, "benchmark")
-        admin = Client(registry.url, registry.token_for("admin@example.org", admin=True))
-        admin.put("/benchmarks/1/", {"approval_status": "APPROVED"}, "approve")
-        yield registry
 
 
 def test_everything_confirmed_exists_once_whatever_happens(with_benchmark: Registry) -> None:

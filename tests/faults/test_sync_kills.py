@@ -9,11 +9,9 @@ import time
 
 from medperf_client.registry import Registry as Client
 from medperf_client.submissions import association_submission
-from tests.support.people import REPORT, Person, container, with_benchmark
+from tests.support.people import REPORT, Person, container
 from tests.support.proxy import Proxy
 from tests.support.registry import Registry
-
-__all__ = ["with_benchmark"]
 
 KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "6"))
 

@@ -10,10 +10,10 @@ import pytest
 from medperf_client.registry import Registry as Client
 from tests.faults.test_exactly_once import direct, names, new, person, queue
 from tests.support.consortium import Member
-from tests.support.people import Person, with_benchmark
+from tests.support.people import Person
 from tests.support.proxy import FINE, Fault, Request, status
 
-__all__ = ["direct", "person", "with_benchmark"]
+__all__ = ["direct", "person"]
 
 BYE = "Interrupted. Nothing was left half-done."
 BUSY = status("503 Service Unavailable")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from medperf_cache import Catalog, Storage
 from medperf_cache.bundle import write
 from medperf_cache.outbox import LOST, QUEUED, REJECTED, SENDING, SENT, Outbox
+from medperf_client.carried import About
 from medperf_client.cli import medperf, run
 from medperf_client.config import Home, load_config
 from medperf_client.containers.spec import parse
@@ -56,6 +58,7 @@ OWN = {
     *("benchmark submit", "container submit"),
 }
 SECONDS = 60
+NOW = "2026-01-01T00:00:00+00:00"
 MOST_KIB = 1 << 20
 
 
@@ -154,7 +157,8 @@ CASE = st.fixed_dictionaries(
         "yaml": yamls(),
         "words": words(),
         "body": mappings(),
-        "about": mappings(),
+        "about": st.one_of(st.just({}), st.just({}), mappings()),
+        "receipt_for": st.one_of(st.none(), words()),
         "results": mappings(),
         "state": st.sampled_from([QUEUED, SENDING, SENT, REJECTED, LOST]),
         "pins": st.booleans(),
@@ -205,8 +209,15 @@ def lay_out(home: Path, server_url: str, case: dict[str, Any]) -> None:
     reports.mkdir(exist_ok=True)
     results = _document(json.dumps({**report, "results": case["results"]}).encode())
     (reports / "20260101-000000-aaaa.json").write_text(json.dumps(results))
-    about = _document(json.dumps(case["about"]).encode())
-    write(home / "hostile.bundle", storage, about, {})
+    says = About(server_url, NOW, fetched_at=NOW, cursor=2**61, receipt_for=case["receipt_for"])
+    about = {**asdict(says), **_document(json.dumps(case["about"]).encode())}
+    carried = [("mlcube", one) for one in case["containers"]] + [("benchmark", case["benchmark"])]
+    queue = [{**asdict(entry), "attempts": 1} for entry in outbox.entries()]
+    documents = {}
+    for name, rows in (("catalog", carried), ("outbox", queue)):
+        documents[name] = home / f"{name}.rows"
+        documents[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(home / "hostile.bundle", storage, about, documents)
 
 
 ROLES = ("data_preparator", "model", "evaluator")
@@ -368,7 +379,8 @@ def test_each_word_that_is_known_to_harm_is_only_shown(
         "yaml": json.dumps({word: word}),
         "words": word,
         "body": {word: word},
-        "about": {word: word},
+        "about": {},
+        "receipt_for": word,
         "results": {word: [word, {word: word}]},
         "state": REJECTED,
         "pins": False,

@@ -25,7 +25,7 @@ KEPT = {"state", "approval_status", "scope", "digest", "approved_digest", "actio
 KEPT |= {"email", "email_key", "username_key", "audience", "genesis"}
 MOST_BYTES = 16 << 20
 # What HTML does not allow, and what turns text around.
-UNSHOWN = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+UNSHOWN = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069]")
 STORABLE = [word for word in KNOWN_WORDS if storable(word)]
 
 

@@ -21,7 +21,7 @@ from medperf_server.web.session import form_token
 LONGEST_JSON = 20_000
 # The controls that HTML does not allow, those that turn text around, and what is no character.
 UNSHOWN = re.compile(
-    r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+    r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069"
     r"\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
 
