@@ -4,6 +4,7 @@ diskcache's own serialiser unpickles whatever it finds on disk (CVE-2025-69872);
 instead. Values always live in SQLite, never in side files, so that a row is all there or absent.
 """
 
+import errno
 import json
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from medperf_cache.frozen import Frozen
 INLINE = 2**31 - 1
 RAW = 1
 PATIENCE_SECONDS = 60
+# What making a file fails with where there is no room, or none for this user.
+NO_PLACE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES)
 # The last thing that diskcache makes in a new database.
 COMPLETE = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"
 
@@ -129,8 +132,8 @@ def open_store(folder: Path, durable: bool = False) -> Store:
     Processes and threads may share it: each write is one SQLite transaction; readers do not wait,
     but writing, and the first opening, wait for who is writing, and after 60 s raise
     `diskcache.Timeout` or `sqlite3.OperationalError`. With `durable` a write that returned survives
-    a power cut (SQLite's synchronous=FULL). Where nothing can be written, one that is there can
-    still be read.
+    a power cut (SQLite's synchronous=FULL). Where nothing can be written, what is there can still
+    be read, be it nothing.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -143,6 +146,8 @@ def open_store(folder: Path, durable: bool = False) -> Store:
             sqlite_synchronous=2 if durable else 1,
         )
     except (sqlite3.OperationalError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_PLACE:
+            raise
         try:
             # It has all of a store that is used here.
             return cast(Store, FrozenStore(folder / DBNAME, JsonDisk(str(folder)), error))

@@ -73,6 +73,8 @@ class Frozen:
         )
 
     def _opened(self) -> sqlite3.Connection:
+        if not self._database.exists():
+            return _with_table(sqlite3.connect(":memory:", check_same_thread=False))
         log = self._database.with_name(f"{self._database.name}-wal")
         with suppress(sqlite3.OperationalError):
             return _connected(self._database, "mode=ro")
@@ -81,7 +83,7 @@ class Frozen:
         # What was written last is in the log alone.
         try:
             return self._copied(log, None)
-        except OSError:
+        except (OSError, sqlite3.OperationalError):
             return self._copied(log, MEMORY)
 
     def _copied(self, log: Path, place: str | None) -> sqlite3.Connection:
@@ -96,8 +98,14 @@ def _connected(database: Path, how: str) -> sqlite3.Connection:
     uri = f"{database.absolute().as_uri()}?{how}"
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
     try:
-        connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
+        return _with_table(connection)
     except sqlite3.Error:
         connection.close()
         raise
+
+
+def _with_table(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection; where its database was never made, or not completed, an empty table."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone():
+        connection.execute("CREATE TEMP TABLE Cache (key, raw, mode, filename, value)")
     return connection

@@ -13,7 +13,7 @@ from typing import Any
 
 from medperf_cache.blobs import BlobStore
 from medperf_cache.digests import Fingerprints, place, stored
-from medperf_cache.disk import Store, open_store
+from medperf_cache.disk import NO_PLACE, Store, open_store
 from medperf_cache.errors import CorruptContent, InUse
 from medperf_cache.images import ImageStore
 from medperf_cache.memo import Memo
@@ -22,8 +22,6 @@ from medperf_cache.partials import Partials
 from medperf_cache.pins import Pins
 from medperf_cache.scratch import scratch, sweep
 from medperf_cache.trees import TreeStore
-
-NO_PLACE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,12 @@ class Storage:
 
     def __init__(self, root: Path) -> None:
         self.root = root = root.resolve()
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            # To find nothing there takes no folder, and who writes will be told.
+            if error.errno not in NO_PLACE:
+                raise
         self._incoming = root / "incoming"
         self.blobs = BlobStore(root / "blobs", self._incoming)
 
@@ -108,7 +111,7 @@ class Storage:
         try:
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            if alone or error.errno not in NO_PLACE:
+            if alone or error.errno not in (*NO_PLACE, errno.ENOENT):
                 raise
             # Where no lock can be made, nobody comes to delete anything, either.
             yield

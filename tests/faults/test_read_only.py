@@ -12,7 +12,7 @@ import pytest
 
 from tests.cache.test_disk_full import small_disk
 from tests.client.conftest import beginning, consortium  # noqa: F401
-from tests.faults.test_disk_full import full
+from tests.faults.test_disk_full import APPROVE, full
 from tests.support.consortium import Consortium, Member
 from tests.support.registry import IMPORT_ROOTS
 
@@ -80,6 +80,22 @@ def test_whatever_only_reads_reads(member: Member, closed: AbstractContextManage
             done = member.run(*words.split())
             assert done.returncode == 0 and "Traceback" not in done.stderr, (words, done.stderr)
         assert outputs(member, "--offline") == outputs(member) == before
+
+
+def test_where_nothing_was_ever_kept_there_is_nothing_to_read(
+    small_disk: Path, closed: AbstractContextManager[None]
+) -> None:
+    nobody = Member(small_disk / "home", "http://127.0.0.1:9", "mpf_nobody")
+    with closed:
+        for words in ("queue ls", "storage ls", "test ls", "auth status", "sync --dry-run"):
+            done = nobody.run(*words.split())
+            assert (done.returncode, done.stderr) == (0, ""), (words, done.stderr)
+        listed = nobody.run("benchmark", "ls", "--offline")
+        assert listed.returncode == 1 and "there is no copy of it here yet" in listed.stderr
+        status = nobody.run("benchmark", "status", "1")
+        assert status.returncode == 2 and "no benchmark with UID 1" in status.stderr
+        queued = nobody.run(*APPROVE)
+        assert queued.returncode == 1 and "Make room" in queued.stderr, queued.stderr
 
 
 def test_news_that_cannot_be_kept_are_no_trouble(
