@@ -24,6 +24,10 @@ class CorruptContent(CacheError):
         self.expected, self.found, self.kind, self.name = expected, found, kind, name
 
 
+class NotWritable(CacheError):
+    """Nothing can be stored here: the disk is full, or may only be read."""
+
+
 class UnsafeArchive(CacheError):
     """An archive is damaged, too large, or would write outside its folder."""
 

@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medperf_cache.errors import CacheError
+from medperf_cache.errors import NotWritable
 
 # Where there may be room when a disk is full.
 MEMORY = "/dev/shm"  # nosec B108 # a folder of ours is made in it
 
 
 class Frozen:
-    """What `disk.Store` has, for reading; every method that writes raises `CacheError`.
+    """What `disk.Store` has, for reading; every method that writes raises `NotWritable`.
 
     For one thread at a time. `why` is what kept the store from being opened as usual.
     """
@@ -67,7 +67,7 @@ class Frozen:
         return self._connection.execute
 
     def _refuse(self) -> NoReturn:
-        raise CacheError(
+        raise NotWritable(
             f"{self._database.parent} cannot be written to: {self._why}. Make room there, or set "
             "MEDPERF_HOME to a folder that you can write to."
         )

@@ -16,7 +16,10 @@ class Pins:
 
     def put(self, name: str, contents: Iterable[Content]) -> None:
         """Keep these for a name, in place of what was kept for it before."""
-        self._store[f"pin:{name}"] = sorted(set(contents))
+        kept = sorted(set(contents))
+        # `gc` has this done on a full disk too, where only what is so already can be kept.
+        if kept != self.get(name):
+            self._store[f"pin:{name}"] = kept
 
     def get(self, name: str) -> list[Content]:
         """What is kept for a name; nothing if the name is unknown."""
@@ -24,7 +27,8 @@ class Pins:
 
     def remove(self, name: str) -> bool:
         """Keep nothing for a name any more; whether there was such a name."""
-        return self._store.pop(f"pin:{name}") is not None
+        key = f"pin:{name}"
+        return key in self._store and self._store.pop(key) is not None
 
     def names(self) -> dict[Content, list[str]]:
         """What is kept, and the names it is kept for."""

@@ -14,7 +14,7 @@ from typing import Any
 from medperf_cache.blobs import BlobStore
 from medperf_cache.digests import Fingerprints, place, stored
 from medperf_cache.disk import NO_PLACE, Store, open_store
-from medperf_cache.errors import CorruptContent, InUse
+from medperf_cache.errors import CorruptContent, InUse, NotWritable
 from medperf_cache.images import ImageStore
 from medperf_cache.memo import Memo
 from medperf_cache.names import Names
@@ -166,7 +166,7 @@ class Storage:
         `most_bytes` are left; and what dead processes left. Returns what was deleted.
 
         What is pinned stays, so that more than `most_bytes` may be left. Raises `InUse` if another
-        process is working with the cache.
+        process is working with the cache. It makes room on a full disk, too.
         """
         with self.in_use(alone=True):
             sweep(self._incoming)
@@ -182,8 +182,10 @@ class Storage:
                     self.remove(item.kind, item.digest)
                     left -= item.size_bytes
                     removed.append(item)
-            self.memo.drop_unless(self._complete)
-            self.fingerprints.forget_missing()
+            # What is remembered of what is gone does no harm until there is room to forget it.
+            with suppress(NotWritable):
+                self.memo.drop_unless(self._complete)
+                self.fingerprints.forget_missing()
             return removed
 
     def _complete(self, record: dict[str, Any]) -> bool:

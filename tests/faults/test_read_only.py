@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from medperf_cache import Storage
 from tests.cache.test_disk_full import small_disk
 from tests.client.conftest import beginning, consortium  # noqa: F401
-from tests.faults.test_disk_full import APPROVE, full
+from tests.faults.test_disk_full import APPROVE, KIB, full
 from tests.support.consortium import Consortium, Member
 from tests.support.registry import IMPORT_ROOTS
 
@@ -29,7 +30,6 @@ WRITES = [
     "queue drop q1 -y",
     "association approve --benchmark 1 --model_uid 2 -y",
     "profile set task_timeout 5",
-    "storage gc",
 ]
 
 
@@ -126,6 +126,34 @@ def test_whatever_has_to_write_says_so_and_leaves_nothing(
             assert done.stderr.count("\n") <= 3 and "Traceback" not in done.stderr, done.stderr
             assert "Make room" in done.stderr or "MEDPERF_HOME" in done.stderr, done.stderr
     assert outputs(member, "--offline") == before
+
+
+def test_gc_makes_the_room_that_a_full_disk_lacks(member: Member, small_disk: Path) -> None:
+    storage = Storage(member.home / "cache")
+    storage.blobs.add([bytes(512 * KIB)])
+    pinned = [item for item in member.json("storage", "ls")["items"] if item["pins"]]
+    with full(small_disk):
+        assert member.run("queue", "drop", "q1", "-y").returncode == 1
+        assert member.json("storage", "gc", "--max-size", "0")["bytes"] > 512 * KIB
+        left = member.json("storage", "ls")["items"]
+        assert {item["sha256"] for item in left} == {item["sha256"] for item in pinned}
+        member.does("queue", "drop", "q1", "-y")
+    assert member.json("test", "run", "--benchmark", "1")["passed"]
+
+
+def test_gc_keeps_on_a_full_disk_what_waits_to_be_uploaded(
+    member: Member,
+    small_disk: Path,
+    consortium: Consortium,  # noqa: F811
+) -> None:
+    folder = consortium.candidate
+    files = ("--container-config-file", str(folder / "container_config.yaml"))
+    files += ("--parameters-file", str(folder / "workspace" / "parameters.yaml"))
+    member.does("container", "submit", "--name", "waits", *files, "-y", "--offline")
+    waiting = {one for entry in member.json("queue", "ls") for one in entry["uploads"]}
+    with full(small_disk):
+        member.does("storage", "gc", "--max-size", "0")
+    assert waiting and waiting <= {item["sha256"] for item in member.json("storage", "ls")["items"]}
 
 
 WRITER = """
