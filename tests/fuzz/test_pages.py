@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import JSON, String, insert, select, update
 
-from tests.fuzz.test_commands import HASTE, SECONDS, of_bounded_memory
+from tests.fuzz.test_commands import HASTE, SECONDS
 from tests.server.conftest import Member, created
 from tests.server.visitor import Elements
 from tests.support.hostile import KNOWN_WORDS, mappings, storable, words
@@ -151,7 +151,6 @@ def test_what_is_stored_is_only_shown(registry: Registry, cases: int, part: int)
             pages.holds(shown, query)
 
     holds()
-    of_bounded_memory()
 
 
 @pytest.mark.parametrize("word", STORABLE, ids=range(len(STORABLE)))
