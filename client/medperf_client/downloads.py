@@ -32,7 +32,7 @@ PAGE_HINT = "What came is a web page: does this network ask for a login in a bro
 CHANGED_HINT = "The file was changed, or its registered hash is wrong."
 CODED_HINT = "Ask whoever hosts it to send the file as it is."
 # As a header has one: what is longer is no size of anything, and more than `int` reads at will.
-NUMBER = "[0-9]{1,18}"
+NUMBER = "[0-9]{1,19}"
 
 
 @dataclass(frozen=True)
