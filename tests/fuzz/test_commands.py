@@ -173,8 +173,8 @@ def as_the_registry_sends(kind: str, value: dict[str, Any]) -> dict[str, Any] | 
         return None
 
 
-def lay_out(home: Path, server_url: str, case: dict[str, Any]) -> None:
-    """Have a home hold what others wrote."""
+def lay_out(home: Path, server_url: str, case: dict[str, Any], bundle: bool) -> None:
+    """Have a home hold what others wrote, and a bundle of theirs if one is needed."""
     own = Home(home, home / "cache")
     folder = own.registry(server_url)
     catalog, storage = Catalog(folder / "catalog"), Storage(own.cache)
@@ -208,6 +208,13 @@ def lay_out(home: Path, server_url: str, case: dict[str, Any]) -> None:
     reports.mkdir(exist_ok=True)
     results = _document(json.dumps({**report, "results": case["results"]}).encode())
     (reports / "20260101-000000-aaaa.json").write_text(json.dumps(results))
+    if bundle:
+        _lay_bundle(home, server_url, case, storage, outbox)
+
+
+def _lay_bundle(
+    home: Path, server_url: str, case: dict[str, Any], storage: Storage, outbox: Outbox
+) -> None:
     says = About(server_url, NOW, fetched_at=NOW, cursor=2**61, receipt_for=case["receipt_for"])
     about = {**asdict(says), **_document(json.dumps(case["about"]).encode())}
     carried = [("mlcube", one) for one in case["containers"]] + [("benchmark", case["benchmark"])]
@@ -274,7 +281,7 @@ def test_what_is_here_of_others_is_only_shown(
     @settings(HASTE, max_examples=cases // 10)
     @given(case=CASE, words=st.sampled_from(OFFLINE), as_json=st.booleans())
     def holds(case: dict[str, Any], words: str, as_json: bool) -> None:
-        lay_out(home, registry_words, case)
+        lay_out(home, registry_words, case, words.startswith("bundle"))
         prints = as_json and not words.startswith(("queue drop", "queue export", "queue retry"))
         check([*shown(words), "--offline", *(["--json"] if prints else [])])
 
@@ -319,7 +326,7 @@ def test_what_the_registry_says_is_only_shown(
         status=st.sampled_from([200, 200, 200, 201, 400, 403, 404, 422]),
     )
     def holds(case: dict[str, Any], words: str, answer: Any, status: int) -> None:
-        lay_out(home, registry_words, case)
+        lay_out(home, registry_words, case, bundle=False)
         Words.said, Words.status = json.dumps(answer).encode(), status
         check(shown(words))
 
@@ -379,7 +386,7 @@ def test_each_word_that_is_known_to_harm_is_only_shown(
         "pins": False,
     }
     for words_ in OFFLINE:
-        lay_out(home, registry_words, case)
+        lay_out(home, registry_words, case, words_.startswith("bundle"))
         check([*shown(words_), "--offline"])
 
 
