@@ -106,7 +106,6 @@ class Downloader:
         with self._answer(partial, source, bool(expected)) as (response, session):
             decode = _is_coded(response, source)
             length = _length(response.headers.get("Content-Length"))
-            self._check_size(partial, source, length or 0)
             total = partial.size + length if length is not None else None
             kind = response.headers.get("Content-Type", "")
             if response.status_code == 206 and partial.origin:
@@ -117,6 +116,7 @@ class Downloader:
                 total = length
                 partial.begin(Origin(source, _validator(response), None if decode else total, kind))
             self.progress(partial.size, total)
+            self._check_size(partial, source, total or 0)
             for chunk in self._chunks(response, session, source, decode):
                 partial.append(chunk)
                 self._check_size(partial, source, partial.size)

@@ -21,7 +21,6 @@ from medperf_cache import Storage
 from medperf_client.assets import Fetcher
 from medperf_client.cli.display import Display
 from medperf_client.config import Profile
-from medperf_client.downloads import Bounds
 from medperf_client.errors import (
     MedPerfError,
     Offline,
@@ -89,8 +88,7 @@ def fetcher(tmp_path: Path) -> Callable[..., Fetcher]:
     """Makes fetchers that share a cache as separate processes do, and wait for nothing."""
 
     def make(mirrors: dict[str, list[str]] | None = None) -> Fetcher:
-        storage, bounds = Storage(tmp_path / "cache"), Bounds(most_bytes=1 << 62)
-        return Fetcher(storage, mirrors=mirrors, first_wait_seconds=0, bounds=bounds)
+        return Fetcher(Storage(tmp_path / "cache"), mirrors=mirrors, first_wait_seconds=0)
 
     return make
 
