@@ -1,6 +1,6 @@
 """What waits to be sent: durable, in order, each entry exactly once."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -189,6 +189,14 @@ class Outbox:
         found.sort(key=lambda entry: int(entry.uid[1:]))
         return _with_held(found)
 
+    def renew(self, uid: str, **changes: Any) -> Entry:
+        """Change some fields of an entry and let it be sent, as a new thing (a new key)."""
+        # Imported late: who only lists what waits does not need it.
+        import uuid
+
+        fresh = {"key": str(uuid.uuid4()), "state": QUEUED, "attempts": 0, "reason": ""}
+        return self.change(uid, **{**fresh, "before": None, **changes})
+
     def change(self, uid: str, **values: Any) -> Entry:
         """Set fields of an entry. Raises `CacheError` if it is gone."""
         with self._store.transact(retry=True):
@@ -271,6 +279,18 @@ class Outbox:
         """Be the only process that sends; waits until no other does."""
         with hold(self._folder / "lock", "another medperf process is sending this queue"):
             yield
+
+
+def with_needs(uids: Iterable[str], entries: Mapping[str, Entry]) -> set[str]:
+    """Of some entries the UIDs of these and of everything they need, directly or through others."""
+    found: set[str] = set()
+    waiting = list(uids)
+    while waiting:
+        uid = waiting.pop()
+        if uid in entries and uid not in found:
+            found.add(uid)
+            waiting += entries[uid].needs
+    return found
 
 
 def _with_held(entries: list[Entry]) -> list[Entry]:

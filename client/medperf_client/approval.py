@@ -4,16 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable
 
-from medperf_client.kinds import Entity
+from medperf_client.kinds import PINS, ROLES, Entity
 
 CONTENT = (
     *("name", "description", "docs_url", "metadata"),
     *("demo_dataset_tarball_hash", "demo_dataset_generated_uid"),
-)
-ROLES = ("data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube")
-PINS = (
-    *("mlcube_hash", "parameters_hash", "image_hash", "image_tarball_hash"),
-    "additional_files_tarball_hash",
 )
 # A container by its UID, if it is known.
 Lookup = Callable[[int], Entity | None]

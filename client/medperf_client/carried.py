@@ -12,7 +12,7 @@ from medperf_cache.bundle import Bundle, Manifest
 from medperf_cache.digests import is_digest
 from medperf_cache.outbox import HELD, LOST, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.errors import MedPerfError
-from medperf_client.kinds import LISTS, MODELS, NAMED, Entity, described
+from medperf_client.kinds import LISTS, MODELS, NAMED, Entity, described, moment
 from medperf_client.past import doubt
 from medperf_client.wire import checked
 
@@ -59,10 +59,10 @@ class About:
             about = cls(**manifest.about)
             if about.member is not None:
                 checked("user", about.member)
-            for moment in (about.created_at, about.fetched_at or about.created_at):
-                told = datetime.fromisoformat(moment)
+            for text in (about.created_at, about.fetched_at or about.created_at):
+                told = datetime.fromisoformat(text)
                 if told.utcoffset() != timedelta(0) or not FIRST_YEAR < told.year < LAST_YEAR:
-                    raise ValueError(f"{moment} is no time in UTC")
+                    raise ValueError(f"{text} is no time in UTC")
             sound = (
                 isinstance(about.registry, str)
                 and type(about.cursor) is int
@@ -209,7 +209,7 @@ def _is_newer(
         return about.cursor >= newest[0]
     if kind == MODELS:
         return about.as_of > newest
-    return _moment(entity) > _moment(known)
+    return moment(entity) > moment(known)
 
 
 def _gives_other_content(catalog: Catalog, kind: str, entity: Entity) -> bool:
@@ -220,11 +220,6 @@ def _gives_other_content(catalog: Catalog, kind: str, entity: Entity) -> bool:
         for name in known
         if name.endswith("_hash") or name in NAMED or name == "demo_dataset_generated_uid"
     )
-
-
-def _moment(entity: Entity) -> str:
-    # Without the Z, so that a time with a fraction sorts after the same one without.
-    return str(entity.get("modified_at") or "").removesuffix("Z")
 
 
 def to_carry(outbox: Outbox) -> list[Entry]:

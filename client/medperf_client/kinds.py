@@ -1,11 +1,11 @@
 """The kinds of entities there are: where they are listed, what tells them apart, what they name."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from medperf_cache.outbox import REFERENCE
-
-Entity = dict[str, Any]
+from medperf_client.wire import Entity
 
 # What a plain MedPerf server lists, by the type names of the change log.
 LISTS = {
@@ -22,23 +22,21 @@ WORDS = {
     "association": "request",
     "member": "invitation",
 }
+# The containers of a benchmark, and what pins a container's content.
+ROLES = ("data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube")
+PINS = (
+    *("mlcube_hash", "parameters_hash", "image_hash", "image_tarball_hash"),
+    "additional_files_tarball_hash",
+)
 # What tells an entity from all others on a server that knows no keys.
 UNIQUE = {
-    "mlcube": (
-        *("name", "mlcube_hash", "parameters_hash", "image_hash", "image_tarball_hash"),
-        "additional_files_tarball_hash",
-    ),
-    "benchmark": (
-        *("name", "data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube"),
-        "demo_dataset_tarball_hash",
-    ),
+    "mlcube": ("name", *PINS),
+    "benchmark": ("name", *ROLES, "demo_dataset_tarball_hash"),
 }
 # Of what a field, or the step of a path, holds the UID.
 NAMED = {
     "model_mlcube": "mlcube",
-    "data_preparation_mlcube": "mlcube",
-    "reference_model_mlcube": "mlcube",
-    "data_evaluator_mlcube": "mlcube",
+    **dict.fromkeys(ROLES, "mlcube"),
     "benchmark": "benchmark",
     "mlcubes": "mlcube",
     "benchmarks": "benchmark",
@@ -54,6 +52,15 @@ def described(kind: str, entity: Entity) -> str:
     name = entity.get("name") or entity.get("email")
     known = [WORDS[kind], entity.get("id"), f"({name})" if name else None]
     return " ".join(str(word) for word in known if word)
+
+
+def moment(entity: Entity, field: str = "modified_at") -> tuple[float, str]:
+    """A time of an entity, to compare with another; texts that are none are equal if they are."""
+    text = str(entity.get(field) or "")
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp(), ""
+    except (ValueError, OverflowError):
+        return 0.0, text
 
 
 def holds(entity: Entity, body: Entity, *fields: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from medperf_cache import CacheError, Catalog, UnsafeArchive
-from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
+from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox, with_needs
 from medperf_client.backoff import pause
 from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
 from medperf_client.kinds import UNIQUE, Entity, holds
@@ -102,7 +102,7 @@ class Sender:
         tried: set[str] = set()
         while True:
             entries = {entry.uid: entry for entry in self._outbox.entries()}
-            wanted = set(entries) if only is None else _closure(only, entries)
+            wanted = set(entries) if only is None else with_needs([only], entries)
             chosen = next(
                 (
                     entry
@@ -242,15 +242,3 @@ class Sender:
         real = self._outbox.get(uid).real_uid
         assert real is not None, f"{uid} was chosen before what it needs was sent"
         return real
-
-
-def _closure(uid: str, entries: dict[str, Entry]) -> set[str]:
-    """An entry and everything it needs, directly or through others."""
-    found: set[str] = set()
-    waiting = [uid]
-    while waiting:
-        chosen = waiting.pop()
-        if chosen in entries and chosen not in found:
-            found.add(chosen)
-            waiting += entries[chosen].needs
-    return found

@@ -7,14 +7,13 @@ again. What nobody confirms stays known as a ghost, so that what refers to it ca
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from medperf_cache import Catalog
-from medperf_cache.outbox import LOST, QUEUED, REFERENCE, SENDING, SENT, Entry, Outbox
+from medperf_cache.outbox import LOST, QUEUED, REFERENCE, SENDING, SENT, Entry, Outbox, with_needs
 from medperf_client.approval import content_digest
 from medperf_client.errors import MedPerfError, UsageError
-from medperf_client.kinds import LISTS, MODELS, UNIQUE, Entity, described, holds, renamed
+from medperf_client.kinds import LISTS, MODELS, UNIQUE, Entity, described, holds, moment, renamed
 from medperf_client.queue import Queue
 from medperf_client.registry import Registry
 
@@ -59,7 +58,7 @@ def note(catalog: Catalog, kind: str, answer: Entity, is_newest: bool) -> None:
     """
     with catalog.transaction():
         known = catalog.get(kind, answer["id"])
-        if known is None or _moment(known) < _moment(answer):
+        if known is None or moment(known) < moment(answer):
             catalog.doubt_one(kind, answer["id"])
             if is_newest:
                 catalog.put(kind, answer)
@@ -144,7 +143,7 @@ def resend(
         for uid in uids:
             if queue.entry(uid).state != LOST:
                 raise UsageError(f"{uid} was not lost", hint="See: medperf queue ls --all")
-        wanted = _with_needs(uids, entries) & lost if uids else lost
+        wanted = with_needs(uids, entries) & lost if uids else lost
         for entry in (entry for uid, entry in entries.items() if uid in wanted):
             try:
                 path, body = _with_successors(entry, catalog)
@@ -153,32 +152,16 @@ def resend(
                 continue
             pair = queue.pair(entry)
             again.append(
-                queue.outbox.change(
+                queue.outbox.renew(
                     entry.uid,
                     path=path,
                     body=body,
-                    key=str(uuid.uuid4()),
-                    state=QUEUED,
-                    attempts=0,
-                    reason="",
                     answer=None,
-                    before=None,
                     member=member,
                     after=[one.uid for one in again if pair and queue.pair(one) == pair],
                 )
             )
     return again, left
-
-
-def _with_needs(uids: Iterable[str], entries: dict[str, Entry]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(uids)
-    while waiting:
-        uid = waiting.pop()
-        if uid in entries and uid not in found:
-            found.add(uid)
-            waiting += entries[uid].needs
-    return found
 
 
 def _is_mine(entry: Entry, catalog: Catalog) -> bool:
@@ -192,7 +175,7 @@ def _is_another(entity: Entity, other: Entity) -> bool:
     return bool(
         entity.get("created_at")
         and other.get("created_at")
-        and _moment(entity, "created_at") != _moment(other, "created_at")
+        and moment(entity, "created_at") != moment(other, "created_at")
     )
 
 
@@ -206,16 +189,7 @@ def _is_lost(entry: Entry, catalog: Catalog) -> bool:
     if entry.method == "POST":
         return False
     undecided = entry.body.get("approval_status", PENDING) != PENDING == now["approval_status"]
-    return undecided or _moment(now) < _moment(answer)
-
-
-def _moment(entity: Entity, field: str = "modified_at") -> tuple[float, str]:
-    """A time of an entity, to compare with another; texts that are none are equal if they are."""
-    text = str(entity.get(field) or "")
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp(), ""
-    except (ValueError, OverflowError):
-        return 0.0, text
+    return undecided or moment(now) < moment(answer)
 
 
 def _lose(outbox: Outbox, entry: Entry) -> Entry:

@@ -124,25 +124,13 @@ class Queue:
         `entry` is as it was before. Raises `UsageError` if it is not so any more, or cannot be
         edited, `CacheError` if the new body refers to what it cannot.
         """
-        # Imported late: who only lists what waits does not need it.
-        import uuid
-
         unknown = {field: url for field, url in entry.unknown.items() if not body.get(field)}
         with self.outbox.transaction():
             now = self.entry(entry.uid)
             self._decided(now, may_be_lost=False)
             if now.body != entry.body:
                 raise UsageError(f"{entry.uid} has changed meanwhile", hint="Edit it again.")
-            edited = self.outbox.change(
-                entry.uid,
-                body=body,
-                unknown=unknown,
-                key=str(uuid.uuid4()),
-                state=QUEUED,
-                attempts=0,
-                reason="",
-                before=None,
-            )
+            edited = self.outbox.renew(entry.uid, body=body, unknown=unknown)
             self.outbox.check(edited)
         return edited
 

@@ -376,8 +376,9 @@ class Site:
         ]
         # A plain server's associations have no UIDs, but places in one list.
         newest = max(found, key=lambda one: int(one["id"]), default=None)
-        is_open = newest is not None and newest["approval_status"] == "PENDING"
-        return newest if newest is not None and is_open and newest["id"] > 0 else None
+        if newest is None or newest["approval_status"] != "PENDING" or newest["id"] <= 0:
+            return None
+        return newest
 
     def entity(self, kind: str, uid: int | str) -> Entity:
         """A benchmark ("benchmark") or container ("mlcube") by UID, queued ones too.

@@ -80,7 +80,7 @@ def hashes(member: Member, kind: str) -> dict[int, dict[str, str]]:
 
 
 def test_no_other_content_comes_behind_a_pinned_hash(victim: Member, forger: Forger) -> None:
-    (benchmark,) = victim.json("benchmark", "ls")
+    benchmark = victim.json("benchmark", "view", "1")
     pinned = [benchmark["demo_dataset_tarball_hash"]]
     pinned += [one["image_hash"] for one in victim.json("container", "ls")]
     folder = forger.folder / "code"
@@ -98,7 +98,7 @@ def test_no_other_content_comes_behind_a_pinned_hash(victim: Member, forger: For
 def test_what_a_cache_notes_of_an_archive_is_derived_again(newcomer: Member) -> None:
     assert newcomer.json(*MODEL)["passed"]
     storage = Storage(newcomer.home / "cache")
-    (benchmark,) = newcomer.json("benchmark", "ls")
+    benchmark = newcomer.json("benchmark", "view", "1")
     archive = benchmark["demo_dataset_tarball_hash"]
     right, other = storage.trees.unpacked(archive), next(iter(storage.trees))
     assert right is not None
@@ -174,7 +174,7 @@ def test_whose_word_a_result_is_stands_in_every_report(
 def test_no_bundle_moves_the_cursor_or_changes_what_is_pinned(
     victim: Member, forger: Forger
 ) -> None:
-    containers, (benchmark,) = victim.json("container", "ls"), victim.json("benchmark", "ls")
+    containers, benchmark = victim.json("container", "ls"), victim.json("benchmark", "view", "1")
     before = hashes(victim, "container"), hashes(victim, "benchmark")
     later = "2999-01-01T00:00:00Z"
     forged = [
@@ -199,11 +199,11 @@ def test_no_bundle_moves_the_cursor_or_changes_what_is_pinned(
 def test_whoever_never_saw_the_registry_believes_a_bundle_until_the_next_sync(
     consortium: Consortium, forger: Forger, newcomer: Member
 ) -> None:
-    entity = {**consortium.member("reader").json("container", "ls")[0], "mlcube_hash": "f" * 64}
+    entity = {**consortium.member("reader").json("container", "view", "2"), "mlcube_hash": "f" * 64}
     about = {"cursor": 2**61, "fetched_at": "2999-01-01T00:00:00+00:00"}
     forged = forger.bundle(about=about, catalog=[["mlcube", entity]])
     newcomer.does("bundle", "import", str(forged))
-    assert newcomer.json("container", "ls", "--offline")[0]["mlcube_hash"] == "f" * 64
+    assert newcomer.json("container", "view", "2", "--offline")["mlcube_hash"] == "f" * 64
     newcomer.does("sync")
     assert newcomer.json("container", "ls") == consortium.member("reader").json("container", "ls")
 
@@ -214,7 +214,8 @@ def test_a_signed_bundle_may_say_what_has_changed(
     private, public = make_keys(tmp_path / "key")
     site = Site(Home(victim.home, victim.home / "cache"), offline=True)
     site.profile = replace(site.profile, server_url=consortium.registry.url)
-    changed = {**site.catalog.all("mlcube")[0], "mlcube_hash": "e" * 64, "modified_at": "2999"}
+    later = {"mlcube_hash": "e" * 64, "modified_at": "2999-01-01T00:00:00Z"}
+    changed = {**site.catalog.get("mlcube", 2), **later}
     source = Site(Home(tmp_path / "source", tmp_path / "source" / "cache"), offline=True)
     source.profile = site.profile
     source.catalog.put("mlcube", changed)
