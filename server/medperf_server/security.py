@@ -1,7 +1,8 @@
 """What every answer tells the browser that got it, and which proxies are believed.
 
-The headers are OWASP's (https://cheatsheetseries.owasp.org, "HTTP Headers"). Pages carry no inline
-script or style and load nothing from elsewhere; the API's answers are no documents at all.
+The headers are OWASP's (https://cheatsheetseries.owasp.org, "HTTP Headers" and "REST Security").
+Pages carry no inline script or style and load nothing from elsewhere. The API's answers are no
+documents at all: they go without what holds for documents only, for a site reads them all day.
 """
 
 from __future__ import annotations
@@ -23,9 +24,6 @@ API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 EVERYWHERE = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ]
 # What a client keeps of the API it asks about again, with the ETag; of pages it keeps nothing, for
@@ -37,6 +35,9 @@ API_HEADERS = [
 ]
 PAGE_HEADERS = [
     *EVERYWHERE,
+    ("Referrer-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Content-Security-Policy", PAGE_POLICY),
     ("Cache-Control", "no-store"),
 ]
