@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import event, insert, inspect, select, update
+from sqlalchemy import bindparam, event, insert, inspect, select, update
 from sqlalchemy.orm import Session, UOWTransaction
 
 from medperf_server.models import (
@@ -38,6 +38,16 @@ ENTITY_TYPES: dict[type[Base], str] = {
     User: "user",
 }
 
+
+# Made once: all who write wait for who executes them.
+COUNTER = ChangeCounter.__table__
+ADVANCE = (
+    update(COUNTER)
+    .values(value=COUNTER.c.value + bindparam("count"))
+    .returning(COUNTER.c.value, COUNTER.c.digest)
+)
+APPEND = insert(Change.__table__)
+CLOSE = update(COUNTER).values(digest=bindparam("head"))
 
 # Type, UID and action of a change, and who may see it.
 News = tuple[str, int, str, str | None]
@@ -133,13 +143,8 @@ def stands(cursor: int, log: str | None, counter: ChangeCounter) -> bool:
 
 def _append(session: Session, told: Sequence[News]) -> None:
     """Log what a flush changed, in its transaction; others who do so wait until that ends."""
-    counter = session.execute(
-        update(ChangeCounter)
-        .where(ChangeCounter.id == 1)
-        .values(value=ChangeCounter.value + len(told))
-        .returning(ChangeCounter.value, ChangeCounter.digest)
-        .execution_options(synchronize_session=False)
-    ).one()
+    connection = session.connection()
+    counter = connection.execute(ADVANCE, {"count": len(told)}).one()
     digest, rows = counter.digest, []
     for cursor, (kind, uid, how, audience) in enumerate(told, counter.value - len(told) + 1):
         row: dict[str, Any] = {
@@ -152,13 +157,8 @@ def _append(session: Session, told: Sequence[News]) -> None:
         }
         row["digest"] = digest = link(digest, row)
         rows.append(row)
-    session.execute(insert(Change), rows)
-    session.execute(
-        update(ChangeCounter)
-        .where(ChangeCounter.id == 1)
-        .values(digest=digest)
-        .execution_options(synchronize_session=False)
-    )
+    connection.execute(APPEND, rows)
+    connection.execute(CLOSE, {"head": digest})
 
 
 def touched(session: Session) -> list[tuple[str, Any]]:

@@ -53,9 +53,7 @@ def _claim(key: str) -> Response | None:
     """Claim the key for this request, or the stored answer of the one that had it."""
     digest = _request_digest()
     owned = {"user_id": g.caller.id, "key": key}
-    # With the day as of now: what is forgotten when the next one begins must not be this.
-    day = select(Calendar.number).scalar_subquery()
-    claim = insert(IdempotencyKey).values(**owned, request_digest=digest, day=day)
+    claim = insert(IdempotencyKey).values(**owned, request_digest=digest, day=_today())
     try:
         db.session.execute(claim)
     except IntegrityError:
@@ -69,7 +67,7 @@ def _claim(key: str) -> Response | None:
 
 
 def _store(response: Response) -> None:
-    """Keep the answer with its key, and the day."""
+    """Keep the answer with its key."""
     mine = (
         IdempotencyKey.user_id == g.caller.id,
         IdempotencyKey.key == g.idempotency_key,
@@ -79,7 +77,6 @@ def _store(response: Response) -> None:
         "body": response.get_data(as_text=True),
         "headers": {name: response.headers[name] for name in KEPT if name in response.headers},
     }
-    answer["day"] = _today()
     db.session.execute(update(IdempotencyKey).where(*mine).values(answer))
 
 

@@ -218,10 +218,13 @@ def _check_fixed(entity: Benchmark, values: Values) -> None:
 
 def _check_seen(values: Values, entity: Benchmark, seen: str | None) -> None:
     """A decision is of what was seen; an approval keeps the digest of it."""
+    approves = values.get("approval_status") == APPROVED != entity.approval_status
+    if seen is None and not approves:
+        return
     digest = content_digest(entity, values)
     if seen not in (None, digest):
         _refuse("it has changed since you looked: look at it again, then decide", "seen")
-    if values.get("approval_status") == APPROVED and entity.approval_status != APPROVED:
+    if approves:
         values["approved_digest"] = digest
 
 
