@@ -30,6 +30,8 @@ def cases(request: pytest.FixtureRequest) -> int:
 
 # A machine has one engine: tests on it run one after the other.
 ON_AN_ENGINE = re.compile("tests/(containers/|client/test_docker)")
+# Each of these takes long, and no fixture of theirs does.
+BY_THEMSELVES = "tests/fuzz/"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -39,6 +41,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(BY_THEMSELVES):
+                return nodeid
             return "engine" if ON_AN_ENGINE.match(nodeid) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
@@ -73,3 +77,11 @@ def postgres() -> Iterator[PostgresCluster]:
         postgres_cluster(Path(folder)) as cluster,
     ):
         yield cluster
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """A new database on each engine; None for one that a registry on SQLite makes itself."""
+    if request.param == "sqlite":
+        return None
+    return str(request.getfixturevalue("postgres").new_database())

@@ -26,6 +26,7 @@ from medperf_cache.bundle import write
 from medperf_cache.outbox import LOST, QUEUED, REJECTED, SENDING, SENT, Outbox
 from medperf_client.carried import About
 from medperf_client.cli import medperf, run
+from medperf_client.compatibility import read_yaml
 from medperf_client.config import Home, load_config
 from medperf_client.containers.spec import parse
 from medperf_client.errors import MedPerfError, Offline
@@ -58,6 +59,7 @@ OWN = {
     # What they show of others is what `benchmark view` and `test run` show.
     *("benchmark submit", "container submit"),
 }
+ROLES = ("data_preparator", "model", "evaluator")
 SECONDS = 60
 COMMANDS = itertools.count(1)
 NOW = "2026-01-01T00:00:00+00:00"
@@ -117,7 +119,6 @@ def registry_words() -> Iterator[str]:
 def home(tmp_path_factory: pytest.TempPathFactory, registry_words: str) -> Iterator[Path]:
     """The home of a member, in the environment; the process is as it was afterwards."""
     folder = tmp_path_factory.mktemp("home")
-    before = {name: os.environ.get(name) for name in ("MEDPERF_OFFLINE",)}
     where, handlers = os.getcwd(), [signal.getsignal(one) for one in (15, 1)]
     patch = pytest.MonkeyPatch()
     patch.setenv("MEDPERF_HOME", str(folder))
@@ -129,7 +130,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, registry_words: str) -> Itera
     patch.undo()
     for number, handler in zip((15, 1), handlers, strict=True):
         signal.signal(number, handler)
-    assert {name: os.environ.get(name) for name in before} == before
 
 
 def entity(kind: str, uid: int) -> st.SearchStrategy[dict[str, Any]]:
@@ -228,9 +228,6 @@ def _lay_bundle(
     write(home / "hostile.bundle", storage, about, documents)
 
 
-ROLES = ("data_preparator", "model", "evaluator")
-
-
 def command(*arguments: str) -> tuple[int, str, str]:
     """What a command ended with and printed, run as `medperf` is, but for a process of its own."""
     streams = sys.stdin, sys.stdout, sys.stderr, sys.argv
@@ -270,11 +267,6 @@ def check(arguments: list[str]) -> None:
     assert time.monotonic() - began < SECONDS
 
 
-def shown(words: str) -> list[str]:
-    """A command, as JSON if it prints any."""
-    return words.split()
-
-
 HASTE = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
@@ -287,7 +279,7 @@ def test_what_is_here_of_others_is_only_shown(
     def holds(case: dict[str, Any], words: str, as_json: bool) -> None:
         lay_out(home, registry_words, case, words.startswith("bundle"))
         prints = as_json and not words.startswith(("queue drop", "queue export", "queue retry"))
-        check([*shown(words), "--offline", *(["--json"] if prints else [])])
+        check([*words.split(), "--offline", *(["--json"] if prints else [])])
 
     holds()
 
@@ -332,14 +324,12 @@ def test_what_the_registry_says_is_only_shown(
     def holds(case: dict[str, Any], words: str, answer: Any, status: int) -> None:
         lay_out(home, registry_words, case, bundle=False)
         Words.said, Words.status = json.dumps(answer).encode(), status
-        check(shown(words))
+        check(words.split())
 
     holds()
 
 
 def test_configurations_and_results_are_read_or_refused(tmp_path: Path, cases: int) -> None:
-    from medperf_client.compatibility import read_yaml
-
     file = tmp_path / "hostile.yaml"
 
     @settings(HASTE, max_examples=cases // 10)
@@ -391,13 +381,11 @@ def test_each_word_that_is_known_to_harm_is_only_shown(
     }
     for words_ in OFFLINE:
         lay_out(home, registry_words, case, words_.startswith("bundle"))
-        check([*shown(words_), "--offline"])
+        check([*words_.split(), "--offline"])
 
 
 @pytest.mark.parametrize("text", KNOWN_YAML, ids=range(len(KNOWN_YAML)))
 def test_each_yaml_that_is_known_to_harm_is_read_or_refused(tmp_path: Path, text: str) -> None:
-    from medperf_client.compatibility import read_yaml
-
     (tmp_path / "file").write_text(text)
     for read in (
         lambda: parse(text, "hostile"),

@@ -16,15 +16,13 @@ from tests.support.registry import Registry
 MANY, OF_NOBODY = 70_000, 500
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module")
 def crowded(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    database_url: str | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Registry]:
     """A registry with tens of thousands of uploads, and with pieces of others that are gone."""
-    is_sqlite = request.param == "sqlite"
-    url = None if is_sqlite else request.getfixturevalue("postgres").new_database()
-    folder = tmp_path_factory.mktemp(request.param)
-    for registry in Registry.serving(folder, url, MEDPERF_ASSETS=str(folder / "assets")):
+    folder = tmp_path_factory.mktemp("crowded")
+    for registry in Registry.serving(folder, database_url, MEDPERF_ASSETS=str(folder / "assets")):
         fill(registry)
         yield registry
 

@@ -68,14 +68,10 @@ class Large:
         return int(line.split()[1]) << 10
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def large(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Large]:
+@pytest.fixture(scope="module")
+def large(database_url: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Large]:
     """A registry on each engine, with large rows."""
-    is_sqlite = request.param == "sqlite"
-    url = None if is_sqlite else request.getfixturevalue("postgres").new_database()
-    for registry in Registry.serving(tmp_path_factory.mktemp(request.param), url):
+    for registry in Registry.serving(tmp_path_factory.mktemp("large"), database_url):
         yield Large(registry)
 
 
