@@ -130,13 +130,18 @@ def link(before: str, row: Mapping[Any, Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def digest_at(cursor: int, counter: ChangeCounter) -> str:
+def counted() -> Any:
+    """The counter's row, whose attributes are those of `ChangeCounter`."""
+    return db.session.connection().execute(select(COUNTER)).one()
+
+
+def digest_at(cursor: int, counter: Any) -> str:
     """The digest of the last row up to a cursor; where none is, that of the beginning."""
     found = select(Change.digest).where(Change.cursor <= cursor).order_by(Change.cursor.desc())
     return db.session.scalar(found.limit(1)) or counter.genesis
 
 
-def stands(cursor: int, log: str | None, counter: ChangeCounter) -> bool:
+def stands(cursor: int, log: str | None, counter: Any) -> bool:
     """Whether the log goes as far as a cursor, and the digest there is `log`, if that is given."""
     return cursor <= counter.value and (log is None or log == digest_at(cursor, counter))
 

@@ -7,8 +7,8 @@ from flask import Response, current_app, g
 from sqlalchemy import select
 
 from medperf_server.api.common import Blueprint
-from medperf_server.changes import ENTITY_TYPES, stands
-from medperf_server.models import Change, ChangeCounter, db
+from medperf_server.changes import ENTITY_TYPES, counted, stands
+from medperf_server.models import Change, db
 from medperf_server.policy import visible, visible_changes
 from medperf_server.schemas import (
     AssociationSchema,
@@ -76,7 +76,7 @@ def changes(query: dict[str, Any]) -> dict[str, Any]:
     since, limit = query["since"], query["limit"]
     # The counter is read first: rows up to it have been committed, so `next` can go past what the
     # caller may not see without going past a row that is yet to come.
-    counter = db.session.scalars(select(ChangeCounter)).one()
+    counter = counted()
     if not stands(since, query.get("log"), counter):
         return {"reset": True}
     end = counter.value
