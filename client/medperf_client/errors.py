@@ -2,6 +2,7 @@
 
 OK, FAILED, USAGE, QUEUED = 0, 1, 2, 3
 LOGIN_HINT = "Log in with: medperf auth login"
+ONLINE_HINT = "Leave --offline and MEDPERF_OFFLINE away to use the network."
 
 
 class MedPerfError(Exception):

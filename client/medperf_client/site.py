@@ -14,22 +14,23 @@ from diskcache import Timeout
 from medperf_cache import CacheError, Catalog, Storage
 from medperf_cache.locks import hold
 from medperf_cache.outbox import REJECTED, Entry, Outbox
-from medperf_client.config import Home, load_config
-from medperf_client.credentials import Credentials
 from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
+from medperf_client.exchange.queue import Queue
 from medperf_client.kinds import WORDS, Entity
-from medperf_client.queue import Queue
+from medperf_client.settings.config import Home, load_config
+from medperf_client.settings.credentials import Credentials
 
 # Whoever lists or looks things up does not wait for what tests, fetches or sends.
 if TYPE_CHECKING:
-    from medperf_client.assets import Fetcher, Progress
-    from medperf_client.compatibility import CompatibilityTest, Reports
     from medperf_client.containers.platforms import Platforms
-    from medperf_client.hosting import OwnFiles
-    from medperf_client.outgoing import Sender
-    from medperf_client.registry import Registry
-    from medperf_client.submissions import ContainerChecker, Submission
-    from medperf_client.sync import Synced
+    from medperf_client.exchange.sender import Sender
+    from medperf_client.exchange.submissions import Submission
+    from medperf_client.exchange.sync import Synced
+    from medperf_client.execution.checker import ContainerChecker
+    from medperf_client.execution.compatibility import CompatibilityTest, Reports
+    from medperf_client.registry.client import Registry
+    from medperf_client.transfer.fetcher import Fetcher, Progress
+    from medperf_client.transfer.own_files import OwnFiles
 
 OPERATION = "OPERATION"
 
@@ -73,7 +74,7 @@ class Site:
 
     def registry_with(self, token: str | None) -> "Registry":
         """The registry of the active profile, as whoever holds a token."""
-        from medperf_client.registry import Registry
+        from medperf_client.registry.client import Registry
 
         profile = self.profile
         return Registry(
@@ -99,8 +100,8 @@ class Site:
     @cached_property
     def fetcher(self) -> "Fetcher":
         """Brings files into the cache."""
-        from medperf_client.assets import Fetcher
-        from medperf_client.downloads import Bounds
+        from medperf_client.transfer.downloads import Bounds
+        from medperf_client.transfer.fetcher import Fetcher
 
         timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
         return Fetcher(
@@ -116,7 +117,7 @@ class Site:
     @property
     def own_files(self) -> "OwnFiles":
         """The files that the registry stores for its members."""
-        from medperf_client.hosting import OwnFiles
+        from medperf_client.transfer.own_files import OwnFiles
 
         url = self.profile.server_url
         return OwnFiles(url, lambda: self.credentials.token(url))
@@ -137,22 +138,22 @@ class Site:
     @cached_property
     def reports(self) -> "Reports":
         """The compatibility tests that were run."""
-        from medperf_client.compatibility import Reports
+        from medperf_client.execution.compatibility import Reports
 
         return Reports(self.folder / "reports")
 
     @cached_property
     def checker(self) -> "ContainerChecker":
         """Checks containers before they are submitted."""
-        from medperf_client.submissions import ContainerChecker
+        from medperf_client.execution.checker import ContainerChecker
 
         return ContainerChecker(self.storage, self.fetcher, self.platforms.runner_for, self.tell)
 
     def compatibility_test(self, refetch: bool = False) -> "CompatibilityTest":
         """Runs compatibility tests; with `refetch`, images at URLs are asked for again."""
-        from medperf_client.compatibility import CompatibilityTest
         from medperf_client.containers.library import Library
         from medperf_client.containers.runner import Limits
+        from medperf_client.execution.compatibility import CompatibilityTest
 
         profile = self.profile
         limits = Limits(
@@ -185,7 +186,7 @@ class Site:
 
     def sender_of(self, outbox: Outbox) -> "Sender":
         """Sends an outbox to the registry, as this member."""
-        from medperf_client.outgoing import Sender
+        from medperf_client.exchange.sender import Sender
 
         return Sender(outbox, self.registry, self.catalog, self._complete, self._acting)
 
@@ -199,7 +200,7 @@ class Site:
         return self.registry.token_digest if known else None
 
     def _complete(self, entry: Entry) -> Entity:
-        from medperf_client.uploads import Uploader
+        from medperf_client.registry.uploads import Uploader
 
         body = self.checker.completed(entry.body) if entry.unknown else entry.body
         uploader = Uploader(self.storage, self.registry, self.progress)
@@ -224,7 +225,7 @@ class Site:
 
     def _acting(self) -> Entity:
         """Who sends: the member whose token it is, asked if the registry never said."""
-        from medperf_client.sync import known_member, log_in
+        from medperf_client.exchange.sync import known_member, log_in
 
         known = known_member(self.registry, self.catalog)
         return known or log_in(self.registry, self.catalog)
@@ -253,7 +254,7 @@ class Site:
 
     def sync(self) -> "Synced":
         """Send the queue, then learn what is new."""
-        from medperf_client.sync import sync
+        from medperf_client.exchange.sync import sync
 
         done = sync(self.sender, self.queue.outbox, self.registry, self.catalog)
         gone = self.queue.outbox.let_go(self.profile.resend_days)
@@ -263,19 +264,19 @@ class Site:
 
     def resend(self, uids: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
         """Queue anew what the registry has lost; see `past.resend`."""
-        from medperf_client import past
+        from medperf_client.exchange import past
 
         return past.resend(self.queue, self.catalog, uids, self._whose)
 
     def _learn(self) -> None:
-        from medperf_client.sync import learn
+        from medperf_client.exchange.sync import learn
 
         self.tell_lost(learn(self.queue.outbox, self.registry, self.catalog))
 
     def _look_back(self) -> None:
         """See what of the queue the registry has lost, if it turned out to have another past."""
         if self.catalog.losses:
-            from medperf_client import past
+            from medperf_client.exchange import past
 
             self.tell_lost(past.look_back(self.queue.outbox, self.catalog))
 
@@ -299,7 +300,7 @@ class Site:
             return
         if self.credentials.token(self.profile.server_url) is None:
             raise MedPerfError(f"not logged in to {self.profile.server_url}", hint=LOGIN_HINT)
-        from medperf_client.sync import pull
+        from medperf_client.exchange.sync import pull
 
         try:
             pull(self.registry, self.catalog, hurried=True)
@@ -329,7 +330,7 @@ class Site:
         """The member who is logged in, if the registry ever said who that is."""
         if self.offline:
             return self.catalog.me
-        from medperf_client.sync import known_member
+        from medperf_client.exchange.sync import known_member
 
         return known_member(self.registry, self.catalog)
 
@@ -358,7 +359,7 @@ class Site:
 
         A registry that knows no such digests gets none.
         """
-        from medperf_client.approval import content_digest
+        from medperf_client.exchange.approval import content_digest
 
         uid = self.queue.real_uid(benchmark)
         known = self.catalog.get("benchmark", uid) if isinstance(uid, int) else None

@@ -14,7 +14,7 @@ FETCH = """
 import shutil, sys
 from pathlib import Path
 from medperf_cache import Storage
-from medperf_client.assets import Fetcher
+from medperf_client.transfer.fetcher import Fetcher
 storage = Storage(Path(sys.argv[1]))
 Fetcher(storage).fetch(sys.argv[2])
 shutil.rmtree(sys.argv[1])

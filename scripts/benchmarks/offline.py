@@ -93,7 +93,7 @@ def _changes(folder: Path, rounds: int) -> dict[str, Any]:
 def _list(folder: Path, rounds: int) -> dict[str, Any]:
     """`benchmark ls` offline with 10,000 benchmarks cached, against `--help`."""
     from medperf_cache import Catalog
-    from medperf_client.config import Home
+    from medperf_client.settings.config import Home
 
     url = "http://127.0.0.1:9"
     member = Member(folder / "home", url, "mpf_bench")

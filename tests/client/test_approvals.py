@@ -5,12 +5,12 @@ from uuid import uuid4
 
 import pytest
 
-from medperf_client.registry import Registry as Client
-from medperf_client.submissions import (
+from medperf_client.exchange.submissions import (
     association_change,
     association_submission,
     benchmark_decision,
 )
+from medperf_client.registry.client import Registry as Client
 from tests.support.consortium import Member
 from tests.support.people import REPORT, Person, container
 from tests.support.town import Town, benchmark_of

@@ -17,11 +17,11 @@ import pytest
 from medperf_cache import Storage, UnsafeArchive
 from medperf_cache.bundle import write
 from medperf_cache.outbox import SENDING, Outbox
-from medperf_client.bundles import export_bundle, import_bundle, send_bundle
-from medperf_client.config import Home
+from medperf_client.airgap.bundles import export_bundle, import_bundle, send_bundle
 from medperf_client.errors import UsageError
+from medperf_client.exchange.submissions import association_change, association_submission
+from medperf_client.settings.config import Home
 from medperf_client.site import Site
-from medperf_client.submissions import association_change, association_submission
 from tests.faults.test_exactly_once import new, plain, queue
 from tests.support.consortium import Consortium, Member
 from tests.support.keys import make_keys

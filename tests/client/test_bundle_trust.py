@@ -13,11 +13,11 @@ import pytest
 from medperf_cache import Catalog, Storage
 from medperf_cache.bundle import write
 from medperf_cache.outbox import LOST, SENT, Outbox
-from medperf_client.bundles import export_bundle, import_bundle
-from medperf_client.carried import About, settle
-from medperf_client.config import Home
+from medperf_client.airgap.bundles import export_bundle, import_bundle
+from medperf_client.airgap.carried import About, settle
+from medperf_client.execution.workflow import STEPS
+from medperf_client.settings.config import Home
 from medperf_client.site import Site
-from medperf_client.workflow import STEPS
 from tests.support.consortium import Consortium, Member
 from tests.support.keys import make_keys
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medperf_client.config import Home, Profile, load_config, save_config
-from medperf_client.credentials import Credentials
 from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.settings.config import Home, Profile, load_config, save_config
+from medperf_client.settings.credentials import Credentials
 from tests.support.consortium import Member
 from tests.support.registry import ROOT
 

@@ -20,10 +20,6 @@ import pytest
 
 from medperf_cache import Storage
 from medperf_cache.partials import Partials
-from medperf_client import downloads
-from medperf_client.assets import Fetcher
-from medperf_client.compatibility import read_yaml
-from medperf_client.downloads import Bounds
 from medperf_client.errors import (
     InvalidContainer,
     MedPerfError,
@@ -32,6 +28,10 @@ from medperf_client.errors import (
     UsageError,
     WrongHash,
 )
+from medperf_client.execution.compatibility import read_yaml
+from medperf_client.transfer import downloads
+from medperf_client.transfer.downloads import Bounds
+from medperf_client.transfer.fetcher import Fetcher
 from tests.support.badhost import CHUNKED, DRIPS, OK, RESET, answer, bad_host, black_hole, dripping
 from tests.support.consortium import Consortium, Member
 from tests.support.proxy import Fault, proxy

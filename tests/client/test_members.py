@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medperf_client.config import Home
+from medperf_client.settings.config import Home
 from medperf_client.site import Site
 from tests.support.consortium import Consortium, Member
 from tests.support.registry import Registry
@@ -147,7 +147,7 @@ def test_a_test_finds_the_files_of_a_container_that_moved(
 def put(member: Member, path: str, body: dict[str, object]) -> None:
     """Change an entity in a way for which there is no command yet."""
     url, token = (member.environment[name] for name in ("MEDPERF_SERVER_URL", "MEDPERF_TOKEN"))
-    from medperf_client.registry import Registry as Client
+    from medperf_client.registry.client import Registry as Client
 
     Client(url, token).put(path, body, f"key-{next(_numbers)}")
 
@@ -168,7 +168,7 @@ def test_the_copy_follows_what_is_made_changed_and_deleted(
 
 def make_container(url: str, token: str, number: int) -> int:
     """A container in a registry, as cheaply as can be."""
-    from medperf_client.registry import Registry as Client
+    from medperf_client.registry.client import Registry as Client
 
     body = {
         **{
@@ -196,7 +196,7 @@ def test_a_first_pull_of_many_pages_goes_on_where_it_was_cut(
     token = registry.token_for("ada@example.org")
     for number in range(12):
         make_container(registry.url, token, number)
-    monkeypatch.setattr("medperf_client.sync.PAGE_SIZE", 3)
+    monkeypatch.setattr("medperf_client.exchange.sync.PAGE_SIZE", 3)
     monkeypatch.setenv("MEDPERF_SERVER_URL", registry.url)
     monkeypatch.setenv("MEDPERF_TOKEN", token)
     home = Home(ada.home, ada.home / "cache")
@@ -225,7 +225,7 @@ def test_pulls_at_once_end_with_what_the_registry_has(
 ) -> None:
     registry, ada = own_registry_member
     token = registry.token_for("ada@example.org")
-    monkeypatch.setattr("medperf_client.sync.PAGE_SIZE", 2)
+    monkeypatch.setattr("medperf_client.exchange.sync.PAGE_SIZE", 2)
     monkeypatch.setenv("MEDPERF_SERVER_URL", registry.url)
     monkeypatch.setenv("MEDPERF_TOKEN", token)
     home, failures = Home(ada.home, ada.home / "cache"), []

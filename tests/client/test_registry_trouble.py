@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from medperf_cache import Catalog
-from medperf_client.config import Home
 from medperf_client.errors import MedPerfError, Offline, Refused, TryLater
-from medperf_client.registry import MOST_ANSWER_BYTES, Registry
-from medperf_client.sync import pull
+from medperf_client.exchange.sync import pull
+from medperf_client.registry.client import MOST_ANSWER_BYTES, Registry
+from medperf_client.settings.config import Home
 from medperf_client.wire import checked
 from tests.support.badhost import (
     DRIPS,

@@ -18,9 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medperf_cache import Storage
-from medperf_client.assets import Fetcher
 from medperf_client.cli.display import Display
-from medperf_client.config import Profile
 from medperf_client.errors import (
     MedPerfError,
     Offline,
@@ -29,7 +27,9 @@ from medperf_client.errors import (
     UsageError,
     WrongHash,
 )
-from medperf_client.parallel import at_once
+from medperf_client.execution.parallel import at_once
+from medperf_client.settings.config import Profile
+from medperf_client.transfer.fetcher import Fetcher
 from tests.support.badhost import answer, bad_host
 from tests.support.proxy import (
     FINE,
@@ -56,7 +56,7 @@ FETCH = """
 import sys
 from pathlib import Path
 from medperf_cache import Storage
-from medperf_client.assets import Fetcher
+from medperf_client.transfer.fetcher import Fetcher
 print(Fetcher(Storage(Path(sys.argv[1]))).fetch(*sys.argv[2:]))
 """
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medperf_cache import Storage
-from medperf_client.assets import Fetcher
 from medperf_client.errors import Offline, WrongHash
+from medperf_client.transfer.fetcher import Fetcher
 from tests.support.badhost import answer, bad_host
 from tests.support.consortium import Member
 

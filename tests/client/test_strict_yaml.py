@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from medperf_client.compatibility import read_yaml
-from medperf_client.config import Profile, load_config
 from medperf_client.containers.spec import parse
 from medperf_client.errors import InvalidContainer, UsageError
+from medperf_client.execution.compatibility import read_yaml
+from medperf_client.settings.config import Profile, load_config
 from medperf_client.strict_yaml import read
 
 # Nine times as much a line: 22 lines stand for 10**20 values.

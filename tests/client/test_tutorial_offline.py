@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from medperf_client.registry import Registry as Client
+from medperf_client.registry.client import Registry as Client
 from tests.client.test_tutorial import MODEL
 from tests.support.consortium import Consortium, Member
 from tests.support.proxy import Proxy

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from medperf_cache import Storage
-from medperf_client.assets import Fetcher
 from medperf_client.errors import Offline, Refused, TryLater
-from medperf_client.hosting import OwnFiles
-from medperf_client.registry import Registry as Client
-from medperf_client.uploads import PIECE_BYTES, Uploader
+from medperf_client.registry.client import Registry as Client
+from medperf_client.registry.uploads import PIECE_BYTES, Uploader
+from medperf_client.transfer.fetcher import Fetcher
+from medperf_client.transfer.own_files import OwnFiles
 from tests.support.badhost import BadHost, answer, bad_host
 from tests.support.consortium import Consortium, Member
 from tests.support.proxy import FINE, LOST, RESET, Fault, Proxy, Request, proxy, status

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from medperf_client.registry import Registry as Client
+from medperf_client.registry.client import Registry as Client
 from tests.support.people import container
 from tests.support.registry import Registry
 

@@ -9,13 +9,13 @@ import pytest
 
 from medperf_cache.outbox import HELD, LOST, QUEUED, SENT
 from medperf_client.errors import Refused, UsageError
-from medperf_client.registry import Registry as Client
-from medperf_client.site import Site
-from medperf_client.submissions import (
+from medperf_client.exchange.submissions import (
     association_change,
     association_submission,
     benchmark_invitation,
 )
+from medperf_client.registry.client import Registry as Client
+from medperf_client.site import Site
 from tests.support.consortium import Member
 from tests.support.people import REPORT, Person, container
 from tests.support.registry import copy_database
@@ -226,7 +226,7 @@ def test_a_decision_is_on_the_request_that_was_seen(town: Town) -> None:
 
 
 def test_a_reading_that_is_cut_off_goes_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medperf_client import sync
+    from medperf_client.exchange import sync
     from tests.support.proxy import FINE, RESET, Fault, Request
 
     town.keep()

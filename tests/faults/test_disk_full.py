@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from medperf_cache.outbox import Outbox
-from medperf_client.config import Home
-from medperf_client.registry import Registry as Client
+from medperf_client.registry.client import Registry as Client
+from medperf_client.settings.config import Home
 from tests.cache.processes import run_together
 from tests.cache.test_disk_full import small_disk
 from tests.support.consortium import Member

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from medperf_cache.outbox import HELD, QUEUED, REFERENCE, REJECTED, SENDING, SENT, Entry
-from medperf_client.credentials import Credentials
 from medperf_client.errors import NotLoggedIn, Offline, Refused, TryLater, UsageError
-from medperf_client.outgoing import FIRST_WAIT_SECONDS, Sender, Sending
-from medperf_client.registry import Registry as Client
-from medperf_client.site import Site
-from medperf_client.submissions import (
+from medperf_client.exchange.sender import FIRST_WAIT_SECONDS, Sender, Sending
+from medperf_client.exchange.submissions import (
     Submission,
     association_change,
     association_submission,
     benchmark_invitation,
 )
+from medperf_client.registry.client import Registry as Client
+from medperf_client.settings.credentials import Credentials
+from medperf_client.site import Site
 from tests.support.badhost import answer, json_answer
 from tests.support.consortium import Member
 from tests.support.people import REPORT, Person, container

@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from medperf_cache.outbox import HELD, REJECTED
-from medperf_client.registry import Registry as Client
-from medperf_client.submissions import association_change, association_submission
+from medperf_client.exchange.submissions import association_change, association_submission
+from medperf_client.registry.client import Registry as Client
 from tests.support.people import REPORT, Person, container
 from tests.support.proxy import FINE, LOST, PORTAL, RESET, Fault, Proxy, Request, status
 from tests.support.registry import Registry, copy_database

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from medperf_client.registry import Registry as Client
+from medperf_client.registry.client import Registry as Client
 from tests.faults.test_exactly_once import direct, names, new, person, queue
 from tests.support.consortium import Member
 from tests.support.people import Person

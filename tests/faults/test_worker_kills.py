@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 
-from medperf_client.registry import Registry as Client
+from medperf_client.registry.client import Registry as Client
 from tests.support.registry import Registry
 
 WRITES, CLIENTS, KILLS = 200, 4, 8

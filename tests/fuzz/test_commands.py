@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from medperf_cache import Catalog, Storage
 from medperf_cache.bundle import write
 from medperf_cache.outbox import LOST, QUEUED, REJECTED, SENDING, SENT, Outbox
-from medperf_client.carried import About
+from medperf_client.airgap.carried import About
 from medperf_client.cli import medperf, run
-from medperf_client.compatibility import read_yaml
-from medperf_client.config import Home, load_config
 from medperf_client.containers.spec import parse
 from medperf_client.errors import MedPerfError, Offline
-from medperf_client.registry import _document
+from medperf_client.execution.compatibility import read_yaml
+from medperf_client.registry.client import _document
+from medperf_client.settings.config import Home, load_config
 from medperf_client.wire import FIELDS, checked
 from tests.support.hostile import KNOWN_WORDS, KNOWN_YAML, mappings, values, words, yamls
 

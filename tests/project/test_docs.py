@@ -23,7 +23,7 @@ def test_the_command_reference_is_up_to_date(tmp_path: Path) -> None:
 
 
 def test_the_example_configuration_is_read_and_names_every_setting() -> None:
-    from medperf_client.config import Profile, load_config
+    from medperf_client.settings.config import Profile, load_config
 
     file = ROOT / "config.example.yaml"
     config = load_config(file)

@@ -18,6 +18,11 @@ MAY_IMPORT = {
     "medperf_client": {"medperf_client", "medperf_cache"},
     "medperf_server": {"medperf_server"},
 }
+# The client's wings, from the top: none imports from one above it.
+WINGS = (
+    *("__main__", "cli", "airgap", "site", "execution", "exchange", "containers", "registry"),
+    *("transfer", "settings", "kinds", "wire", "deadlines", "files", "strict_yaml", "errors"),
+)
 
 
 def modules() -> dict[str, Path]:
@@ -68,6 +73,23 @@ def test_packages_import_one_way(package: str) -> None:
     for name, targets in edges.items():
         if name.split(".")[0] == package:
             assert {target.split(".")[0] for target in targets} <= MAY_IMPORT[package], name
+
+
+def wing(module: str) -> str:
+    """The wing of a module of the client."""
+    return module.split(".")[1]
+
+
+def test_no_wing_of_the_client_imports_from_one_above_it() -> None:
+    edges = {
+        name: {target for target in targets if target.startswith("medperf_client.")}
+        for name, targets in graph().items()
+        if name.startswith("medperf_client.")
+    }
+    assert {wing(name) for name in edges} == set(WINGS)
+    for name, targets in edges.items():
+        for target in targets:
+            assert WINGS.index(wing(name)) <= WINGS.index(wing(target)), f"{name} -> {target}"
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

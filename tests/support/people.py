@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from medperf_client.config import Config, Home, Profile, save_config
-from medperf_client.credentials import Credentials
 from medperf_client.errors import MedPerfError, Refused
-from medperf_client.outgoing import Sender
-from medperf_client.registry import Registry as Client
+from medperf_client.exchange.sender import Sender
+from medperf_client.exchange.submissions import Submission
+from medperf_client.registry.client import Registry as Client
+from medperf_client.settings.config import Config, Home, Profile, save_config
+from medperf_client.settings.credentials import Credentials
 from medperf_client.site import Site
-from medperf_client.submissions import Submission
 from tests.support.consortium import Member
 from tests.support.proxy import Proxy
 from tests.support.registry import Registry

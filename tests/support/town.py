@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from medperf_client.credentials import Credentials
-from medperf_client.registry import Registry as Client
-from medperf_client.submissions import benchmark_decision, benchmark_submission
+from medperf_client.exchange.submissions import benchmark_decision, benchmark_submission
+from medperf_client.registry.client import Registry as Client
+from medperf_client.settings.credentials import Credentials
 from tests.support.people import REPORT, Person, container
 from tests.support.proxy import Proxy, proxy
 from tests.support.registry import Registry, copy_database

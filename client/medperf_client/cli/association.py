@@ -137,7 +137,7 @@ def _change(
     as_json: bool,
     **values: Any,
 ) -> None:
-    from medperf_client.submissions import association_change
+    from medperf_client.exchange.submissions import association_change
 
     confirm(f"{verb} the association of container {model} with benchmark {benchmark}?", yes)
     queue = site().queue

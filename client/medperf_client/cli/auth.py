@@ -22,9 +22,9 @@ def login(token: str | None) -> None:
 
     The registry's administrator gives it to you. Without a network it is kept unchecked.
     """
-    from medperf_client.credentials import checked
     from medperf_client.errors import Offline
-    from medperf_client.sync import log_in
+    from medperf_client.exchange.sync import log_in
+    from medperf_client.settings.credentials import checked
 
     here = site()
     url = here.profile.server_url

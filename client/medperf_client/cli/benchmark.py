@@ -32,7 +32,7 @@ from medperf_client.cli.text import (
 from medperf_client.errors import FAILED
 
 if TYPE_CHECKING:
-    from medperf_client.provisions import Part, Provisions
+    from medperf_client.execution.provisions import Part, Provisions
 
 CONTAINERS = (
     "data_preparation_container",
@@ -96,7 +96,7 @@ def fetch(uid: int | str, models: str, as_json: bool) -> None:
     here already is not fetched again. It stays until `medperf storage unpin`. Exit code 1 if
     something could not be had; the rest is here all the same.
     """
-    from medperf_client.provisions import pin_name
+    from medperf_client.execution.provisions import pin_name
 
     here = site()
     # What is queued was tested before: what it needs of the registry is known here.
@@ -137,7 +137,7 @@ def status(uid: int | str, as_json: bool) -> None:
 
 def _provisions(uid: int | str) -> "tuple[Provisions, dict[str, Any]]":
     """What knows about provisions, and the benchmark they are for."""
-    from medperf_client.provisions import Provisions
+    from medperf_client.execution.provisions import Provisions
 
     here = site()
     provisions = Provisions(
@@ -216,8 +216,8 @@ def submit(
 
     While the registry is away it waits in the queue. Its containers may wait there too (q1).
     """
-    from medperf_client.compatibility import Scenario
-    from medperf_client.submissions import benchmark_submission
+    from medperf_client.exchange.submissions import benchmark_submission
+    from medperf_client.execution.compatibility import Scenario
 
     here = site()
     with here.storage.in_use():
@@ -262,7 +262,7 @@ def submit(
 @example("medperf benchmark invite 1 grace@hospital.example.org")
 def invite(uid: int | str, email: str, require_online: bool, as_json: bool) -> None:
     """Show your private benchmark to a member of the registry too."""
-    from medperf_client.submissions import benchmark_invitation
+    from medperf_client.exchange.submissions import benchmark_invitation
 
     deliver(
         benchmark_invitation(site().queue.reference(uid), email),
@@ -301,7 +301,7 @@ def reject(uid: int | str, yes: bool, require_online: bool, as_json: bool) -> No
 def _decide(
     verb: str, status: str, uid: int | str, yes: bool, require_online: bool, as_json: bool
 ) -> None:
-    from medperf_client.submissions import benchmark_decision
+    from medperf_client.exchange.submissions import benchmark_decision
 
     here = site()
     seen = here.seen(uid) if status == "APPROVED" else None

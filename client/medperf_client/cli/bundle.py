@@ -68,7 +68,7 @@ def export(
     A key is made by `openssl genpkey -algorithm ed25519 -out key.pem`; others check with what
     `openssl pkey -in key.pem -pubout -out key.pub.pem` writes.
     """
-    from medperf_client.bundles import export_bundle
+    from medperf_client.airgap.bundles import export_bundle
 
     head = export_bundle(site(), file, benchmark, queue, since, sign)
     record = _record(file, head)
@@ -97,7 +97,7 @@ def import_(file: Path, require_signature: Path | None, as_json: bool) -> None:
     nothing that is known here gets other content. What it says of the registry counts until the
     next sync.
     """
-    from medperf_client.bundles import import_bundle
+    from medperf_client.airgap.bundles import import_bundle
 
     done = import_bundle(site(), file, require_signature)
     settled = [

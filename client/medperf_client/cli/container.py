@@ -118,7 +118,7 @@ def submit(
     a path; the registry keeps them for its members. While the registry is away all waits in the
     queue.
     """
-    from medperf_client.hosting import HostedFiles, adopted
+    from medperf_client.containers.hosting import HostedFiles, adopted
 
     here = site()
     # Until it is queued, nothing else keeps `storage gc` from what is to be uploaded.
@@ -162,8 +162,8 @@ def associate(
     While the registry is away the request waits in the queue.
     """
     from medperf_client.cli.test import show_report
-    from medperf_client.compatibility import Scenario
-    from medperf_client.submissions import association_submission
+    from medperf_client.exchange.submissions import association_submission
+    from medperf_client.execution.compatibility import Scenario
 
     scenario = Scenario(benchmark=benchmark, model=str(model_uid), use_memo=not no_cache)
     report = run_test(scenario)

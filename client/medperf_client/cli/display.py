@@ -12,7 +12,7 @@ from medperf_client.cli.text import human_size, plain
 if TYPE_CHECKING:  # A command that shows no progress does not pay for them.
     from rich.progress import Progress
 
-    from medperf_client.workflow import Moment
+    from medperf_client.execution.workflow import Moment
 
 WORDS = {"start": "running", "ran": "done", "cached": "from cache", "failed": "failed"}
 

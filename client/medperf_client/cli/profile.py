@@ -6,8 +6,8 @@ import click
 
 from medperf_client.cli.base import Group, example, json_option, site
 from medperf_client.cli.text import print_entity, print_json, print_table
-from medperf_client.config import Profile, save_config
 from medperf_client.errors import UsageError
+from medperf_client.settings.config import Profile, save_config
 
 
 @click.group(cls=Group)

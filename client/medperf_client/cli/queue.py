@@ -165,7 +165,7 @@ def _in_editor(body: dict[str, Any]) -> dict[str, Any]:
 @example("medperf queue export usb/queue.bundle")
 def export(file: Path) -> None:
     """Write the queue to a file, for `medperf sync --bundle` where there is a network."""
-    from medperf_client.bundles import export_bundle
+    from medperf_client.airgap.bundles import export_bundle
 
     export_bundle(site(), file, queue=True)
     click.echo(plain(f"Wrote {file}. Send it where there is a network: medperf sync --bundle FILE"))

@@ -168,7 +168,7 @@ def gc(unused_days: float | None, max_size: int | None, as_json: bool) -> None:
 @example("medperf storage unpin 1")
 def unpin(benchmark: int | str) -> None:
     """Let `gc` remove what `medperf benchmark fetch` brought for a benchmark."""
-    from medperf_client.provisions import pin_name
+    from medperf_client.execution.provisions import pin_name
 
     here = site()
     pins, url = here.storage.pins, here.profile.server_url

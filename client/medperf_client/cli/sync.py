@@ -93,8 +93,8 @@ def _send(
     require_online: bool,
     as_json: bool,
 ) -> int:
-    from medperf_client.bundles import send_bundle
-    from medperf_client.sync import Synced
+    from medperf_client.airgap.bundles import send_bundle
+    from medperf_client.exchange.sync import Synced
 
     sending = send_bundle(site(), file, public_key=require_signature, sign_with=sign)
     done = Synced(sending.sent, sending.rejected, sending.stopped, [])

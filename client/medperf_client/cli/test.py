@@ -44,7 +44,7 @@ def run(no_cache: bool, as_json: bool, **options: Any) -> None:
     workspace/additional_files/ beside it; the benchmark provides those not given. Steps whose
     image, parameters, files and data are unchanged are answered from the cache.
     """
-    from medperf_client.compatibility import Scenario
+    from medperf_client.execution.compatibility import Scenario
 
     report = run_test(Scenario(**options, use_memo=not no_cache))
     if as_json:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from medperf_cache import Storage
-from medperf_client.assets import Fetcher
 from medperf_client.containers.spec import (
     DOCKER_ARCHIVE,
     DOCKER_IMAGE,
@@ -14,6 +13,7 @@ from medperf_client.containers.spec import (
     load,
 )
 from medperf_client.errors import InvalidContainer
+from medperf_client.transfer.fetcher import Fetcher
 
 Entity = dict[str, Any]
 

@@ -3,11 +3,11 @@
 from functools import cached_property
 
 from medperf_cache.images import ImageStore
-from medperf_client.assets import Progress, silent
 from medperf_client.containers.docker import DockerRunner
 from medperf_client.containers.process import ProcessRunner, Scratch
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import PROCESS, ContainerSpec
+from medperf_client.transfer.fetcher import Progress, silent
 
 
 class Platforms:

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from medperf_cache import CacheError, Catalog, Storage
 from medperf_cache.pins import Content
-from medperf_client.assets import Fetcher
-from medperf_client.compatibility import ROLES
 from medperf_client.containers.library import Library, pinned
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, load
 from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
+from medperf_client.exchange.queue import Queue
+from medperf_client.execution.compatibility import ROLES
+from medperf_client.execution.parallel import at_once
 from medperf_client.kinds import MODELS, Entity
-from medperf_client.parallel import at_once
-from medperf_client.queue import Queue
-from medperf_client.registry import Registry
+from medperf_client.registry.client import Registry
+from medperf_client.transfer.fetcher import Fetcher
 from medperf_client.wire import checked
 
 # What may keep one thing from being had, and says nothing of the others.

@@ -17,7 +17,7 @@ from medperf_cache.outbox import (
 from medperf_client.errors import UsageError
 
 if TYPE_CHECKING:  # To list what waits, what is submitted is not needed.
-    from medperf_client.submissions import Submission
+    from medperf_client.exchange.submissions import Submission
 
 Entity = dict[str, Any]
 PAIR = re.compile(r"/mlcubes/([^/]+)/benchmarks/([^/]+)/")

@@ -5,11 +5,10 @@ from threading import Lock
 
 from medperf_cache import Storage
 from medperf_cache.partials import Partial, Partials
-from medperf_client.downloads import Bounds, Downloader
-from medperf_client.errors import MedPerfError, Offline
-from medperf_client.hosting import OwnFiles
-from medperf_client.network import parts
-from medperf_client.registry import ONLINE_HINT
+from medperf_client.errors import ONLINE_HINT, MedPerfError, Offline
+from medperf_client.transfer.downloads import Bounds, Downloader
+from medperf_client.transfer.network import parts
+from medperf_client.transfer.own_files import OwnFiles
 
 TRIES = 5
 

@@ -6,20 +6,19 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from medperf_client.errors import LOGIN_HINT, NotLoggedIn, Offline, Refused, TryLater
-from medperf_client.network import asked_to_wait, no_auth, reason, trouble, unreachable
+from medperf_client.errors import LOGIN_HINT, ONLINE_HINT, NotLoggedIn, Offline, Refused, TryLater
+from medperf_client.transfer.network import asked_to_wait, no_auth, reason, trouble, unreachable
 from medperf_client.wire import checked
 
 if TYPE_CHECKING:
     import requests
 
-    from medperf_client.sessions import Session
+    from medperf_client.transfer.sessions import Session
 
 PAGE_SIZE = 500
 # Of an answer, decoded: a page of full entities has a few.
 MOST_ANSWER_BYTES = 32 << 20
 AS_ASKED = "working offline, as asked"
-ONLINE_HINT = "Leave --offline and MEDPERF_OFFLINE away to use the network."
 AWAY_HINT = "Try again once it answers; check server_url with: medperf profile view"
 
 Json = dict[str, Any]
@@ -60,7 +59,7 @@ class Registry:
     @cached_property
     def _session(self) -> "Session":
         # Imported late: what answers from the cache does not pay for it.
-        from medperf_client.sessions import Session
+        from medperf_client.transfer.sessions import Session
 
         session = Session()
         # The token is for this registry alone: no .netrc entry may take its place.

@@ -10,15 +10,15 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from medperf_cache.partials import Origin, Partial
-from medperf_client.backoff import pause
 from medperf_client.deadlines import Pace
 from medperf_client.errors import Offline, Refused, TryLater, WrongHash
-from medperf_client.network import asked_to_wait, no_auth, parts, reason, trouble
+from medperf_client.transfer.backoff import pause
+from medperf_client.transfer.network import asked_to_wait, no_auth, parts, reason, trouble
 
 if TYPE_CHECKING:
     import requests
 
-    from medperf_client.sessions import Session
+    from medperf_client.transfer.sessions import Session
 
 # What a reset connection or a killed process loses at most of what had arrived.
 CHUNK_BYTES = 1 << 16
@@ -186,7 +186,7 @@ class Downloader:
     ) -> Iterator[tuple["requests.Response", "Session"]]:
         """A host's answer, its body still to be read, and the session that it can be cut by."""
         # Imported late: what is in the cache does not pay for it.
-        from medperf_client.sessions import Session
+        from medperf_client.transfer.sessions import Session
 
         with Session() as session, self._head(session, source, headers) as response:
             yield response, session
@@ -197,7 +197,7 @@ class Downloader:
         import requests
         from urllib3.exceptions import ProtocolError
 
-        from medperf_client.sessions import check_coding
+        from medperf_client.transfer.sessions import check_coding
 
         host = parts(source).netloc
         if known := self.silent.get(host):

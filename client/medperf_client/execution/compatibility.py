@@ -16,8 +16,8 @@ from medperf_client.containers.library import Container, Input, Library
 from medperf_client.containers.runner import Limits, Runner
 from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import InvalidContainer, MedPerfError, Offline, Refused, UsageError
+from medperf_client.execution.workflow import Outcome, Watch, Workflow
 from medperf_client.files import write_atomically
-from medperf_client.workflow import Outcome, Watch, Workflow
 
 Report = dict[str, Any]
 ROLES = {

@@ -12,8 +12,8 @@ from medperf_cache.bundle import Bundle, Manifest
 from medperf_cache.digests import is_digest
 from medperf_cache.outbox import HELD, LOST, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.errors import MedPerfError
+from medperf_client.exchange.past import doubt
 from medperf_client.kinds import LISTS, MODELS, NAMED, Entity, described, moment
-from medperf_client.past import doubt
 from medperf_client.wire import checked
 
 CATALOG, NAMES, MEMO, OUTBOX = "catalog", "names", "memo", "outbox"

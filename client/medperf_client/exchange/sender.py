@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from medperf_cache import CacheError, Catalog, UnsafeArchive
 from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox, with_needs
-from medperf_client.backoff import pause
 from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
+from medperf_client.exchange.past import note
 from medperf_client.kinds import UNIQUE, Entity, holds
-from medperf_client.past import note
-from medperf_client.registry import Registry
+from medperf_client.registry.client import Registry
+from medperf_client.transfer.backoff import pause
 from medperf_client.wire import checked
 
 # Gives the body of a queued entry with what could not be known when it was queued, once the

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medperf_cache import Storage
-from medperf_client.assets import Progress, silent
-from medperf_client.backoff import pause
 from medperf_client.errors import Offline, Refused, TryLater
-from medperf_client.registry import Registry, answer
+from medperf_client.registry.client import Registry, answer
+from medperf_client.transfer.backoff import pause
+from medperf_client.transfer.fetcher import Progress, silent
 from medperf_client.wire import checked
 
 # What a connection that breaks costs at most: some servers take a request whole or not at all.

@@ -12,7 +12,7 @@ from medperf_cache import Storage
 from medperf_cache.bundle import Bundle, Head, Progress, read_head, verified, write
 from medperf_cache.names import DERIVED, IMAGE
 from medperf_cache.outbox import LOST, QUEUED, SENDING, Entry, Outbox
-from medperf_client.carried import (
+from medperf_client.airgap.carried import (
     CATALOG,
     KINDS,
     MEMO,
@@ -27,14 +27,14 @@ from medperf_client.carried import (
     settle,
     to_carry,
 )
-from medperf_client.compatibility import ROLES
+from medperf_client.airgap.signing import check_signature, signer
 from medperf_client.errors import UsageError
+from medperf_client.exchange.sender import Sending
+from medperf_client.exchange.sync import learn
+from medperf_client.execution.compatibility import ROLES
+from medperf_client.execution.provisions import Provisions, pin_name
 from medperf_client.kinds import MODELS, Entity
-from medperf_client.outgoing import Sending
-from medperf_client.provisions import Provisions, pin_name
-from medperf_client.signing import check_signature, signer
 from medperf_client.site import Site
-from medperf_client.sync import learn
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 from medperf_cache import Catalog
 from medperf_cache.outbox import Entry, Outbox
-from medperf_client import past
 from medperf_client.errors import MedPerfError, Offline
+from medperf_client.exchange import past
+from medperf_client.exchange.news import News
+from medperf_client.exchange.past import Notice
+from medperf_client.exchange.sender import Sender
 from medperf_client.kinds import LISTS
-from medperf_client.news import News
-from medperf_client.outgoing import Sender
-from medperf_client.past import Notice
-from medperf_client.registry import PAGE_SIZE, Registry
+from medperf_client.registry.client import PAGE_SIZE, Registry
 from medperf_client.wire import Entity, checked
 
 # The catalog's note of whose token it was read with.

@@ -11,11 +11,11 @@ from typing import Any
 
 from medperf_cache import Catalog
 from medperf_cache.outbox import LOST, QUEUED, REFERENCE, SENDING, SENT, Entry, Outbox, with_needs
-from medperf_client.approval import content_digest
 from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.exchange.approval import content_digest
+from medperf_client.exchange.queue import Queue
 from medperf_client.kinds import LISTS, MODELS, UNIQUE, Entity, described, holds, moment, renamed
-from medperf_client.queue import Queue
-from medperf_client.registry import Registry
+from medperf_client.registry.client import Registry
 
 # The change log's types that the catalog keeps.
 KINDS = (*LISTS, "user")

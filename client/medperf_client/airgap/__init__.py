@@ -1,0 +1,1 @@
+"""Where no network leads: bundles, what they carry, and whose they are."""

@@ -1,0 +1,1 @@
+"""Files from anywhere, verified while they stream."""
