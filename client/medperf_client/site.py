@@ -16,7 +16,7 @@ from medperf_cache.locks import hold
 from medperf_cache.outbox import REJECTED, Entry, Outbox
 from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
 from medperf_client.exchange.queue import Queue
-from medperf_client.kinds import WORDS, Entity
+from medperf_client.kinds import Entity, kind_of
 from medperf_client.settings.config import Home, load_config
 from medperf_client.settings.credentials import Credentials
 
@@ -24,10 +24,10 @@ from medperf_client.settings.credentials import Credentials
 if TYPE_CHECKING:
     from medperf_client.containers.platforms import Platforms
     from medperf_client.exchange.sender import Sender
-    from medperf_client.exchange.submissions import Submission
     from medperf_client.exchange.sync import Synced
     from medperf_client.execution.checker import ContainerChecker
     from medperf_client.execution.compatibility import CompatibilityTest, Reports
+    from medperf_client.kinds.submission import Submission
     from medperf_client.registry.client import Registry
     from medperf_client.transfer.fetcher import Fetcher, Progress
     from medperf_client.transfer.own_files import OwnFiles
@@ -354,35 +354,8 @@ class Site:
             known = self.catalog.newest(kind, limit) if limit else self.catalog.all(kind)
         return [*known, *self.queue.entities(kind)]
 
-    def seen(self, benchmark: int | str) -> str | None:
-        """The digest of a benchmark as its copy here shows it; None if some of it is not here.
-
-        A registry that knows no such digests gets none.
-        """
-        from medperf_client.exchange.approval import content_digest
-
-        uid = self.queue.real_uid(benchmark)
-        known = self.catalog.get("benchmark", uid) if isinstance(uid, int) else None
-        if known is None or "approved_digest" not in known:
-            return None
-        return content_digest(known, lambda one: self.catalog.get("mlcube", one))
-
-    def request(self, model: int | str, benchmark: int | str) -> Entity | None:
-        """The newest request of a pair that is known here and waits for a decision."""
-        pair = self.queue.real_uid(model), self.queue.real_uid(benchmark)
-        found = [
-            one
-            for one in self.catalog.all("association")
-            if (one["model_mlcube"], one["benchmark"]) == pair
-        ]
-        # A plain server's associations have no UIDs, but places in one list.
-        newest = max(found, key=lambda one: int(one["id"]), default=None)
-        if newest is None or newest["approval_status"] != "PENDING" or newest["id"] <= 0:
-            return None
-        return newest
-
     def entity(self, kind: str, uid: int | str) -> Entity:
-        """A benchmark ("benchmark") or container ("mlcube") by UID, queued ones too.
+        """An entity of a kind by UID, queued ones too.
 
         What is in OPERATION can no longer change in what a test reads, so the copy decides; for
         all else the registry is asked first. Raises `UsageError` if there is none.
@@ -396,6 +369,6 @@ class Site:
         self.freshen()
         known = self.catalog.get(kind, uid)
         if known is None:
-            word = WORDS[kind]
+            word = kind_of(kind).word
             raise UsageError(f"there is no {word} with UID {uid}", hint=f"See: medperf {word} ls")
         return known

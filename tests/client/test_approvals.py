@@ -5,11 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from medperf_client.exchange.submissions import (
-    association_change,
-    association_submission,
-    benchmark_decision,
-)
+from medperf_client.kinds.association import association_change, association_submission
+from medperf_client.kinds.benchmark import benchmark_decision, seen_digest
 from medperf_client.registry.client import Registry as Client
 from tests.support.consortium import Member
 from tests.support.people import REPORT, Person, container
@@ -38,7 +35,7 @@ def at_the_shell(person: Person, town: Town) -> Member:
 def test_the_registry_and_its_members_count_the_same_digest(town: Town) -> None:
     town.admin.site().sync()
     (benchmark,) = town.admin.site().catalog.all("benchmark")
-    assert benchmark["approved_digest"] == town.admin.site().seen(1) != ""
+    assert benchmark["approved_digest"] == seen_digest(town.admin.site().catalog.get, 1) != ""
 
 
 def test_an_approval_is_of_what_was_shown(town: Town, second: int) -> None:
@@ -97,7 +94,7 @@ def test_an_approval_that_was_lost_is_of_the_same_content_only(
     change(town, second, state="OPERATION")
     town.admin.site().sync()
     town.keep()
-    seen = town.admin.site().seen(second)
+    seen = seen_digest(town.admin.site().catalog.get, second)
     town.admin.site().submit(benchmark_decision(second, "APPROVED", seen))
     town.restore()
     assert [one.kind for one in town.admin.site().sync().lost] == ["benchmark"]

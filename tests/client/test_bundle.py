@@ -19,7 +19,7 @@ from medperf_cache.bundle import write
 from medperf_cache.outbox import SENDING, Outbox
 from medperf_client.airgap.bundles import export_bundle, import_bundle, send_bundle
 from medperf_client.errors import UsageError
-from medperf_client.exchange.submissions import association_change, association_submission
+from medperf_client.kinds.association import association_change, association_submission
 from medperf_client.settings.config import Home
 from medperf_client.site import Site
 from tests.faults.test_exactly_once import new, plain, queue

@@ -14,9 +14,9 @@ import pytest
 from medperf_cache import Catalog
 from medperf_client.errors import MedPerfError, Offline, Refused, TryLater
 from medperf_client.exchange.sync import pull
+from medperf_client.kinds import USER
 from medperf_client.registry.client import MOST_ANSWER_BYTES, Registry
 from medperf_client.settings.config import Home
-from medperf_client.wire import checked
 from tests.support.badhost import (
     DRIPS,
     OK,
@@ -114,7 +114,7 @@ def test_an_odd_answer_counts_as_no_registry(name: str) -> None:
     with bad_host(lambda path: ODD_ANSWERS[name]) as host:
         registry = Registry(host.url, TOKEN)
         with pytest.raises(Offline) as caught:
-            checked("user", registry.get("/me/"))
+            USER.checked(registry.get("/me/"))
         assert TOKEN not in str(caught.value) and caught.value.hint
 
 

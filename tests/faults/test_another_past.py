@@ -9,11 +9,8 @@ import pytest
 
 from medperf_cache.outbox import HELD, LOST, QUEUED, SENT
 from medperf_client.errors import Refused, UsageError
-from medperf_client.exchange.submissions import (
-    association_change,
-    association_submission,
-    benchmark_invitation,
-)
+from medperf_client.kinds.association import association_change, association_submission
+from medperf_client.kinds.invitation import benchmark_invitation
 from medperf_client.registry.client import Registry as Client
 from medperf_client.site import Site
 from tests.support.consortium import Member

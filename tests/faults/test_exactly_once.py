@@ -9,12 +9,9 @@ import pytest
 from medperf_cache.outbox import HELD, QUEUED, REFERENCE, REJECTED, SENDING, SENT, Entry
 from medperf_client.errors import NotLoggedIn, Offline, Refused, TryLater, UsageError
 from medperf_client.exchange.sender import FIRST_WAIT_SECONDS, Sender, Sending
-from medperf_client.exchange.submissions import (
-    Submission,
-    association_change,
-    association_submission,
-    benchmark_invitation,
-)
+from medperf_client.kinds.association import association_change, association_submission
+from medperf_client.kinds.invitation import benchmark_invitation
+from medperf_client.kinds.submission import Submission
 from medperf_client.registry.client import Registry as Client
 from medperf_client.settings.credentials import Credentials
 from medperf_client.site import Site

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from medperf_cache.outbox import HELD, REJECTED
-from medperf_client.exchange.submissions import association_change, association_submission
+from medperf_client.kinds.association import association_change, association_submission
 from medperf_client.registry.client import Registry as Client
 from tests.support.people import REPORT, Person, container
 from tests.support.proxy import FINE, LOST, PORTAL, RESET, Fault, Proxy, Request, status

@@ -7,7 +7,7 @@ import os
 import random
 import time
 
-from medperf_client.exchange.submissions import association_submission
+from medperf_client.kinds.association import association_submission
 from medperf_client.registry.client import Registry as Client
 from tests.support.people import REPORT, Person, container
 from tests.support.proxy import Proxy

@@ -29,9 +29,9 @@ from medperf_client.cli import medperf, run
 from medperf_client.containers.spec import parse
 from medperf_client.errors import MedPerfError, Offline
 from medperf_client.execution.compatibility import read_yaml
+from medperf_client.kinds import KINDS
 from medperf_client.registry.client import _document
 from medperf_client.settings.config import Home, load_config
-from medperf_client.wire import FIELDS, checked
 from tests.support.hostile import KNOWN_WORDS, KNOWN_YAML, mappings, values, words, yamls
 
 # What shows words of others, from what is here or from what the registry says.
@@ -136,7 +136,7 @@ def entity(kind: str, uid: int) -> st.SearchStrategy[dict[str, Any]]:
     """An entity in the form that the client asks for, and whatever else in it."""
     fields = {
         name: words() if expected is str else st.booleans() if expected is bool else st.just(1)
-        for name, expected in FIELDS[kind].items()
+        for name, expected in KINDS[kind].form.items()
     }
     times = {name: words() for name in ("created_at", "modified_at", "approved_at", "reason")}
     more = {
@@ -170,7 +170,7 @@ CASE = st.fixed_dictionaries(
 def as_the_registry_sends(kind: str, value: dict[str, Any]) -> dict[str, Any] | None:
     """An entity as it is once it came in; None if it would not."""
     try:
-        return checked(kind, _document(json.dumps(value).encode()))
+        return KINDS[kind].checked(_document(json.dumps(value).encode()))
     except (Offline, ValueError, RecursionError):
         return None
 
@@ -362,7 +362,7 @@ def test_each_word_that_is_known_to_harm_is_only_shown(
     kinds = {
         kind: {
             name: word if expected is str else True if expected is bool else 1
-            for name, expected in FIELDS[kind].items()
+            for name, expected in KINDS[kind].form.items()
         }
         for kind in ("benchmark", "mlcube", "association")
     }

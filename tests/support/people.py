@@ -11,7 +11,7 @@ from typing import Any
 
 from medperf_client.errors import MedPerfError, Refused
 from medperf_client.exchange.sender import Sender
-from medperf_client.exchange.submissions import Submission
+from medperf_client.kinds.submission import Submission
 from medperf_client.registry.client import Registry as Client
 from medperf_client.settings.config import Config, Home, Profile, save_config
 from medperf_client.settings.credentials import Credentials

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from medperf_client.exchange.submissions import benchmark_decision, benchmark_submission
+from medperf_client.kinds.benchmark import benchmark_decision, benchmark_submission, seen_digest
 from medperf_client.registry.client import Registry as Client
 from medperf_client.settings.credentials import Credentials
 from tests.support.people import REPORT, Person, container
@@ -86,7 +86,7 @@ def towns(registry: Registry) -> Iterator[Town]:
         preparator, reference, metrics = (site.queue.reference(uid) for uid in uids)
         site.submit(benchmark_of(preparator, reference, metrics))
         town.admin.site().sync()
-        seen = town.admin.site().seen(1)
+        seen = seen_digest(town.admin.site().catalog.get, 1)
         assert seen is not None
         town.admin.site().submit(benchmark_decision(1, "APPROVED", seen))
         for person in town.people:

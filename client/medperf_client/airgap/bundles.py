@@ -31,9 +31,8 @@ from medperf_client.airgap.signing import check_signature, signer
 from medperf_client.errors import UsageError
 from medperf_client.exchange.sender import Sending
 from medperf_client.exchange.sync import learn
-from medperf_client.execution.compatibility import ROLES
 from medperf_client.execution.provisions import Provisions, pin_name
-from medperf_client.kinds import MODELS, Entity
+from medperf_client.kinds import Entity
 from medperf_client.site import Site
 
 
@@ -191,27 +190,14 @@ def _now() -> str:
 
 
 def _everything(site: Site) -> Iterator[tuple[str, Entity]]:
-    for kind in KINDS:
-        for entity in site.catalog.all(kind):
-            yield kind, entity
+    for kind in KINDS.values():
+        for entity in site.catalog.all(kind.name) if kind.is_carried else ():
+            yield kind.name, entity
 
 
 def _needed(site: Site, uid: int) -> list[tuple[str, Entity]]:
-    """A benchmark, its containers, the models that are not rejected, and what joins them."""
-    catalog = site.catalog
-    provisions = Provisions(site.storage, catalog, site.fetcher, site.platforms.runner_for)
-    benchmark = provisions.benchmark(uid)
-    roles = {benchmark[field] for field in ROLES.values()}
-    containers = sorted(roles.union(provisions.models(benchmark, waiting=True)))
-    found = [("mlcube", catalog.get("mlcube", container)) for container in containers]
-    found.append((MODELS, catalog.get(MODELS, uid)))
-    known = [(kind, entity) for kind, entity in found if entity is not None]
-    joined = [
-        ("association", association)
-        for association in catalog.all("association")
-        if association["benchmark"] == uid
-    ]
-    return [("benchmark", benchmark), *known, *joined]
+    provisions = Provisions(site.storage, site.catalog, site.fetcher, site.platforms.runner_for)
+    return provisions.entities(uid)
 
 
 def _outputs(storage: Storage) -> set[str]:

@@ -13,13 +13,17 @@ from medperf_cache.digests import is_digest
 from medperf_cache.outbox import HELD, LOST, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
 from medperf_client.errors import MedPerfError
 from medperf_client.exchange.past import doubt
-from medperf_client.kinds import LISTS, MODELS, NAMED, Entity, described, moment
-from medperf_client.wire import checked
+from medperf_client.kinds import (
+    KINDS,
+    USER,
+    Entity,
+    described,
+    kind_of,
+    moment,
+    sides_of,
+)
 
 CATALOG, NAMES, MEMO, OUTBOX = "catalog", "names", "memo", "outbox"
-# What is in the catalog because of who looked is not for another member's catalog.
-SHOWN_TO_ALL = ("benchmark", "mlcube")
-KINDS = (*LISTS, MODELS)
 # Times beyond these cannot be shown in every time zone.
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 # The catalog's note of the newest view that was carried here.
@@ -27,7 +31,6 @@ CARRIED = "carried"
 
 FORMS = {
     "uid": re.compile("q[1-9][0-9]{0,17}"),
-    "kind": re.compile("|".join(LISTS)),
     "method": re.compile("POST|PUT"),
     # Nothing that leads out of the API, or to another host.
     "path": re.compile(r"(/([a-z]{1,32}|[1-9][0-9]{0,17}|\{q[1-9][0-9]{0,17}\}))+/"),
@@ -58,7 +61,7 @@ class About:
         try:
             about = cls(**manifest.about)
             if about.member is not None:
-                checked("user", about.member)
+                USER.checked(about.member)
             for text in (about.created_at, about.fetched_at or about.created_at):
                 told = datetime.fromisoformat(text)
                 if told.utcoffset() != timedelta(0) or not FIRST_YEAR < told.year < LAST_YEAR:
@@ -87,12 +90,9 @@ def entities(bundle: Bundle) -> Iterator[tuple[str, Entity]]:
     for line in bundle.lines(CATALOG):
         try:
             kind, entity = line
-            if kind not in KINDS:
+            if kind not in KINDS or not KINDS[kind].is_carried:
                 raise ValueError(f"{kind!r} is no type of entity")
-            entity = checked(kind, entity)
-            if kind == MODELS:
-                for model in entity["models"]:
-                    checked("model", model)
+            entity = KINDS[kind].checked(entity)
         except (TypeError, ValueError, KeyError, MedPerfError) as error:
             raise UnsafeArchive(f"the bundle's catalog is wrong: {error!r}") from error
         yield kind, entity
@@ -109,7 +109,7 @@ def entries(bundle: Bundle) -> list[Entry]:
             if not entry.needs <= uids:
                 raise ValueError(f"{entry.uid} needs what is not there")
             if entry.state == SENT and entry.real_uid is not None:
-                checked(entry.kind, entry.answer)
+                kind_of(entry.kind).checked(entry.answer)
     except (TypeError, ValueError, RecursionError, MedPerfError) as error:
         raise UnsafeArchive(f"the bundle's queue is wrong: {error}") from error
     return found
@@ -117,6 +117,8 @@ def entries(bundle: Bundle) -> list[Entry]:
 
 def _entry(line: Any) -> Entry:
     entry = Entry(**line)
+    if entry.kind not in KINDS or not KINDS[entry.kind].path:
+        raise ValueError(f"kind is {entry.kind!r}")
     for name, form in FORMS.items():
         value = getattr(entry, name)
         if not isinstance(value, str) or not form.fullmatch(value):
@@ -162,7 +164,7 @@ def merge(
         else:
             changed = 0
             for kind, entity in carried:
-                if not (mine or kind in SHOWN_TO_ALL) or not _is_newer(
+                if not (mine or kind_of(kind).is_public) or not _is_newer(
                     catalog, about, newest, kind, entity
                 ):
                     continue
@@ -184,7 +186,12 @@ def merge(
 
 
 def _replace(catalog: Catalog, carried: Iterable[tuple[str, Entity]]) -> int:
-    gone = {(kind, entity["id"]) for kind in KINDS for entity in catalog.all(kind)}
+    gone = {
+        (kind.name, entity["id"])
+        for kind in KINDS.values()
+        if kind.is_carried
+        for entity in catalog.all(kind.name)
+    }
     changed = 0
     for kind, entity in carried:
         gone.discard((kind, entity["id"]))
@@ -207,7 +214,7 @@ def _is_newer(
     if known is None:
         # What a newer view of the whole registry does not have was deleted.
         return about.cursor >= newest[0]
-    if kind == MODELS:
+    if not kind_of(kind).is_logged:
         return about.as_of > newest
     return moment(entity) > moment(known)
 
@@ -215,11 +222,8 @@ def _is_newer(
 def _gives_other_content(catalog: Catalog, kind: str, entity: Entity) -> bool:
     """Whether what is known here would be made of other files, or other containers."""
     known = catalog.get(kind, entity["id"]) or {}
-    return any(
-        known[name] != entity.get(name)
-        for name in known
-        if name.endswith("_hash") or name in NAMED or name == "demo_dataset_generated_uid"
-    )
+    fixed = (*kind_of(kind).pins, *kind_of(kind).refers)
+    return any(known[name] != entity.get(name) for name in fixed if name in known)
 
 
 def to_carry(outbox: Outbox) -> list[Entry]:
@@ -231,28 +235,30 @@ def to_carry(outbox: Outbox) -> list[Entry]:
 
 
 def asked_before(outbox: Outbox, catalog: Catalog) -> dict[str, int]:
-    """`Entry.before` of each request for an association, as far as it can be known without asking.
+    """`Entry.before` of each new one of a pair, as far as it can be known without asking.
 
     What waits comes after all that its catalog and the queue before it have of the same pair.
     """
     known = outbox.entries()
     uids = {entry.uid: entry.real_uid or entry.uid for entry in known}
-    pairs = Counter(map(_pair, catalog.all("association")))
+    pairs = Counter(
+        (kind.name, *(str(one.get(side)) for side in kind.sides))
+        for kind in KINDS.values()
+        if kind.sides
+        for one in catalog.all(kind.name)
+    )
     found = {}
     for entry in known:
-        if (entry.kind, entry.method) != ("association", "POST") or entry.state == REJECTED:
+        sides = sides_of(entry.kind, *entry.resolved(lambda uid: uids.get(uid, uid)))
+        if not sides or entry.method != "POST" or entry.state == REJECTED:
             continue
-        pair = _pair(entry.resolved(lambda uid: uids.get(uid, uid))[1])
+        pair = (entry.kind, *sides)
         before = entry.before
         if entry.state == QUEUED or before is None:
             before = max(before or 0, pairs[pair])
         found[entry.uid] = before
         pairs[pair] = max(pairs[pair], before + 1)
     return found
-
-
-def _pair(association: Entity) -> tuple[Any, Any]:
-    return association.get("model_mlcube"), association.get("benchmark")
 
 
 def fates(outbox: Outbox) -> list[Entry]:

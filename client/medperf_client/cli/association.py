@@ -122,7 +122,11 @@ def _decide(
     reason: str,
     **delivery: bool,
 ) -> None:
-    request = site().request(model_uid, benchmark)
+    from medperf_client.kinds.association import newest_pending
+
+    here = site()
+    pair = here.queue.real_uid(model_uid), here.queue.real_uid(benchmark)
+    request = newest_pending(here.catalog.all("association"), *pair)
     values: dict[str, Any] = {"approval_status": status, **({"reason": reason} if reason else {})}
     meant = {"id": request["id"]} if request else {}
     _change(verb, model_uid, benchmark, **delivery, **values, **meant)
@@ -137,7 +141,7 @@ def _change(
     as_json: bool,
     **values: Any,
 ) -> None:
-    from medperf_client.exchange.submissions import association_change
+    from medperf_client.kinds.association import association_change
 
     confirm(f"{verb} the association of container {model} with benchmark {benchmark}?", yes)
     queue = site().queue

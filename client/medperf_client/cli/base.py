@@ -14,7 +14,7 @@ from medperf_client.cli.text import plain, print_json
 from medperf_client.errors import QUEUED, MedPerfError
 
 if TYPE_CHECKING:  # A command that only shows its help needs none of it.
-    from medperf_client.exchange.submissions import Submission
+    from medperf_client.kinds.submission import Submission
     from medperf_client.site import Site
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -216,8 +216,8 @@ def submit(
 
     While the registry is away it waits in the queue. Its containers may wait there too (q1).
     """
-    from medperf_client.exchange.submissions import benchmark_submission
     from medperf_client.execution.compatibility import Scenario
+    from medperf_client.kinds.benchmark import benchmark_submission
 
     here = site()
     with here.storage.in_use():
@@ -262,7 +262,7 @@ def submit(
 @example("medperf benchmark invite 1 grace@hospital.example.org")
 def invite(uid: int | str, email: str, require_online: bool, as_json: bool) -> None:
     """Show your private benchmark to a member of the registry too."""
-    from medperf_client.exchange.submissions import benchmark_invitation
+    from medperf_client.kinds.invitation import benchmark_invitation
 
     deliver(
         benchmark_invitation(site().queue.reference(uid), email),
@@ -301,10 +301,11 @@ def reject(uid: int | str, yes: bool, require_online: bool, as_json: bool) -> No
 def _decide(
     verb: str, status: str, uid: int | str, yes: bool, require_online: bool, as_json: bool
 ) -> None:
-    from medperf_client.exchange.submissions import benchmark_decision
+    from medperf_client.kinds.benchmark import benchmark_decision, seen_digest
 
     here = site()
-    seen = here.seen(uid) if status == "APPROVED" else None
+    real = here.queue.real_uid(uid)
+    seen = seen_digest(here.catalog.get, real) if status == "APPROVED" else None
     confirm(f"{verb} benchmark {uid}?", yes)
     deliver(
         benchmark_decision(here.queue.reference(uid), status, seen),

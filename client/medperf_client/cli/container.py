@@ -162,8 +162,8 @@ def associate(
     While the registry is away the request waits in the queue.
     """
     from medperf_client.cli.test import show_report
-    from medperf_client.exchange.submissions import association_submission
     from medperf_client.execution.compatibility import Scenario
+    from medperf_client.kinds.association import association_submission
 
     scenario = Scenario(benchmark=benchmark, model=str(model_uid), use_memo=not no_cache)
     report = run_test(scenario)

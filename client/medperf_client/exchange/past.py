@@ -7,18 +7,16 @@ again. What nobody confirms stays known as a ghost, so that what refers to it ca
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from medperf_cache import Catalog
 from medperf_cache.outbox import LOST, QUEUED, REFERENCE, SENDING, SENT, Entry, Outbox, with_needs
 from medperf_client.errors import MedPerfError, UsageError
-from medperf_client.exchange.approval import content_digest
 from medperf_client.exchange.queue import Queue
-from medperf_client.kinds import LISTS, MODELS, UNIQUE, Entity, described, holds, moment, renamed
+from medperf_client.kinds import KINDS, Entity, Kind, described, holds, kind_of, moment, renamed
 from medperf_client.registry.client import Registry
 
-# The change log's types that the catalog keeps.
-KINDS = (*LISTS, "user")
 GHOST, GONE = "ghost-", "gone-"
 # The catalog's note of the UID that its member had in another registry at this address.
 FORMER = "former"
@@ -31,9 +29,11 @@ Notice = Callable[[str, Entity | None, Entity | None], None]
 def doubt(catalog: Catalog, suspect: bool = True) -> None:
     """Have everything read again; `suspect` that the registry may have lost something."""
     with catalog.transaction():
-        catalog.doubt(KINDS)
+        catalog.doubt(kind.name for kind in KINDS.values() if kind.is_logged)
         catalog.losses += suspect
-        catalog.replace(MODELS, ())
+        for kind in KINDS.values():
+            if not kind.is_logged:
+                catalog.replace(kind.name, ())
 
 
 def take(catalog: Catalog, kind: str, uid: int, entity: Entity | None, notice: Notice) -> None:
@@ -111,20 +111,25 @@ def _looked_at(outbox: Outbox, catalog: Catalog, entry: Entry) -> Iterable[Entry
         outbox.change(entry.uid, state=SENT, reason="")
 
 
-def look_back_at_invitations(outbox: Outbox, catalog: Catalog, registry: Registry) -> list[Entry]:
-    """The same for invitations to private benchmarks, of which only the registry can tell."""
+def look_back_at_unlogged(outbox: Outbox, catalog: Catalog, registry: Registry) -> list[Entry]:
+    """The same for what no change log tells of: the registry is asked for each."""
     losses = catalog.losses
     if catalog.is_read_again or outbox.checked("members") >= losses:
         return []
     found = []
     for entry in outbox.entries():
-        if (entry.kind, entry.state) == ("member", SENT) and _is_mine(entry, catalog):
+        kind = kind_of(entry.kind)
+        if not kind.is_logged and entry.state == SENT and _is_mine(entry, catalog):
             path, body = entry.resolved(lambda uid: outbox.get(uid).real_uid or 0)
-            members = {str(one.get("email")).lower() for one in registry.pages(path)}
-            if body["email"].lower() not in members:
+            there = {_told_apart(kind, one) for one in registry.pages(path)}
+            if _told_apart(kind, body) not in there:
                 found.append(_lose(outbox, entry))
     outbox.check_off("members", losses)
     return found
+
+
+def _told_apart(kind: Kind, entity: Entity) -> tuple[str, ...]:
+    return tuple(str(entity.get(field)).casefold() for field in kind.unique)
 
 
 def resend(
@@ -181,7 +186,7 @@ def _is_another(entity: Entity, other: Entity) -> bool:
 
 def _is_lost(entry: Entry, catalog: Catalog) -> bool:
     answer = entry.answer or {}
-    if entry.kind not in LISTS or "id" not in answer:
+    if not kind_of(entry.kind).is_logged or "id" not in answer:
         return False
     now = catalog.get(entry.kind, answer["id"])
     if now is None or _is_another(now, answer):
@@ -219,7 +224,7 @@ def _waiting_in_vain(outbox: Outbox, catalog: Catalog) -> Iterable[Entry]:
                 missing.append(described(kind, ghost))
             return uid
 
-        path, body = renamed(entry.path, entry.body, uid_of)
+        path, body = renamed(entry.kind, entry.path, entry.body, uid_of)
         if (path, body) != (entry.path, entry.body):
             # A key stands for one body; what referred to what is lost has not arrived either.
             fresh = {"key": str(uuid.uuid4()), "state": QUEUED} if entry.state == SENDING else {}
@@ -248,51 +253,28 @@ def _with_successors(entry: Entry, catalog: Catalog) -> tuple[str, Entity]:
             "again first"
         )
 
-    path, body = renamed(entry.path, entry.body, successor)
-    if "seen" in body:
-        return path, {**body, "seen": _seen_again(entry, successor, catalog)}
-    return path, _of_the_same_request(entry, body, successor, catalog)
+    path, body = renamed(entry.kind, entry.path, entry.body, successor)
+    again = kind_of(entry.kind).again
+    return path, again(entry.path, body, entry.answer or {}, _Past(catalog, successor))
 
 
-def _seen_again(entry: Entry, successor: Callable[[str, int], int], catalog: Catalog) -> str | None:
-    """The digest of a benchmark that is the same but for UIDs as the one that was looked at."""
+@dataclass(frozen=True)
+class _Past:
+    """What was here before, and what is; see `kinds.kind.Past`."""
 
-    def was(kind: str, uid: int) -> Entity | None:
-        return catalog.get(GHOST + kind, uid) or catalog.get(kind, uid)
+    catalog: Catalog
+    successor: Callable[[str, int], int]
 
-    def container(uid: int) -> Entity | None:
-        return catalog.get("mlcube", uid)
+    def lost(self, kind: str, uid: int) -> Entity | None:
+        return self.catalog.get(GHOST + kind, uid)
 
-    uid = int(entry.path.split("/")[2])
-    before, now = was("benchmark", uid), catalog.get("benchmark", successor("benchmark", uid))
-    if before is None or now is None:
-        raise MedPerfError(f"benchmark {uid} that it decides is not known here any more")
-    then = content_digest(before, lambda one: was("mlcube", one), with_uids=False)
-    if then is None or then != content_digest(now, container, with_uids=False):
-        raise MedPerfError(
-            f"{described('benchmark', now)} is not what was looked at: decide it anew"
-        )
-    return content_digest(now, container)
+    def now(self, kind: str, uid: int) -> Entity | None:
+        return self.catalog.get(kind, uid)
+
+    def all(self, kind: str) -> list[Entity]:
+        return self.catalog.all(kind)
 
 
 def _is_same(kind: str, one: Entity, ghost: Entity) -> bool:
-    fields = [name for name in UNIQUE[kind] if isinstance(ghost.get(name), str)]
+    fields = [name for name in kind_of(kind).unique if isinstance(ghost.get(name), str)]
     return holds(one, ghost, *fields)
-
-
-def _of_the_same_request(
-    entry: Entry, body: Entity, successor: Callable[[str, int], int], catalog: Catalog
-) -> Entity:
-    """The body of a decision, which is on a request of the same content only."""
-    decided = (entry.answer or {}).get("id") or body.get("id")
-    ghost = catalog.get(f"{GHOST}association", decided) if decided else None
-    if (entry.kind, entry.method) != ("association", "PUT") or ghost is None:
-        return body
-    pair = successor("mlcube", ghost["model_mlcube"]), successor("benchmark", ghost["benchmark"])
-    for one in catalog.all("association"):
-        if pair == (one["model_mlcube"], one["benchmark"]) and holds(one, ghost, "metadata"):
-            return {**body, "id": one["id"]} if "id" in body else body
-    raise MedPerfError(
-        f"the request of container {pair[0]} in benchmark {pair[1]} that it decides is not in the "
-        "registry any more: whoever made it has to send it again first"
-    )

@@ -1,7 +1,6 @@
 """A site's queue as its member sees it: provisional UIDs, and entities that wait."""
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medperf_cache.outbox import (
     LOST,
@@ -15,12 +14,10 @@ from medperf_cache.outbox import (
     Reference,
 )
 from medperf_client.errors import UsageError
+from medperf_client.kinds import Entity, kind_of, sides_of
 
 if TYPE_CHECKING:  # To list what waits, what is submitted is not needed.
-    from medperf_client.exchange.submissions import Submission
-
-Entity = dict[str, Any]
-PAIR = re.compile(r"/mlcubes/([^/]+)/benchmarks/([^/]+)/")
+    from medperf_client.kinds.submission import Submission
 
 
 class Queue:
@@ -55,21 +52,18 @@ class Queue:
             before = [
                 one.uid
                 for one in self.waiting()
-                if pair is not None
+                if pair
                 and self.pair(one) == pair
                 and one.uid != entry.uid
                 and one.state not in (REJECTED, LOST)
             ]
             return self.outbox.change(entry.uid, after=before)
 
-    def pair(self, entry: Entry) -> tuple[str, str] | None:
-        """The model and benchmark that an entry about an association names."""
-        if entry.kind != "association":
-            return None
-        path, body = entry.resolved(self.real_uid)
-        if match := PAIR.fullmatch(path):
-            return match[1], match[2]
-        return str(body["model_mlcube"]), str(body["benchmark"])
+    def pair(self, entry: Entry) -> tuple[str, ...]:
+        """The kind and the two sides of a pair that an entry is about; empty for all else."""
+        if not kind_of(entry.kind).sides:
+            return ()
+        return entry.kind, *sides_of(entry.kind, *entry.resolved(self.real_uid))
 
     def waiting(self) -> list[Entry]:
         """The entries that are not sent."""
@@ -78,12 +72,12 @@ class Queue:
     def real_uid(self, uid: int | str) -> int | str:
         """The registry's UID for a provisional one, once there is one; all else as it is.
 
-        Raises `UsageError` if there is no such entry, or it makes no container or benchmark.
+        Raises `UsageError` if there is no such entry, or it makes nothing that has one.
         """
         if isinstance(uid, int):
             return uid
         entry = self.entry(uid)
-        if entry.method != "POST" or entry.kind not in ("benchmark", "mlcube"):
+        if entry.method != "POST" or not kind_of(entry.kind).step:
             raise UsageError(f"{uid} creates nothing", hint=f"See: medperf queue view {uid}")
         return uid if entry.real_uid is None else entry.real_uid
 
@@ -104,7 +98,9 @@ class Queue:
         """An entity that waits to be created. Raises `UsageError` if that is none of its type."""
         entry = self.entry(uid)
         if (entry.kind, entry.method) != (kind, "POST"):
-            raise UsageError(f"{uid} creates no {kind}", hint=f"See: medperf queue view {uid}")
+            raise UsageError(
+                f"{uid} creates no {kind_of(kind).word}", hint=f"See: medperf queue view {uid}"
+            )
         return self._entity(entry)
 
     def _entity(self, entry: Entry) -> Entity:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from medperf_cache import CacheError, Catalog, UnsafeArchive
 from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox, with_needs
 from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
+from medperf_client.exchange import plain
 from medperf_client.exchange.past import note
-from medperf_client.kinds import UNIQUE, Entity, holds
+from medperf_client.kinds import Entity, kind_of, named_in
 from medperf_client.registry.client import Registry
 from medperf_client.transfer.backoff import pause
-from medperf_client.wire import checked
 
 # Gives the body of a queued entry with what could not be known when it was queued, once the
 # registry has the files that it needs.
@@ -20,8 +20,6 @@ Complete = Callable[[Entry], Entity]
 # Learns, before anything is sent, whether what the queue refers to is still what it was.
 Look = Callable[[], None]
 TAKE_OVER_HINT = "Whose it is may log in and sync; to make it yours: medperf queue retry UID"
-# What a write says, and an entity does not hold, at least on a plain server.
-SAID = {"reason", "seen", "id"}
 TRIES = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 
@@ -128,7 +126,8 @@ class Sender:
         me = self._acting()["id"]
         if entry.member not in (None, me, self._registry.token_digest):
             raise TryLater(f"{entry.uid} was queued under another login", TAKE_OVER_HINT)
-        if not self._keyed and (entry.kind == "member" or entry.body.get("is_private")):
+        kind = kind_of(entry.kind)
+        if not self._keyed and kind.only_keyed(entry.body):
             raise Refused("this registry knows no private benchmarks: all its members would see it")
         if entry.unknown or entry.uploads:
             # Stored before it is sent: a key stands for one body.
@@ -137,8 +136,9 @@ class Sender:
                 return None
             entry = completed
         first, cursor = entry.state == QUEUED, self._catalog.cursor
-        if first and not self._keyed and (entry.kind, entry.method) == ("association", "POST"):
-            entry = replace(entry, before=len(self._pair(entry)))
+        if first and not self._keyed and kind.sides and entry.method == "POST":
+            known = plain.of_pair(self._registry, entry, *entry.resolved(self._real_uid))
+            entry = replace(entry, before=len(known))
         for left in range(tries - 1, -1, -1):
             claimed = self._claim(entry, me)
             if claimed is None:
@@ -167,10 +167,11 @@ class Sender:
 
         Where somebody pulled meanwhile, it is not the newest: the catalog may be ahead of it.
         """
-        if entry.kind == "member" and is_newest:
-            path, _ = entry.resolved(self._real_uid)
-            self._catalog.doubt_one("benchmark", int(path.split("/")[2]))
-        elif "id" in answer and entry.kind != "member":
+        if not kind_of(entry.kind).is_logged:
+            # Of what no log tells, that of what it belongs to does.
+            for kind, uid in named_in(entry.resolved(self._real_uid)[0]) if is_newest else ():
+                self._catalog.doubt_one(kind, int(uid))
+        elif "id" in answer:
             note(self._catalog, entry.kind, answer, is_newest)
 
     def _completed(self, entry: Entry) -> Entity:
@@ -189,8 +190,10 @@ class Sender:
 
     def _attempt(self, entry: Entry, may_have_arrived: bool) -> Entity:
         path, body = entry.resolved(self._real_uid)
-        if may_have_arrived and not self._keyed and (found := self._arrived(entry)) is not None:
-            return found
+        if may_have_arrived and not self._keyed:
+            found = plain.arrived(self._registry, entry, path, body)
+            if found is not None:
+                return found
         write = self._registry.post if entry.method == "POST" else self._registry.put
         try:
             answer = write(path, body, entry.key)
@@ -198,45 +201,21 @@ class Sender:
             raise
         except Refused:
             # Perhaps because it is there: from an earlier try whose key is forgotten, or late.
-            if may_have_arrived and (found := self._arrived(entry)) is not None:
-                return found
-            raise
-        if entry.kind == "association" and isinstance(answer, dict) and "approval_status" in answer:
+            found = plain.arrived(self._registry, entry, path, body) if may_have_arrived else None
+            if found is None:
+                raise
+            return found
+        kind = kind_of(entry.kind)
+        if kind.sides and isinstance(answer, dict) and "approval_status" in answer:
             # A plain MedPerf server may say no more; the next pull lists it.
             return answer
-        return checked(entry.kind, answer)
+        return kind.checked(answer)
 
     @property
     def _keyed(self) -> bool:
         """Whether the registry knows idempotency keys."""
         # Who has read its change log needs not ask.
         return self._catalog.cursor > 0 or self._registry.knows_keys
-
-    def _arrived(self, entry: Entry) -> Entity | None:
-        """What an earlier try made, found by what is unique about it; None if nothing is there."""
-        path, body = entry.resolved(self._real_uid)
-        if entry.kind == "association":
-            found = self._pair(entry)
-            newest = max(found, key=lambda one: str(one.get("created_at")), default={})
-            if entry.method == "POST":
-                mine = newest.get("initiated_by") == entry.member
-                return newest if mine and len(found) > (entry.before or 0) else None
-            # A server that knows no reasons keeps none.
-            return newest if newest and holds(newest, body, *(body.keys() - SAID)) else None
-        if entry.method == "PUT":
-            entity = self._registry.get(path)
-            kept = body.keys() - SAID
-            return entity if entity is not None and holds(entity, body, *kept) else None
-        own = self._registry.pages("/me" + path)
-        return next((one for one in own if holds(one, body, *UNIQUE[entry.kind])), None)
-
-    def _pair(self, entry: Entry) -> list[Entity]:
-        """The associations of the model and the benchmark that an entry is about."""
-        path, body = entry.resolved(self._real_uid)
-        if entry.method == "POST":
-            path = f"/mlcubes/{body['model_mlcube']}/benchmarks/{body['benchmark']}/"
-        found = self._registry.get(path)
-        return found if isinstance(found, list) else []
 
     def _real_uid(self, uid: str) -> int:
         real = self._outbox.get(uid).real_uid

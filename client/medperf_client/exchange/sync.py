@@ -10,13 +10,13 @@ from typing import Any
 from medperf_cache import Catalog
 from medperf_cache.outbox import Entry, Outbox
 from medperf_client.errors import MedPerfError, Offline
-from medperf_client.exchange import past
+from medperf_client.exchange import past, plain
 from medperf_client.exchange.news import News
 from medperf_client.exchange.past import Notice
 from medperf_client.exchange.sender import Sender
-from medperf_client.kinds import LISTS
+from medperf_client.kinds import USER, Entity, kind_of
 from medperf_client.registry.client import PAGE_SIZE, Registry
-from medperf_client.wire import Entity, checked
+from medperf_client.registry.wire import answered
 
 # The catalog's note of whose token it was read with.
 VIEWER = "viewer"
@@ -55,7 +55,7 @@ def sync(sender: Sender, outbox: Outbox, registry: Registry, catalog: Catalog) -
     try:
         pull(registry, catalog, news)
         lost += past.look_back(outbox, catalog)
-        lost += past.look_back_at_invitations(outbox, catalog, registry)
+        lost += past.look_back_at_unlogged(outbox, catalog, registry)
     except MedPerfError as error:
         # What was sent has to be told, whatever comes after it.
         stopped = stopped or error
@@ -102,7 +102,7 @@ def log_in(registry: Registry, catalog: Catalog) -> Entity:
 
     What another member may see is not this member's: it is forgotten.
     """
-    member = checked("user", registry.get("/me/", hurried=True))
+    member = USER.checked(registry.get("/me/", hurried=True))
     with catalog.transaction():
         before = catalog.me
         if before is not None and before["id"] != member["id"]:
@@ -155,7 +155,7 @@ def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice, hurried:
             with _write(registry, catalog):
                 past.doubt(catalog)
             continue
-        page = checked("changes", answer)
+        page = answered("changes", answer)
         # Who has more to tell tells something: else a page could follow a page for ever.
         more = page["more"] and page["next"] > since and bool(page["changes"])
         changes = [_checked_change(change) for change in page["changes"]]
@@ -171,19 +171,14 @@ def _pull_changes(registry: Registry, catalog: Catalog, notice: Notice, hurried:
 
 
 def _checked_change(change: Any) -> tuple[str, int, Entity | None]:
-    kind, uid = (checked("change", change)[name] for name in ("type", "id"))
+    kind, uid = (answered("change", change)[name] for name in ("type", "id"))
     entity = change.get("entity")
-    return kind, uid, None if entity is None else checked(kind, entity)
+    return kind, uid, None if entity is None else kind_of(kind).checked(entity)
 
 
 def _pull_lists(registry: Registry, catalog: Catalog, notice: Notice) -> None:
-    for kind, path in LISTS.items():
-        entities = list(registry.pages(path))
-        if kind == "association":
-            # MedPerf's lists may carry no ID for an association: the order stands in, with numbers
-            # that are nobody's.
-            entities = [{"id": -n, **checked("pair", pair)} for n, pair in enumerate(entities, 1)]
-        found = {entity["id"]: checked(kind, entity) for entity in entities}
+    for kind, entities in plain.listed(registry):
+        found = {entity["id"]: entity for entity in entities}
         with _write(registry, catalog):
             known = {entity["id"]: entity for entity in catalog.all(kind)}
             for uid in known.keys() | found.keys():

@@ -8,8 +8,8 @@ from medperf_client.containers.hosting import HostedFiles
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, load
 from medperf_client.errors import InvalidContainer, Offline, Unsupported
-from medperf_client.exchange.submissions import DEVELOPMENT, OPERATION, Submission
-from medperf_client.kinds import Entity
+from medperf_client.kinds import CONTAINER, Entity
+from medperf_client.kinds.submission import DEVELOPMENT, OPERATION, Submission
 from medperf_client.transfer.fetcher import Fetcher
 
 
@@ -79,7 +79,7 @@ class ContainerChecker:
             "metadata": {},
             "user_metadata": {},
         }
-        return Submission("mlcube", "POST", "/mlcubes/", body, unknown)
+        return Submission(CONTAINER.name, "POST", CONTAINER.path, body, unknown)
 
     def completed(self, body: Entity) -> Entity:
         """The body of a container with all its hashes. Raises `Offline` if one cannot be had."""

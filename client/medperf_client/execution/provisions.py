@@ -15,7 +15,6 @@ from medperf_client.execution.parallel import at_once
 from medperf_client.kinds import MODELS, Entity
 from medperf_client.registry.client import Registry
 from medperf_client.transfer.fetcher import Fetcher
-from medperf_client.wire import checked
 
 # What may keep one thing from being had, and says nothing of the others.
 TROUBLE = (MedPerfError, CacheError, OSError)
@@ -136,10 +135,11 @@ class Provisions:
         if isinstance(uid, str):
             return ""
         try:
-            found = [checked("model", one) for one in registry.pages(f"/benchmarks/{uid}/models/")]
+            told = list(registry.pages(f"/benchmarks/{uid}/models/"))
+            found = MODELS.checked({"id": uid, "models": told})
         except (Offline, Refused) as error:
-            return "" if self._catalog.get(MODELS, uid) else str(error)
-        self._catalog.put(MODELS, {"id": uid, "models": found})
+            return "" if self._catalog.get(MODELS.name, uid) else str(error)
+        self._catalog.put(MODELS.name, found)
         return ""
 
     def models(self, benchmark: Entity, waiting: bool = False) -> list[int]:
@@ -150,7 +150,7 @@ class Provisions:
         uid = benchmark["id"]
         if isinstance(uid, str):
             return []
-        told = self._catalog.get(MODELS, uid) or {"models": []}
+        told = self._catalog.get(MODELS.name, uid) or {"models": []}
         seen = [one for one in self._catalog.all("association") if one["benchmark"] == uid]
         # The newest of a pair counts; what the catalog follows knows its state better.
         known = sorted([*told["models"], *seen], key=lambda one: str(one.get("created_at")))
@@ -160,6 +160,25 @@ class Provisions:
             for model, decided in status.items()
             if decided == APPROVED or (waiting and decided != REJECTED)
         )
+
+    def entities(self, uid: int) -> list[tuple[str, Entity]]:
+        """A benchmark, its containers, the models that are not rejected, and what joins them.
+
+        Each with the name of its kind. Raises `UsageError` if there is no such benchmark.
+        """
+        catalog, benchmark = self._catalog, self.benchmark(uid)
+        containers = sorted(
+            {benchmark[role] for role in ROLES.values()}.union(self.models(benchmark, waiting=True))
+        )
+        found = [("mlcube", catalog.get("mlcube", container)) for container in containers]
+        found.append((MODELS.name, catalog.get(MODELS.name, uid)))
+        known = [(kind, entity) for kind, entity in found if entity is not None]
+        joined = [
+            ("association", association)
+            for association in catalog.all("association")
+            if association["benchmark"] == uid
+        ]
+        return [("benchmark", benchmark), *known, *joined]
 
     def _all(self, benchmark: Entity, models: Iterable[int]) -> list[tuple[Need, bool]]:
         """Everything to have, and whether every test needs it."""

@@ -7,8 +7,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from medperf_client.errors import LOGIN_HINT, ONLINE_HINT, NotLoggedIn, Offline, Refused, TryLater
+from medperf_client.registry.wire import answered
 from medperf_client.transfer.network import asked_to_wait, no_auth, reason, trouble, unreachable
-from medperf_client.wire import checked
 
 if TYPE_CHECKING:
     import requests
@@ -80,7 +80,7 @@ class Registry:
         """Every entity of a list, page by page."""
         offset = 0
         while True:
-            page = checked("page", self.get(path, limit=PAGE_SIZE, offset=offset))
+            page = answered("page", self.get(path, limit=PAGE_SIZE, offset=offset))
             yield from page["results"]
             offset += len(page["results"])
             if page.get("next") is None or not page["results"]:
@@ -150,7 +150,7 @@ class Registry:
         """
         if not self._answers:
             try:
-                checked("version", self.get("/version", hurried=True) or {"version": ""})
+                answered("version", self.get("/version", hurried=True) or {"version": ""})
             except Refused:
                 pass  # Whoever refuses has answered.
             except TryLater as error:

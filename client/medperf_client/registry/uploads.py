@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 from medperf_cache import Storage
 from medperf_client.errors import Offline, Refused, TryLater
 from medperf_client.registry.client import Registry, answer
+from medperf_client.registry.wire import answered
 from medperf_client.transfer.backoff import pause
 from medperf_client.transfer.fetcher import Progress, silent
-from medperf_client.wire import checked
 
 # What a connection that breaks costs at most: some servers take a request whole or not at all.
 PIECE_BYTES = 8 << 20
@@ -83,7 +83,7 @@ class Uploader:
         body = answer(response)
         if response.status_code == 200:
             return None
-        begun = checked("upload", body)
+        begun = answered("upload", body)
         if not re.fullmatch("[0-9A-Za-z_-]+", begun["upload"]):
             raise Offline(f"what answers is no registry: it began upload {begun['upload']!r}")
         return begun
