@@ -124,7 +124,7 @@ def test_what_was_queued_while_the_registry_was_away_is_sent_when_it_is_back(
     person.proxy.start()
     said = process.stdout.readline()
     (one,) = direct.pages("/me/mlcubes/")
-    assert said == f"sent q1 as {one['id']}: mlcube {one['name']}\n"
+    assert said == f"sent q1 as {one['id']}: container {one['name']}\n"
     assert process.stderr.readline() == "the registry answers again\n"
     assert ended(process) == ("", BYE)
 

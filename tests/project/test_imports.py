@@ -1,6 +1,7 @@
 """Imports run one way, and never in a circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -21,7 +22,13 @@ MAY_IMPORT = {
 # The client's wings, from the top: none imports from one above it.
 WINGS = (
     *("__main__", "cli", "airgap", "site", "execution", "exchange", "containers", "registry"),
-    *("transfer", "settings", "kinds", "wire", "deadlines", "files", "strict_yaml", "errors"),
+    *("transfer", "settings", "kinds", "deadlines", "files", "strict_yaml", "errors"),
+)
+
+# Words of one kind; "member" is also whoever is logged in.
+KIND_NAMES = {*("benchmark", "benchmarks", "mlcube", "mlcubes", "association", "models")}
+KIND_MODULE = re.compile(
+    r"medperf_client\.kinds\.(benchmark|container|association|invitation|models|user)\b"
 )
 
 
@@ -90,6 +97,36 @@ def test_no_wing_of_the_client_imports_from_one_above_it() -> None:
     for name, targets in edges.items():
         for target in targets:
             assert WINGS.index(wing(name)) <= WINGS.index(wing(target)), f"{name} -> {target}"
+
+
+def spelled(path: Path) -> set[str]:
+    """Which kinds of entities a module names: by their words, their paths or their modules."""
+    tree = ast.parse(path.read_text())
+    found = {name for name in imported(path) if KIND_MODULE.match(name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= KIND_NAMES & {node.value, *node.value.split("/")}
+    return found
+
+
+@pytest.mark.parametrize("wing", ["exchange", "airgap", "registry", "transfer", "settings"])
+def test_what_holds_for_all_kinds_names_none(wing: str) -> None:
+    folder = ROOT / "client" / "medperf_client" / wing
+    assert {path.name: spelled(path) for path in folder.glob("*.py") if spelled(path)} == {}
+
+
+def test_the_cache_knows_no_kinds() -> None:
+    paths = (ROOT / "cache" / "medperf_cache").rglob("*.py")
+    assert {path.name: spelled(path) for path in paths if spelled(path)} == {}
+
+
+def test_a_kind_is_found_by_its_word_its_path_and_its_module(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "from medperf_client.kinds.benchmark import ROLES\n"
+        "def late():\n    return 'mlcube', '/benchmarks/'\n"
+    )
+    assert spelled(module) == {"medperf_client.kinds.benchmark.ROLES", "mlcube", "benchmarks"}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

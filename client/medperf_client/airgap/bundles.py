@@ -14,7 +14,6 @@ from medperf_cache.names import DERIVED, IMAGE
 from medperf_cache.outbox import LOST, QUEUED, SENDING, Entry, Outbox
 from medperf_client.airgap.carried import (
     CATALOG,
-    KINDS,
     MEMO,
     NAMES,
     OUTBOX,
@@ -32,7 +31,7 @@ from medperf_client.errors import UsageError
 from medperf_client.exchange.sender import Sending
 from medperf_client.exchange.sync import learn
 from medperf_client.execution.provisions import Provisions, pin_name
-from medperf_client.kinds import Entity
+from medperf_client.kinds import KINDS, Entity, described
 from medperf_client.site import Site
 
 
@@ -220,7 +219,7 @@ def _content(site: Site, chosen: Iterable[tuple[str, Entity]]) -> set[str]:
             found = _kept(site.storage, str(value))
             content |= found
             if not found:
-                site.tell(f"not in the cache, so not carried: {field} of {kind} {entity['id']}")
+                site.tell(f"not in the cache, so not carried: {field} of {described(kind, entity)}")
     return content
 
 

@@ -37,18 +37,24 @@ def _record(entry: "Entry") -> dict[str, Any]:
 @example("medperf queue ls")
 def ls(sent_too: bool, as_json: bool) -> None:
     """List what waits: queued, sending, rejected, lost by the registry, or held by one of these."""
-    queue = site().queue
-    entries = queue.outbox.entries() if sent_too else queue.waiting()
+    from medperf_cache.outbox import SENT
+
+    here = site()
+    every = here.queue.outbox.entries()
+    entries = every if sent_too else [entry for entry in every if entry.state != SENT]
     if as_json:
         print_json([_record(entry) for entry in entries])
         return
+    from medperf_client.exchange.words import Words
+
+    in_words = Words(every, here.catalog)
     print_table(
         ("UID", "STATE", "WHAT", "NEEDS", "SINCE", "REASON"),
         [
             (
                 entry.uid,
                 entry.state,
-                f"{entry.kind} {entry.body.get('name') or entry.path}",
+                in_words(entry),
                 ", ".join(sorted(entry.needs)),
                 entry.created_at[:16],
                 entry.reason,

@@ -13,7 +13,7 @@ from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
-    from medperf_client.site import Synced
+    from medperf_client.site import Site, Synced
 
 
 @click.command("sync", cls=Command)
@@ -79,7 +79,7 @@ def _once(require_online: bool, as_json: bool) -> int:
     if as_json:
         print_json(done.record())
     else:
-        _show(done)
+        _show(done, here)
         waiting = len(here.queue.waiting())
         if not (done.sent or done.rejected or done.lost or done.news or done.stopped):
             click.echo("Nothing is new." if not waiting else f"Nothing is new; {waiting} wait.")
@@ -96,12 +96,13 @@ def _send(
     from medperf_client.airgap.bundles import send_bundle
     from medperf_client.exchange.sync import Synced
 
-    sending = send_bundle(site(), file, public_key=require_signature, sign_with=sign)
+    here = site()
+    sending = send_bundle(here, file, public_key=require_signature, sign_with=sign)
     done = Synced(sending.sent, sending.rejected, sending.stopped, [])
     if as_json:
         print_json(done.record())
     else:
-        _show(done)
+        _show(done, here)
         click.echo(plain(f"Wrote {file}.receipt: bring it back, and import it there."))
     return _code(done, require_online)
 
@@ -114,16 +115,19 @@ def _code(done: "Synced", require_online: bool) -> int:
     return QUEUED if done.stopped is not None and require_online else OK
 
 
-def _show(done: "Synced") -> None:
-    _show_changes(done)
+def _show(done: "Synced", here: "Site") -> None:
+    _show_changes(done, here)
     if done.stopped is not None:
         click.echo(plain(f"{done.stopped}; what waits is safe"), err=True)
 
 
-def _show_changes(done: "Synced") -> None:
+def _show_changes(done: "Synced", here: "Site") -> None:
+    from medperf_client.exchange.words import Words
+
+    in_words = Words([*here.queue.outbox.entries(), *done.sent], here.catalog)
     for entry in done.sent:
         uid = "" if entry.real_uid is None else f" as {entry.real_uid}"
-        click.echo(plain(f"sent {entry.uid}{uid}: {entry.kind} {entry.body.get('name', '')}"))
+        click.echo(plain(f"sent {entry.uid}{uid}: {in_words(entry)}"))
     for entry in done.rejected:
         click.echo(plain(f"refused {entry.uid}: {entry.reason}"))
     for entry in done.lost:
@@ -147,7 +151,7 @@ def _watch(interval: float, as_json: bool) -> None:
             else:
                 trouble = str(done.stopped or "")
                 if done.sent or done.rejected or done.lost or done.news:
-                    print_json(done.record()) if as_json else _show_changes(done)
+                    print_json(done.record()) if as_json else _show_changes(done, here)
             if trouble != last:
                 click.echo(plain(trouble or "the registry answers again"), err=True)
                 last = trouble
@@ -155,7 +159,8 @@ def _watch(interval: float, as_json: bool) -> None:
 
 
 def _show_waiting(as_json: bool) -> None:
-    entries = site().queue.waiting()
+    here = site()
+    entries = here.queue.waiting()
     shown: list[dict[str, Any]] = [
         {"uid": entry.uid, "state": entry.state, "kind": entry.kind, "needs": sorted(entry.needs)}
         for entry in entries
@@ -165,5 +170,11 @@ def _show_waiting(as_json: bool) -> None:
     elif not shown:
         click.echo("Nothing waits to be sent.")
     else:
-        rows = [(e["uid"], e["state"], e["kind"], ", ".join(e["needs"])) for e in shown]
+        from medperf_client.exchange.words import Words
+
+        in_words = Words(here.queue.outbox.entries(), here.catalog)
+        rows = [
+            (entry.uid, entry.state, in_words(entry), ", ".join(sorted(entry.needs)))
+            for entry in entries
+        ]
         print_table(("UID", "STATE", "WHAT", "NEEDS"), rows)

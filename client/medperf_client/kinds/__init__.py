@@ -48,8 +48,9 @@ def described(name: str, entity: Entity, name_of: NameOf = unnamed) -> str:
 
 
 def _titled(word: str, uid: Any, name: Any) -> str:
-    parts = (word, None if uid is None else str(uid), f"({name})" if name else None)
-    return " ".join(part for part in parts if part)
+    if uid is None:
+        return f"{word} {name}" if name else word
+    return f"{word} {uid} ({name})" if name else f"{word} {uid}"
 
 
 def moment(entity: Entity, field: str = "modified_at") -> tuple[float, str]:

@@ -96,8 +96,8 @@ class Kind:
     def checked(self, value: object) -> Entity:
         """`value`, which has the kind's form. Raises `Offline`: no registry answers like that."""
         # Pairs that come without an ID get one here, below zero.
-        entity = formed(self.name, self.form, value, {"id": -MOST_NUMBER} if self.sides else None)
+        entity = formed(self.word, self.form, value, {"id": -MOST_NUMBER} if self.sides else None)
         for name, form in self.lists.items():
             for part in entity[name]:
-                formed(self.name, form, part)
+                formed(self.word, form, part)
         return entity

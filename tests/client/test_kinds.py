@@ -1,0 +1,97 @@
+"""What holds for every kind of entity: queued, sent, carried across an air gap, and settled."""
+
+from pathlib import Path
+
+import pytest
+
+from medperf_cache.outbox import SENT
+from medperf_client.airgap.bundles import export_bundle, import_bundle, send_bundle
+from medperf_client.exchange.words import Words
+from medperf_client.kinds import KINDS
+from medperf_client.kinds.association import association_change, association_submission
+from medperf_client.kinds.benchmark import benchmark_submission
+from medperf_client.kinds.invitation import benchmark_invitation
+from medperf_client.settings.config import Config, Home, Profile, save_config
+from medperf_client.settings.credentials import Credentials
+from medperf_client.site import Site
+from tests.support.people import REPORT, container
+from tests.support.town import Town
+
+
+def queue_one_of_each(town: Town, site: Site) -> None:
+    """Something of every kind that can be sent, of the committee of benchmark 1."""
+    site.submit(container("gap"))
+    mine = site.queue.reference("q1")
+    site.submit(association_submission(mine, 1, REPORT))
+    site.submit(
+        benchmark_submission(
+            name="private",
+            description="",
+            docs_url="",
+            demo_url="https://example.org/demo.tar.gz",
+            demo_hash="0" * 64,
+            containers={
+                "data_preparation_mlcube": 1,
+                "reference_model_mlcube": mine,
+                "data_evaluator_mlcube": 3,
+            },
+            operational=True,
+            private=True,
+            report={**REPORT, "prepared_data": "1" * 64},
+        )
+    )
+    private = site.queue.reference("q3")
+    site.submit(benchmark_invitation(private, town.bob.email))
+    site.submit(association_change(mine, 1, priority=3))
+
+
+def test_people_read_what_waits_in_words(town: Town, tmp_path: Path) -> None:
+    here = Home(tmp_path, tmp_path / "cache")
+    at(town, here).sync()
+    site = at(town, here, offline=True)
+    queue_one_of_each(town, site)
+    entries = site.queue.outbox.entries()
+    assert [Words(entries, site.catalog)(entry) for entry in entries] == [
+        "container gap",
+        "request: container q1 (gap) in benchmark 1 (benchmark)",
+        "benchmark private",
+        f"invitation {town.bob.email} to benchmark q3 (private)",
+        "request: container q1 (gap) in benchmark 1 (benchmark): priority 3",
+    ]
+
+
+def at(town: Town, home: Home, offline: bool = False) -> Site:
+    """The committee at a machine."""
+    save_config(Config(profiles={"default": Profile(server_url=town.at.url)}), home.config_file)
+    Credentials(home.data).store(town.at.url, town.committee.token)
+    return Site(home, offline=offline)
+
+
+@pytest.mark.parametrize("settles", ["receipt", "sync"])
+def test_every_kind_that_is_queued_crosses_a_bundle_and_comes_back_settled(
+    town: Town, tmp_path: Path, settles: str
+) -> None:
+    here, courier = (Home(tmp_path / name, tmp_path / name / "cache") for name in ("a", "b"))
+    at(town, here).sync()
+    site = at(town, here, offline=True)
+    queue_one_of_each(town, site)
+    waiting = {entry.uid: entry.kind for entry in site.queue.waiting()}
+    assert set(waiting.values()) == {kind.name for kind in KINDS.values() if kind.path}
+
+    file = tmp_path / "queue.bundle"
+    export_bundle(site, file, queue=True)
+    sending = send_bundle(at(town, courier), file)
+    assert [entry.uid for entry in sending.sent] == list(waiting) and not sending.rejected
+    assert send_bundle(at(town, courier), file).sent == []
+    if settles == "receipt":
+        settled = import_bundle(site, file.with_name(f"{file.name}.receipt")).settled
+        assert {entry.uid for entry in settled} == set(waiting)
+    else:
+        at(town, here).sync()
+    assert {entry.state for entry in site.queue.outbox.entries()} == {SENT}
+    client = town.client()
+    (private,) = (one for one in client.pages("/benchmarks/") if one["name"] == "private")
+    members = list(client.pages(f"/benchmarks/{private['id']}/members/"))
+    assert [member["email"] for member in members] == [town.bob.email]
+    associations = client.get("/mlcubes/4/benchmarks/1/")
+    assert [one["priority"] for one in associations] == [3]
