@@ -17,6 +17,7 @@ from medperf_cache.outbox import REJECTED, Entry, Outbox
 from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
 from medperf_client.exchange.queue import Queue
 from medperf_client.kinds import Entity, kind_of
+from medperf_client.kinds.submission import OPERATION
 from medperf_client.settings.config import Home, load_config
 from medperf_client.settings.credentials import Credentials
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from medperf_client.registry.client import Registry
     from medperf_client.transfer.fetcher import Fetcher, Progress
     from medperf_client.transfer.own_files import OwnFiles
-
-OPERATION = "OPERATION"
 
 
 class Site:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medperf_cache import Storage
 from medperf_client.containers.spec import (
@@ -13,9 +12,8 @@ from medperf_client.containers.spec import (
     load,
 )
 from medperf_client.errors import InvalidContainer
+from medperf_client.kinds.form import Entity
 from medperf_client.transfer.fetcher import Fetcher
-
-Entity = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from medperf_cache.outbox import LOST, QUEUED, REFERENCE, SENDING, SENT, Entry, 
 from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.exchange.queue import Queue
 from medperf_client.kinds import KINDS, Entity, Kind, described, holds, kind_of, moment, renamed
+from medperf_client.kinds.submission import PENDING
 from medperf_client.registry.client import Registry
 
 GHOST, GONE = "ghost-", "gone-"
 # The catalog's note of the UID that its member had in another registry at this address.
 FORMER = "former"
-PENDING = "PENDING"
 
 # Called with a type and an entity as it was and as it is; None before it was, or once it is gone.
 Notice = Callable[[str, Entity | None, Entity | None], None]

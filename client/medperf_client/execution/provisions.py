@@ -13,12 +13,12 @@ from medperf_client.exchange.queue import Queue
 from medperf_client.execution.compatibility import ROLES
 from medperf_client.execution.parallel import at_once
 from medperf_client.kinds import MODELS, Entity
+from medperf_client.kinds.submission import APPROVED, REJECTED
 from medperf_client.registry.client import Registry
 from medperf_client.transfer.fetcher import Fetcher
 
 # What may keep one thing from being had, and says nothing of the others.
 TROUBLE = (MedPerfError, CacheError, OSError)
-APPROVED, REJECTED = "APPROVED", "REJECTED"
 
 
 def pin_name(benchmark: int | str, server_url: str) -> str:
