@@ -15,6 +15,7 @@ from medperf_client.registry.client import Registry as Client
 from medperf_client.site import Site
 from tests.support.consortium import Member
 from tests.support.people import REPORT, Person, container
+from tests.support.proxy import FINE, NO_FAULTS, Fault, Request, status
 from tests.support.registry import copy_database
 from tests.support.town import Town
 
@@ -80,6 +81,27 @@ def test_what_was_sent_since_exists_once_in_the_end(town: Town, fall: str) -> No
             "stopped": None,
         }
         assert site.catalog.all("mlcube") == list(client.pages("/mlcubes/"))
+
+
+def test_what_arrived_at_a_second_try_is_missed_too_when_another_has_its_uid(town: Town) -> None:
+    town.keep()
+    tried: list[Request] = []
+
+    def busy_at_first(request: Request) -> Fault:
+        if request.method == "GET" or tried:
+            return FINE
+        tried.append(request)
+        return status("503 Service Unavailable")
+
+    town.at.faults = busy_at_first
+    sent = town.ada.site().submit(container("ada's"))
+    town.at.faults = NO_FAULTS
+    assert tried and sent.state == SENT
+    town.put_snapshot_back()
+    assert town.client().get(f"/mlcubes/{sent.real_uid}/")["name"].startswith("stranger")
+    assert [entry.uid for entry in town.ada.site().sync().lost] == ["q1"]
+    put_right(town.ada)
+    assert [one["name"] for one in town.ada.site().listed("mlcube", mine=True)] == ["ada's"]
 
 
 @pytest.mark.parametrize("fall", FALLS)

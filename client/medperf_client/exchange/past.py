@@ -46,6 +46,8 @@ def take(catalog: Catalog, kind: str, uid: int, entity: Entity | None, notice: N
         return
     if was_in_doubt and before is not None and _is_another(before, entity):
         catalog.put(GHOST + kind, before)
+    if was_in_doubt and before != entity:
+        # It may be another than this member wrote: what was sent tells, see `look_back`.
         catalog.losses += 1
     catalog.put(kind, entity)
 
