@@ -214,9 +214,10 @@ def test_a_cursor_is_not_passed_while_its_writer_is_still_to_commit(
         db.session.execute(
             text(
                 "INSERT INTO changes (cursor, entity_type, entity_id, action, created_at)"
-                " SELECT value, 'mlcube', 0, 'deleted', :now FROM change_counter"
+                " SELECT value, 'mlcube', :nobodys, 'deleted', :now FROM change_counter"
             ),
-            {"now": "2026-01-01 00:00:00.000000"},
+            # One that may be: clients of other tests read this log too.
+            {"now": "2026-01-01 00:00:00.000000", "nobodys": 2**31 - 1},
         )
         db.session.commit()
     fast.join()
