@@ -223,7 +223,9 @@ def _gives_other_content(catalog: Catalog, kind: str, entity: Entity) -> bool:
     """Whether what is known here would be made of other files, or other containers."""
     known = catalog.get(kind, entity["id"]) or {}
     fixed = (*kind_of(kind).pins, *kind_of(kind).refers)
-    return any(known[name] != entity.get(name) for name in fixed if name in known)
+    return any(
+        known[name] != entity.get(name) for name in known if name.endswith("_hash") or name in fixed
+    )
 
 
 def to_carry(outbox: Outbox) -> list[Entry]:

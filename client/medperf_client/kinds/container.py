@@ -24,6 +24,5 @@ CONTAINER = Kind(
     mine="/me/mlcubes/",
     step="mlcubes",
     unique=("name", *PINS),
-    pins=PINS,
     is_public=True,
 )

@@ -67,7 +67,8 @@ class Kind:
 
     `refers` says of what kind a field holds the UID. A pair joins its two `sides`, fields that it
     refers by: of those with the same sides the newest counts, and they keep their order. `unique`
-    fields tell it from all others of its kind, `pins` are fixed with its content.
+    fields tell it from all others of its kind; `pins` are fixed with its content, as each
+    `..._hash` is.
 
     The change log tells of it if it `is_logged`, bundles carry it if it `is_carried`, and all see
     the same of it if it `is_public`. `only_keyed` says of which the registry must know keys.
