@@ -13,7 +13,8 @@ from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
-    from medperf_client.site import Site, Synced
+    from medperf_client.exchange.sync import Synced
+    from medperf_client.site import Site
 
 
 @click.command("sync", cls=Command)
@@ -122,12 +123,13 @@ def _show(done: "Synced", here: "Site") -> None:
 
 
 def _show_changes(done: "Synced", here: "Site") -> None:
-    from medperf_client.exchange.words import Words
+    if done.sent:
+        from medperf_client.exchange.words import Words
 
-    in_words = Words([*here.queue.outbox.entries(), *done.sent], here.catalog)
-    for entry in done.sent:
-        uid = "" if entry.real_uid is None else f" as {entry.real_uid}"
-        click.echo(plain(f"sent {entry.uid}{uid}: {in_words(entry)}"))
+        in_words = Words([*here.queue.outbox.entries(), *done.sent], here.catalog)
+        for entry in done.sent:
+            uid = "" if entry.real_uid is None else f" as {entry.real_uid}"
+            click.echo(plain(f"sent {entry.uid}{uid}: {in_words(entry)}"))
     for entry in done.rejected:
         click.echo(plain(f"refused {entry.uid}: {entry.reason}"))
     for entry in done.lost:

@@ -24,16 +24,18 @@ class Words:
         For example `request: container q1 (gap) in benchmark 1 (breast-cancer)`.
         """
         path, body = entry.resolved(lambda uid: uid)
-        kind, (*_, (place, uid)) = kind_of(entry.kind), [("", None), *named_in(path)]
+        kind = kind_of(entry.kind)
+        named = [
+            described(one, {"id": uid, "name": self._name(one, uid)}) for one, uid in named_in(path)
+        ]
         if kind.sides:
             sides = dict(zip(kind.sides, sides_of(kind.name, path, body), strict=True))
             what = described(kind.name, sides, self._name)
         elif entry.method == "PUT":
-            what = described(place, {"id": uid, "name": self._name(place, uid)})
+            what = named[-1] if named else path
         else:
-            what = described(kind.name, {name: body.get(name) for name in ("name", "email")})
-            if place:
-                what += f" to {described(place, {'id': uid, 'name': self._name(place, uid)})}"
+            made = described(kind.name, {name: body.get(name) for name in ("name", "email")})
+            what = " to ".join([made, *named])
         told = CHANGES.items() if entry.method == "PUT" else ()
         changed = [word.format(body[field]) for field, word in told if field in body]
         return f"{what}: {', '.join(changed)}" if changed else what
@@ -42,4 +44,4 @@ class Words:
         """The name of an entity by its UID, or by that of the entry that makes it."""
         if str(uid).isdecimal():
             return (self._catalog.get(kind, int(uid)) or {}).get("name")
-        return self._queued.get(str(uid).strip("{}"))
+        return self._queued.get(str(uid))

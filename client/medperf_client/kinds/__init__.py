@@ -85,7 +85,7 @@ def renamed(name: str, path: str, body: Entity, uid_of: Renamed) -> tuple[str, E
 
 
 def named_in(path: str) -> Iterator[tuple[str, str]]:
-    """The kinds and the UIDs, or references, of what a path names."""
+    """The kinds and the UIDs, such as 17 or q1, of what a path names."""
     steps = path.split("/")
     return ((kind, steps[place]) for place, kind in _named(steps))
 
@@ -93,7 +93,7 @@ def named_in(path: str) -> Iterator[tuple[str, str]]:
 def _named(steps: list[str]) -> Iterator[tuple[int, str]]:
     kinds = {kind.step: kind.name for kind in KINDS.values() if kind.step}
     for place in range(1, len(steps)):
-        if steps[place - 1] in kinds and re.fullmatch(r"[0-9]+|\{?q[0-9]+\}?", steps[place]):
+        if steps[place - 1] in kinds and re.fullmatch("q?[0-9]+", steps[place]):
             yield place, kinds[steps[place - 1]]
 
 
