@@ -21,7 +21,7 @@ def association_submission(model: Reference, benchmark: Reference, report: Entit
         "approval_status": PENDING,
         "metadata": test_metadata(report),
     }
-    return Submission(NAME, "POST", "/mlcubes/benchmarks/", body)
+    return Submission(NAME, "POST", ASSOCIATION.path, body)
 
 
 def association_change(model: Reference, benchmark: Reference, **values: Any) -> Submission:
@@ -30,7 +30,7 @@ def association_change(model: Reference, benchmark: Reference, **values: Any) ->
     With `id` it is that of the association that is meant: the registry refuses if a newer one is
     there by then.
     """
-    path = f"/mlcubes/{in_path(model)}/benchmarks/{in_path(benchmark)}/"
+    path = ASSOCIATION.pair.format(model_mlcube=in_path(model), benchmark=in_path(benchmark))
     return Submission(NAME, "PUT", path, values)
 
 
@@ -74,6 +74,7 @@ def _again(path: str, body: Entity, answer: Entity, past: Past) -> Entity:
     """A decision is on a request of the same content only."""
     decided = answer.get("id") or body.get("id")
     ghost = past.lost(NAME, decided) if decided else None
+    # A new request names its sides, and decides nothing.
     if "model_mlcube" in body or ghost is None:
         return body
     model, benchmark = past.successor("mlcube", ghost["model_mlcube"]), ghost["benchmark"]
@@ -94,7 +95,6 @@ ASSOCIATION = Kind(
     form={**dict.fromkeys(("id", *SIDES), int), "approval_status": str},
     path="/mlcubes/benchmarks/",
     listed="/me/mlcubes/associations/",
-    mine="/me/mlcubes/associations/",
     pair="/mlcubes/{model_mlcube}/benchmarks/{benchmark}/",
     refers={"model_mlcube": "mlcube", "benchmark": "benchmark"},
     sides=SIDES,

@@ -53,7 +53,7 @@ def benchmark_submission(
         "user_metadata": {},
         **({"is_private": True} if private else {}),
     }
-    return Submission(NAME, "POST", "/benchmarks/", body)
+    return Submission(NAME, "POST", BENCHMARK.path, body)
 
 
 def benchmark_decision(uid: Reference, status: str, seen: str | None = None) -> Submission:
@@ -63,7 +63,7 @@ def benchmark_decision(uid: Reference, status: str, seen: str | None = None) -> 
     another by then, the registry refuses.
     """
     body = {"approval_status": status, **({"seen": seen} if seen else {})}
-    return Submission(NAME, "PUT", f"/benchmarks/{in_path(uid)}/", body)
+    return Submission(NAME, "PUT", f"{BENCHMARK.path}{in_path(uid)}/", body)
 
 
 def content_digest(benchmark: Entity, container: Lookup, with_uids: bool = True) -> str | None:
@@ -131,14 +131,15 @@ def _again(path: str, body: Entity, answer: Entity, past: Past) -> Entity:
     def was(container: int) -> Entity | None:
         return past.lost("mlcube", container) or past.now("mlcube", container)
 
+    def is_now(container: int) -> Entity | None:
+        return past.now("mlcube", container)
+
     then = content_digest(before, was, with_uids=False)
-    if then is None or then != content_digest(
-        now, lambda one: past.now("mlcube", one), with_uids=False
-    ):
+    if then is None or then != content_digest(now, is_now, with_uids=False):
         raise MedPerfError(
             f"benchmark {now['id']} ({now['name']}) is not what was looked at: decide it anew"
         )
-    return {**body, "seen": content_digest(now, lambda one: past.now("mlcube", one))}
+    return {**body, "seen": content_digest(now, is_now)}
 
 
 BENCHMARK = Kind(

@@ -9,7 +9,9 @@ NAME = "member"
 
 def benchmark_invitation(uid: Reference, email: str) -> Submission:
     """Show a private benchmark to the member with this address."""
-    return Submission(NAME, "POST", f"/benchmarks/{in_path(uid)}/members/", {"email": email})
+    return Submission(
+        NAME, "POST", INVITATION.path.format(benchmark=in_path(uid)), {"email": email}
+    )
 
 
 INVITATION = Kind(
