@@ -21,6 +21,7 @@ from medperf_client.airgap.carried import (
     asked_before,
     entities,
     entries,
+    everything,
     fates,
     merge,
     settle,
@@ -31,7 +32,7 @@ from medperf_client.errors import UsageError
 from medperf_client.exchange.sender import Sending
 from medperf_client.exchange.sync import learn
 from medperf_client.execution.provisions import Provisions, pin_name
-from medperf_client.kinds import KINDS, Entity, described
+from medperf_client.kinds import Entity, described
 from medperf_client.site import Site
 
 
@@ -79,7 +80,7 @@ def export_bundle(
         if benchmark is not None or not queue:
             with site.catalog.transaction():
                 about = _about(site, benchmark=benchmark)
-                chosen = _everything(site) if benchmark is None else _needed(site, benchmark)
+                chosen = everything(site.catalog) if benchmark is None else _needed(site, benchmark)
                 documents[CATALOG] = _written(folder / CATALOG, chosen)
             results = benchmark is None and sign is not None
             content = set(storage.blobs) if benchmark is None else _content(site, chosen)
@@ -186,12 +187,6 @@ def _about(site: Site, benchmark: int | None = None, receipt_for: str | None = N
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _everything(site: Site) -> Iterator[tuple[str, Entity]]:
-    for kind in KINDS.values():
-        for entity in site.catalog.all(kind.name) if kind.is_carried else ():
-            yield kind.name, entity
 
 
 def _needed(site: Site, uid: int) -> list[tuple[str, Entity]]:

@@ -98,6 +98,13 @@ def entities(bundle: Bundle) -> Iterator[tuple[str, Entity]]:
         yield kind, entity
 
 
+def everything(catalog: Catalog) -> Iterator[tuple[str, Entity]]:
+    """All of a catalog that a bundle may carry, each entity with the name of its kind."""
+    for kind in KINDS.values():
+        for entity in catalog.all(kind.name) if kind.is_carried else ():
+            yield kind.name, entity
+
+
 def entries(bundle: Bundle) -> list[Entry]:
     """The queue that a bundle carries. Raises `UnsafeArchive` unless each entry has the form."""
     try:
@@ -186,12 +193,7 @@ def merge(
 
 
 def _replace(catalog: Catalog, carried: Iterable[tuple[str, Entity]]) -> int:
-    gone = {
-        (kind.name, entity["id"])
-        for kind in KINDS.values()
-        if kind.is_carried
-        for entity in catalog.all(kind.name)
-    }
+    gone = {(kind, entity["id"]) for kind, entity in everything(catalog)}
     changed = 0
     for kind, entity in carried:
         gone.discard((kind, entity["id"]))

@@ -44,11 +44,11 @@ def take(catalog: Catalog, kind: str, uid: int, entity: Entity | None, notice: N
         catalog.put(GONE + kind, {"id": uid})
         catalog.remove(kind, uid)
         return
-    if was_in_doubt and before is not None and _is_another(before, entity):
-        catalog.put(GHOST + kind, before)
     if was_in_doubt and before != entity:
         # It may be another than this member wrote: what was sent tells, see `look_back`.
         catalog.losses += 1
+        if before is not None and _is_another(before, entity):
+            catalog.put(GHOST + kind, before)
     catalog.put(kind, entity)
 
 

@@ -151,7 +151,7 @@ class Provisions:
         if isinstance(uid, str):
             return []
         told = self._catalog.get(MODELS.name, uid) or {"models": []}
-        seen = [one for one in self._catalog.all("association") if one["benchmark"] == uid]
+        seen = self._associations(uid)
         # The newest of a pair counts; what the catalog follows knows its state better.
         known = sorted([*told["models"], *seen], key=lambda one: str(one.get("created_at")))
         status = {one["model_mlcube"]: one["approval_status"] for one in known}
@@ -173,12 +173,12 @@ class Provisions:
         found = [("mlcube", catalog.get("mlcube", container)) for container in containers]
         found.append((MODELS.name, catalog.get(MODELS.name, uid)))
         known = [(kind, entity) for kind, entity in found if entity is not None]
-        joined = [
-            ("association", association)
-            for association in catalog.all("association")
-            if association["benchmark"] == uid
-        ]
+        joined = [("association", one) for one in self._associations(uid)]
         return [("benchmark", benchmark), *known, *joined]
+
+    def _associations(self, benchmark: int) -> list[Entity]:
+        known = self._catalog.all("association")
+        return [one for one in known if one["benchmark"] == benchmark]
 
     def _all(self, benchmark: Entity, models: Iterable[int]) -> list[tuple[Need, bool]]:
         """Everything to have, and whether every test needs it."""
