@@ -9,13 +9,11 @@ from medperf_client.airgap.bundles import export_bundle, import_bundle, send_bun
 from medperf_client.exchange.words import Words
 from medperf_client.kinds import KINDS
 from medperf_client.kinds.association import association_change, association_submission
-from medperf_client.kinds.benchmark import benchmark_submission
 from medperf_client.kinds.invitation import benchmark_invitation
-from medperf_client.settings.config import Config, Home, Profile, save_config
-from medperf_client.settings.credentials import Credentials
+from medperf_client.settings.config import Home
 from medperf_client.site import Site
-from tests.support.people import REPORT, container
-from tests.support.town import Town
+from tests.support.people import REPORT, container, log_in
+from tests.support.town import Town, benchmark_of
 
 
 def queue_one_of_each(town: Town, site: Site) -> None:
@@ -23,23 +21,7 @@ def queue_one_of_each(town: Town, site: Site) -> None:
     site.submit(container("gap"))
     mine = site.queue.reference("q1")
     site.submit(association_submission(mine, 1, REPORT))
-    site.submit(
-        benchmark_submission(
-            name="private",
-            description="",
-            docs_url="",
-            demo_url="https://example.org/demo.tar.gz",
-            demo_hash="0" * 64,
-            containers={
-                "data_preparation_mlcube": 1,
-                "reference_model_mlcube": mine,
-                "data_evaluator_mlcube": 3,
-            },
-            operational=True,
-            private=True,
-            report={**REPORT, "prepared_data": "1" * 64},
-        )
-    )
+    site.submit(benchmark_of(1, mine, 3, name="private", private=True))
     private = site.queue.reference("q3")
     site.submit(benchmark_invitation(private, town.bob.email))
     site.submit(association_change(mine, 1, priority=3))
@@ -62,8 +44,7 @@ def test_people_read_what_waits_in_words(town: Town, tmp_path: Path) -> None:
 
 def at(town: Town, home: Home, offline: bool = False) -> Site:
     """The committee at a machine."""
-    save_config(Config(profiles={"default": Profile(server_url=town.at.url)}), home.config_file)
-    Credentials(home.data).store(town.at.url, town.committee.token)
+    log_in(home, town.at.url, town.committee.token)
     return Site(home, offline=offline)
 
 

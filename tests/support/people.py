@@ -50,6 +50,12 @@ def container(name: str) -> Submission:
     return Submission("mlcube", "POST", "/mlcubes/", body)
 
 
+def log_in(home: Home, server_url: str, token: str) -> None:
+    """Have a machine know a registry, and a member there."""
+    save_config(Config(profiles={"default": Profile(server_url=server_url)}), home.config_file)
+    Credentials(home.data).store(server_url, token)
+
+
 class Person:
     """A member at a machine of their own, and what they were told is safe."""
 
@@ -59,9 +65,7 @@ class Person:
         self.proxy = proxy
         folder = Path(mkdtemp(prefix="medperf-machine-"))
         self.home = Home(folder, folder / "cache")
-        config = Config(profiles={"default": Profile(server_url=proxy.url)})
-        save_config(config, self.home.config_file)
-        Credentials(self.home.data).store(proxy.url, self.token)
+        log_in(self.home, proxy.url, self.token)
         self.containers: dict[int | str, str] = {}
         self.requests: dict[int | str, int | str] = {}
 

@@ -59,9 +59,11 @@ class Town:
         return Client(self.registry.url, self.admin.token)
 
 
-def benchmark_of(preparator: Any, reference: Any, metrics: Any) -> Any:
+def benchmark_of(
+    preparator: Any, reference: Any, metrics: Any, name: str = "benchmark", private: bool = False
+) -> Any:
     return benchmark_submission(
-        name="benchmark",
+        name=name,
         description="",
         docs_url="",
         demo_url="https://example.org/demo.tar.gz",
@@ -72,7 +74,7 @@ def benchmark_of(preparator: Any, reference: Any, metrics: Any) -> Any:
             "data_evaluator_mlcube": metrics,
         },
         operational=True,
-        private=False,
+        private=private,
         report={**REPORT, "prepared_data": "1" * 64},
     )
 
