@@ -36,6 +36,8 @@ setup(
         "flask-migrate>=4.0",
         "flask-smorest>=0.45",
         "flask-sqlalchemy>=3.1",
+        # Results that sites sign, and registries verify.
+        "in-toto-attestation>=0.9.3",
         "limits>=4.7",
         "marshmallow>=4.0",
         "platformdirs>=4",
@@ -43,7 +45,9 @@ setup(
         "prometheus-client>=0.20",
         "pyyaml>=6",
         "requests>=2.32",
+        "rfc8785>=0.1.4",
         "rich>=13",
+        "securesystemslib[crypto]>=1.2",
         "sqlalchemy>=2.0",
         # From 2.6 on it decodes no more of a body than it was asked for.
         "urllib3>=2.6",
@@ -51,21 +55,22 @@ setup(
         "webargs>=8",
     ],
     extras_require={
+        # How sure a ranking is; the page says so where it is missing.
+        "analysis": ["numpy>=1.26"],
         "gunicorn": ["gunicorn>=27"],
         "postgres": ["psycopg[binary]>=3.1"],
         "redis": ["redis>=5"],
         "s3": ["boto3>=1.36"],
         "keyring": ["keyring>=25"],
-        "signing": ["cryptography>=42"],
         "test": [
             "bandit>=1.8",
             "axe-playwright-python>=0.1.7",
             "boto3>=1.36",
-            "cryptography>=42",
             "gunicorn>=27",
             "hypothesis>=6",
             "moto[s3,server]>=5",
             "mypy>=1.10",
+            "numpy>=1.26",
             "playwright>=1.45",
             "psutil>=5.9",
             "psycopg[binary]>=3.1",
@@ -75,6 +80,9 @@ setup(
             "ruff>=0.5",
             "schemathesis>=4.32",
             "scikit-learn>=1.4",
+            # What the analysis is checked against.
+            "scipy>=1.11",
+            "statsmodels>=0.14.5",
             "types-docker",
             "types-PyYAML",
             "types-requests",

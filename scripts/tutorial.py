@@ -1,125 +1,39 @@
-"""Play the model owner's tutorial from end to end, every part of it real, in a temporary folder.
+"""Play a whole consortium on this machine, every part of it real, in a temporary folder.
 
-Three members take part, each with a home of their own: the benchmark committee, the registry's
-administrator and the model owner. Started by `scripts/demo`.
+The benchmark's committee, the registry's administrator, a model owner and two hospitals take part,
+each with a home of their own. Started by `scripts/demo`.
 """
 
 import argparse
-import contextlib
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "breast_cancer"
 sys.path.insert(0, str(EXAMPLE))
 
-from package import Layout, package  # noqa: E402
+from cast import FileHost, Member, Network, RegistryHost, say  # noqa: E402
+from hospitals import play_hospitals  # noqa: E402
+from package import Layout, archive, members, package  # noqa: E402
 
-BINARIES = Path(sys.executable).parent
 # The tutorial's own path; here it holds our candidate, a small neural network.
 MODEL = "medperf_tutorial/model_mobilenetv2/container_config.yaml"
-
-
-def say(text: str) -> None:
-    """A heading of the tutorial."""
-    print(f"\n=== {text}", flush=True)
-
-
-class Member:
-    """Somebody at a shell: their commands are shown, then run."""
-
-    def __init__(self, who: str, folder: Path, server_url: str) -> None:
-        self.who, self.folder = who, folder
-        self.environment = {
-            **os.environ,
-            "MEDPERF_HOME": str(folder / "homes" / who.replace(" ", "-")),
-            "MEDPERF_SERVER_URL": server_url,
-            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-        }
-        self.environment.pop("MEDPERF_TOKEN", None)
-
-    def types(self, *words: str, answers: str = "") -> None:
-        """Run `medperf` with these words; it must succeed. `answers` is what the member types."""
-        command = ["medperf", *words]
-        print(f"\n[{self.who}] $ {shlex.join(command)}", flush=True)
-        subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            input=answers,
-            text=True,
-            check=True,
-        )
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-@contextlib.contextmanager
-def file_host(folder: Path) -> Iterator[str]:
-    """A small HTTP server for the tutorial's files; its base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-class RegistryHost:
-    """Who runs the registry: SQLite and waitress, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self.environment = {k: v for k, v in os.environ.items() if k != "MEDPERF_DATABASE_URL"}
-
-    def types(self, *words: str) -> str:
-        """Run `medperf-server` with these words; its stdout."""
-        print(f"\n[registry host] $ {shlex.join(['medperf-server', *words])}", flush=True)
-        return subprocess.run(
-            [str(BINARIES / "medperf-server"), *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[str]:
-        """`medperf-server run`; the registry's URL."""
-        print("\n[registry host] $ medperf-server run --port 0", flush=True)
-        with (self.folder / "registry.log").open("w") as log:
-            process = subprocess.Popen(
-                [str(BINARIES / "medperf-server"), "run", "--port", "0"],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        print(line, end="", flush=True)
-        try:
-            yield line.split()[-1]
-        finally:
-            process.terminate()
-            process.wait()
+FLAWLESS, DEMO_DATA = (
+    EXAMPLE / "data" / "hospitals" / "lakeside",
+    "assets/flawless_demo_data.tar.gz",
+)
+PREPARATOR = "data_preparator_staged"
+# What a profile needs, so that it runs containers of a platform.
+SETTINGS = {
+    "docker": ("platform", "docker"),
+    "apptainer": ("platform", "apptainer"),
+    "process": ("allow_process", "true"),
+}
+PEOPLE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("committee", "owner", "lakeside", "hillcrest"), ()),
+    "administrator": ("--admin",),
+}
 
 
 def engine_answers() -> bool:
@@ -138,29 +52,34 @@ def build_images(layout: Layout) -> None:
     from local_images import build
 
     engine = docker.from_env()
-    for name, container in layout.containers.items():
+    for container in layout.containers.values():
         print(f"Building image {container.image}", flush=True)
-        build(engine, EXAMPLE / name, container.image)
+        build(engine, container.config.path.parent, container.image)
 
 
 def lay_out(folder: Path, platform: str, base_url: str) -> Layout:
     """The files that the tutorial's authors host, and what the model owner has at hand."""
-    layout = package(folder / "hosted", platform=platform, image_prefix="", base_url=base_url)
-    if platform == "docker":
+    hosted, kind = folder / "hosted", "process" if platform == "process" else "docker"
+    layout = package(hosted, platform=kind, image_prefix="", base_url=base_url)
+    # What waits for a person in stages has nobody to wait for in a test: demo data without flaws.
+    flawless = {"paths.yaml": EXAMPLE / "data" / "demo" / "paths.yaml", **members(FLAWLESS)}
+    archive(flawless, hosted / DEMO_DATA)
+    if kind == "docker":
         build_images(layout)
     workspace = folder / Path(MODEL).parent
     workspace.parent.mkdir()
-    workspace.symlink_to(folder / "hosted" / "model_mlp")
+    workspace.symlink_to(hosted / "model_mlp")
     return layout
 
 
 def main() -> None:
-    """Play the tutorial; raises when a command fails."""
+    """Play it all; raises when a command does not end as it should."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--platform",
-        choices=["docker", "process"],
-        help="What runs the containers; Docker if an engine answers, else processes of this host.",
+        choices=list(SETTINGS),
+        help="What runs the containers; Docker if an engine answers, else processes of this host. "
+        "For Apptainer, too, Docker builds the images.",
     )
     platform = parser.parse_args().platform or ("docker" if engine_answers() else "process")
     with tempfile.TemporaryDirectory(prefix="medperf-demo-") as temporary:
@@ -169,36 +88,42 @@ def main() -> None:
 
 
 def play(folder: Path, platform: str) -> None:
-    """The whole tutorial in `folder`."""
+    """The tutorial of model owners, then that of data owners, in `folder`."""
     say(f"A registry for the consortium, and a host for its files (containers run as: {platform})")
     host = RegistryHost(folder / "registry")
     host.types("init")
     tokens = {
         who: host.types("user", "add", f"{who}@example.org", *options, "--quiet")
-        for who, options in (("committee", []), ("administrator", ["--admin"]), ("owner", []))
+        for who, options in PEOPLE.items()
     }
-    (folder / "hosted").mkdir()
-    with contextlib.ExitStack() as services:
-        base_url = services.enter_context(file_host(folder / "hosted"))
-        server_url = services.enter_context(host.serving())
-        layout = lay_out(folder, platform, base_url)
-        members = {who: Member(who, folder, server_url) for who in tokens}
-        for who, member in members.items():
-            if platform == "process":
-                member.types("profile", "set", "allow_process", "true")
+    with Network(host, FileHost(folder / "hosted")) as network:
+        layout = lay_out(folder, platform, network.files.url)
+        people = {who: Member(who, folder, host.url) for who in tokens}
+        for who, member in people.items():
+            member.types("profile", "set", *SETTINGS[platform])
             member.types("auth", "login", answers=tokens[who])
-        committee, owner = members["committee"], members["owner"]
-        make_benchmark(committee, members["administrator"], base_url, layout)
-        test_model(owner)
-        join_benchmark(owner, base_url, layout)
-        say("The committee sees the request, and approves it")
-        committee.types("association", "ls", "-bm")
-        committee.types("association", "approve", "--benchmark", "1", "--model_uid", "4", "--yes")
-        owner.types("association", "ls", "-bm")
-    say("The registry and the file host are gone now: what is cached still works")
+        play_models(people, network, layout)
+        play_hospitals(people, network)
+
+
+def play_models(people: dict[str, Member], network: Network, layout: Layout) -> None:
+    """The model owner's tutorial."""
+    committee, owner = people["committee"], people["owner"]
+    base_url = network.files.url
+    make_benchmark(committee, people["administrator"], base_url, layout)
+    test_model(owner)
+    join_benchmark(owner, base_url, layout)
+    say("The committee sees the request, and approves it")
+    committee.types("association", "ls", "-bm")
+    committee.types("association", "approve", "--benchmark", "1", "--model_uid", "4", "--yes")
+    owner.types("association", "ls", "-bm")
+    say("The registry and the file host are gone: what is cached still works")
+    network.goes()
     owner.types("benchmark", "ls")
     test_model(owner)
     owner.types("test", "run", "--benchmark", "1", "--model", "4")
+    say("They are back")
+    network.returns()
 
 
 def submit_container(member: Member, name: str, base_url: str, folder: str, layout: Layout) -> None:
@@ -213,12 +138,13 @@ def submit_container(member: Member, name: str, base_url: str, folder: str, layo
 def make_benchmark(committee: Member, admin: Member, base_url: str, layout: Layout) -> None:
     """What the tutorial takes for granted: three containers and an approved benchmark."""
     say("The benchmark committee submits its containers and its benchmark")
-    for folder in ("data_preparator", "model_logistic", "metrics"):
-        submit_container(committee, folder.replace("_", "-"), base_url, folder, layout)
+    for folder in (PREPARATOR, "model_logistic", "metrics"):
+        name = folder.removesuffix("_staged").replace("_", "-")
+        submit_container(committee, name, base_url, folder, layout)
     committee.types(
         *("benchmark", "submit", "--name", "breast-cancer"),
-        *("--description", "Malignant or benign, from fine-needle aspirates"),
-        *("--demo-url", f"{base_url}assets/demo_data.tar.gz"),
+        *("--description", "Malignant or benign"),
+        *("--demo-url", f"{base_url}{DEMO_DATA}"),
         *("--data-preparation-container", "1", "--reference-model-container", "2"),
         *("--evaluator-container", "3", "--operational"),
         answers="y\n",

@@ -1,7 +1,6 @@
 """Fixtures for every test: the product on the import path, a registry, a PostgreSQL cluster."""
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,15 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.registry import IMPORT_ROOTS, Registry
+from tests.support.forks import IMPORT_ROOTS
+from tests.support.registry import Registry
 from tests.support.services import PostgresCluster, postgres_cluster
+from tests.support.tiers import is_asked_for, longest_first, unit
 
 sys.path[:0] = IMPORT_ROOTS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--all`, as `scripts/test` has it."""
-    parser.addoption("--all", action="store_true", help="Run everything, at full length.")
+    parser.addoption(
+        "--all", action="store_true", help="Run everything, on each engine and at full length."
+    )
 
 
 @pytest.fixture(scope="session")
@@ -28,24 +31,32 @@ def cases(request: pytest.FixtureRequest) -> int:
     return int(os.environ.get("MEDPERF_TEST_CASES", most))
 
 
-# A machine has one engine: tests on it run one after the other.
-ON_AN_ENGINE = re.compile("tests/(containers/|client/test_docker)")
-# Each of these takes long, and no fixture of theirs does.
-BY_THEMSELVES = "tests/fuzz/"
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for, and put first what takes longest."""
+    # Who names files wants all that is in them.
+    files = [Path(argument.partition("::")[0]) for argument in config.args]
+    named = bool(files) and all(file.is_file() for file in files)
+    everything = named or config.getoption("--all")
+    left = [item for item in items if not is_asked_for(item, everything)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+    if hasattr(config, "workerinput"):
+        longest_first(items)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes share the work, a file's tests stay together: so do its fixtures."""
+    """Share the tests out by unit, in the order that they have."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadScopeScheduling):
+    class ByUnit(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith(BY_THEMSELVES):
-                return nodeid
-            return "engine" if ON_AN_ENGINE.match(nodeid) else nodeid.partition("::")[0]
+            return unit(nodeid)
 
-    return ByFile(config, log)
+    config.option.loadscopereorder = False
+    return ByUnit(config, log)
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
 """Offline storage: files by content, what was computed from them, the registry's last copy."""
 
+from typing import TYPE_CHECKING, Any
+
 from medperf_cache.catalog import Catalog
 from medperf_cache.digests import tree_digest
 from medperf_cache.errors import CacheError, CorruptContent, NotCached, UnsafeArchive
-from medperf_cache.storage import Storage
+
+if TYPE_CHECKING:
+    from medperf_cache.storage import Storage
 
 __all__ = [
     "CacheError",
@@ -14,3 +18,12 @@ __all__ = [
     "UnsafeArchive",
     "tree_digest",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the storage when it is first asked for (PEP 562): lists do without it."""
+    if name != "Storage":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from medperf_cache.storage import Storage
+
+    return Storage

@@ -67,11 +67,18 @@ class BlobStore:
     def adopt(self, file: Path) -> str:
         """Move a file of this file system in (from a scratch folder); returns its SHA-256.
 
+        Raises `CacheError` as `settle` does.
+        """
+        return self.publish(file, self.settle(file))
+
+    def settle(self, file: Path) -> str:
+        """The SHA-256 of a file, for `publish`.
+
         Raises `CacheError` for a link or anything else that is not itself a file.
         """
         if not stat.S_ISREG(file.lstat().st_mode):
             raise CacheError(f"{file} is not a file")
-        return self.publish(file, file_digest(file))
+        return file_digest(file)
 
     def publish(self, file: Path, digest: str) -> str:
         """Move a file of this file system in whose SHA-256 is known to be this; returns it."""

@@ -1,22 +1,21 @@
-"""Content as SHA-256 digests: of files and folders, remembered where nothing changed."""
+"""Content as SHA-256 digests, of files and of folders."""
 
 import hashlib
 import os
 import re
 import stat
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-from medperf_cache.disk import Store
 from medperf_cache.errors import CacheError, NotCached
 
 CHUNK_BYTES = 1 << 20
-# A file changed within one tick of the file system's clock after it was read would look unchanged
-# (git calls such entries "racily clean"), so a file that young is not remembered.
-FINE_TICK_NS, COARSE_TICK_NS = 50_000_000, 2_000_000_000
+# Of a path in a message, in characters.
+SHOWN = 80
+# What a folder may hold to be kept, and so unpacked or carried to any other cache: how many files,
+# folders and links, how deep, and how long a path, which with a cache's own has to fit in 4096.
+MOST_MEMBERS, MOST_DEPTH, MOST_PATH_BYTES = 2_000_000, 100, 3000
 
 
 def is_digest(text: str) -> bool:
@@ -50,23 +49,32 @@ def stored(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("??/*") if is_digest(path.name))
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+def file_digest(path: str | Path, tell: Callable[[int], None] = lambda read: None) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits. `tell` hears how many each read gave."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(CHUNK_BYTES):
+    # Of a small file a file object would be a fifth of the time.
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while chunk := os.read(file, CHUNK_BYTES):
             digest.update(chunk)
+            tell(len(chunk))
+    finally:
+        os.close(file)
     return digest.hexdigest()
 
 
-def _listing(folder: str, prefix: str) -> list[tuple[str, os.DirEntry[str]]]:
+# The path of something in a folder, relative to that, and what it is.
+Entry = tuple[str, os.DirEntry[str]]
+
+
+def _listing(folder: str, prefix: str) -> list[Entry]:
     """The entries of a folder, last first. Sorted as bytes: names read the same in any locale."""
     with os.scandir(folder) as found:
         ordered = sorted(found, key=lambda entry: os.fsencode(entry.name), reverse=True)
     return [(prefix + entry.name, entry) for entry in ordered]
 
 
-def entries(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def entries(root: Path) -> Iterator[Entry]:
     """Every entry below `root` with its path relative to it, sorted within each folder."""
     waiting = _listing(str(root), "")
     while waiting:
@@ -87,10 +95,26 @@ def leaves(path: str, target: str) -> bool:
     return os.path.isabs(target) or ups > path.count("/") or ".." in steps[ups:]
 
 
-def _describe(root: Path, known: dict[str, Any], fresh: dict[str, Any]) -> str:
-    """The digest of a folder; digests of files whose signature is in `known` are taken from it."""
-    tree = hashlib.sha256()
-    for path, entry in entries(root):
+def beyond(path: str) -> str:
+    """How a path in a folder is more than any cache takes; nothing if it is not."""
+    if path.count("/") + 1 > MOST_DEPTH:
+        return f"{_shortened(path)} is more than {MOST_DEPTH} folders deep"
+    if len(os.fsencode(path)) > MOST_PATH_BYTES:
+        return f"{_shortened(path)} is a path of more than {MOST_PATH_BYTES} bytes"
+    return ""
+
+
+def _shortened(path: str) -> str:
+    return repr(path if len(path) <= SHOWN else f"{path[:SHOWN]}…")
+
+
+def listing(root: Path, found: Iterable[Entry]) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
+    """Of each entry of a folder its line in the folder's description, and its file.
+
+    The line of a file lacks the file's digest at its end; of what is no file there is none.
+    Raises `CacheError` for what a folder to be described must not hold.
+    """
+    for path, entry in found:
         if entry.is_symlink():
             target = os.readlink(entry.path)
             if leaves(path, target):
@@ -98,33 +122,29 @@ def _describe(root: Path, known: dict[str, Any], fresh: dict[str, Any]) -> str:
                     f"{entry.path} is a link to {target}, which may lead out of {root}: "
                     "put the file itself there"
                 )
-            line = f"link {path}\0{target}"
+            yield f"link {path}\0{target}", None
         elif entry.is_dir():
-            line = f"directory {path}"
+            yield f"directory {path}", None
         elif entry.is_file():
-            status = entry.stat(follow_symlinks=False)
-            kind = "executable" if status.st_mode & stat.S_IXUSR else "file"
-            line = f"{kind} {path}\0{_remembered(entry.path, path, status, known, fresh)}"
+            mode = entry.stat(follow_symlinks=False).st_mode
+            kind = "executable" if mode & stat.S_IXUSR else "file"
+            yield f"{kind} {path}\0", entry
         else:
             raise CacheError(f"{entry.path} is neither a file nor a folder nor a link")
+
+
+def described(lines: Iterable[str]) -> str:
+    """The digest of a folder with that description."""
+    tree = hashlib.sha256()
+    for line in lines:
         tree.update(os.fsencode(line) + b"\n\0")
     return tree.hexdigest()
 
 
-def _remembered(
-    file: str, key: str, status: os.stat_result, known: dict[str, Any], fresh: dict[str, Any]
-) -> str:
-    signature = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    entry = known.get(key)
-    if entry is None or entry[0] != signature:
-        looked_at = time.time_ns()
-        entry = [signature, file_digest(file)]
-        changed = max(status.st_mtime_ns, status.st_ctime_ns)
-        tick = FINE_TICK_NS if changed % 1_000_000_000 else COARSE_TICK_NS
-        if changed > looked_at - tick:
-            return str(entry[1])
-    fresh[key] = entry
-    return str(entry[1])
+def _described(root: Path, found: Iterable[Entry]) -> str:
+    return described(
+        line + (file_digest(entry.path) if entry else "") for line, entry in listing(root, found)
+    )
 
 
 def tree_digest(root: Path) -> str:
@@ -133,42 +153,19 @@ def tree_digest(root: Path) -> str:
     Raises `CacheError` for links that leave the folder and for devices, sockets and pipes,
     `OSError` for what cannot be read.
     """
-    return _describe(root, {}, {})
+    return _described(root, entries(root))
 
 
-class Fingerprints:
-    """Digests of files and folders outside the cache, remembered while their status is the same.
+def kept_digest(root: Path) -> str:
+    """The same for a folder to keep. Raises `CacheError` for more than any cache takes, too."""
+    return _described(root, _bounded(root))
 
-    As git's index does: size, modification and change time, and inode decide whether a file is
-    read again. Processes may share it; the last one to look at a path is remembered.
-    """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def digest(self, path: Path) -> str:
-        """The digest of a file (of its bytes) or of a folder (see `tree_digest`).
-
-        Raises `OSError` naming what cannot be read, or vanished meanwhile.
-        """
-        path = path.resolve()
-        key = f"fingerprint:{path}"
-        known: dict[str, Any] = self._store.get(key) or {}
-        fresh: dict[str, Any] = {}
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            found = _describe(path, known, fresh)
-        elif stat.S_ISREG(status.st_mode):
-            found = _remembered(str(path), "", status, known, fresh)
-        else:
-            raise CacheError(f"{path} is neither a file nor a folder")
-        if fresh != known:
-            self._store[key] = fresh
-        return found
-
-    def forget_missing(self) -> None:
-        """Drop what is remembered of paths that are gone."""
-        for key in list(self._store.iterkeys()):
-            prefix, _, path = key.partition(":")
-            if prefix == "fingerprint" and not os.path.lexists(path):
-                self._store.pop(key)
+def _bounded(root: Path) -> Iterator[Entry]:
+    """The entries of a folder. Raises `CacheError` where they become more than any cache takes."""
+    for number, (path, entry) in enumerate(entries(root), 1):
+        if too_much := beyond(path):
+            raise CacheError(f"{root}: {too_much}, and no cache takes that")
+        if number > MOST_MEMBERS:
+            raise CacheError(f"{root} holds more than the {MOST_MEMBERS} files that a cache takes")
+        yield path, entry

@@ -6,10 +6,12 @@ instead. Values always live in SQLite, never in side files, so that a row is all
 
 import errno
 import json
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +33,10 @@ COMPLETE = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"
 class JsonDisk(Disk):
     """Keys are strings; a value is bytes, or anything that JSON can express."""
 
+    def __init__(self, folder: str, **settings: Any) -> None:
+        super().__init__(folder, **settings)
+        self.folder = folder
+
     def put(self, key: Any) -> tuple[Any, bool]:
         """The key as it is stored. Raises `TypeError` unless it is a string."""
         if not isinstance(key, str):
@@ -40,7 +46,7 @@ class JsonDisk(Disk):
     def get(self, key: Any, raw: bool) -> Any:
         """The stored key. Raises `CacheError` if it was pickled."""
         if not raw or not isinstance(key, bytes):
-            raise CacheError(f"{self._directory}: refusing a key that this software did not write")
+            raise CacheError(f"{self.folder}: refusing a key that this software did not write")
         return key.decode("utf-8", "surrogatepass")
 
     def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> Any:
@@ -52,7 +58,7 @@ class JsonDisk(Disk):
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         """The stored value. Raises `CacheError` for anything this class did not write."""
         if mode != RAW or not isinstance(value, (bytes, str)):
-            raise CacheError(f"{self._directory}: refusing a value that is neither JSON nor bytes")
+            raise CacheError(f"{self.folder}: refusing a value that is neither JSON nor bytes")
         return value if isinstance(value, bytes) else json.loads(value)
 
 
@@ -61,21 +67,47 @@ def stored_key(key: str) -> sqlite3.Binary:
     return sqlite3.Binary(key.encode("utf-8", "surrogatepass"))
 
 
-class Ranges:
-    """Reads a store by ranges of keys."""
+class Reading:
+    """Reads a store by keys, and by ranges of them."""
 
     _sql: Any
     _disk: Any
 
-    def with_prefix(self, prefix: str, last: int | None = None) -> Iterator[tuple[str, Any]]:
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value under a key."""
+        columns = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = ?"
+        row = self._sql(columns, self._disk.put(key)).fetchone()
+        return default if row is None else self._disk.fetch(*row, False)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise KeyError(key)
+        return self.get(key)
+
+    def __contains__(self, key: str) -> bool:
+        found = "SELECT 1 FROM Cache WHERE key = ? AND raw = ?"
+        return self._sql(found, self._disk.put(key)).fetchone() is not None
+
+    def __len__(self) -> int:
+        return int(self._sql("SELECT COUNT(*) FROM Cache").fetchone()[0])
+
+    def __iter__(self) -> Iterator[str]:
+        for key, raw in self._sql("SELECT key, raw FROM Cache ORDER BY key").fetchall():
+            yield self._disk.get(key, raw)
+
+    def with_prefix(
+        self, prefix: str, last: int | None = None, beyond: str = ""
+    ) -> Iterator[tuple[str, Any]]:
         """Keys that begin with `prefix`, in order, and their values, all as of one moment.
 
-        With `last`, only so many from the end, in the opposite order.
+        With `last`, only so many from the end, in the opposite order; with `beyond`, only those
+        that come after that key.
         """
         rows = self._sql(
             "SELECT key, raw, mode, filename, value FROM Cache"  # nosec B608 # two words of ours
-            f" WHERE key >= ? AND key < ? ORDER BY key {'ASC' if last is None else 'DESC'} LIMIT ?",
-            (*_range(prefix), -1 if last is None else last),
+            " WHERE key >= ? AND key < ? AND key > ?"
+            f" ORDER BY key {'ASC' if last is None else 'DESC'} LIMIT ?",
+            (*_range(prefix), stored_key(beyond), -1 if last is None else last),
         ).fetchall()
         for key, raw, mode, filename, value in rows:
             yield self._disk.get(key, raw), self._disk.fetch(mode, filename, value, False)
@@ -86,26 +118,103 @@ class Ranges:
         return int(self._sql(counted, _range(prefix)).fetchone()[0])
 
 
-class FrozenStore(Ranges, Frozen):
+class FrozenStore(Reading, Frozen):
     """A store that can be read and not written."""
 
 
-class Store(Ranges, Cache):
-    """diskcache's `Cache`, which can also be read by ranges of keys, and opened without writing."""
+class Store(Reading):
+    """Keys and values in the table of a diskcache `Cache`, over connections of its own.
+
+    diskcache makes the table. It has no way to read ranges of keys, and opening it anew writes its
+    settings once more, one by one: some fifty transactions, each of which waits for other writers
+    and, where durable, for the disk. Each thread has its own connection, and so has a process that
+    was forked.
+    """
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        known = _settings(folder / DBNAME)
-        if not settings.items() <= known.items():
-            super().__init__(str(folder), timeout=PATIENCE_SECONDS, disk=JsonDisk, **settings)
+        self._database, self._synchronous = folder / DBNAME, settings["sqlite_synchronous"]
+        if not settings.items() <= _settings(self._database).items():
+            Cache(str(folder), timeout=PATIENCE_SECONDS, disk=JsonDisk, **settings).close()
+        self._disk, self._local = JsonDisk(str(folder), min_file_size=INLINE), threading.local()
+        # Where it cannot be read this way, that is found out now.
+        self._sql("SELECT 1 FROM Cache").fetchone()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if getattr(self._local, "process", None) != os.getpid():
+            self._local.process, self._local.busy = os.getpid(), False
+            # Without a level the module begins no transaction of its own.
+            connection = sqlite3.connect(self._database, PATIENCE_SECONDS, isolation_level=None)
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._local.connection = connection
+        found: sqlite3.Connection = self._local.connection
+        return found
+
+    @property
+    def _sql(self) -> Any:
+        return self._connection.execute
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        size, mode, filename, stored = self._disk.store(value, False, key=key)
+        now = time.time()
+        self._sql(
+            "INSERT INTO Cache"
+            " (key, raw, store_time, access_time, access_count, size, mode, filename, value)"
+            " VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET"
+            " store_time = excluded.store_time, size = excluded.size, mode = excluded.mode,"
+            " filename = excluded.filename, value = excluded.value",
+            (*self._disk.put(key), now, now, size, mode, filename, stored),
+        )
+
+    def pop(self, key: str, default: Any = None) -> Any:
+        """Delete a key, if it is there; the value that it had."""
+        with self.transact():
+            if key not in self:
+                return default
+            value = self.get(key)
+            self._sql("DELETE FROM Cache WHERE key = ? AND raw = ?", self._disk.put(key))
+            return value
+
+    def clear(self) -> None:
+        """Delete every key."""
+        self._sql("DELETE FROM Cache")
+
+    @contextmanager
+    def transact(self, retry: bool = False) -> Iterator[None]:
+        """Keep all others from writing during the block; it is stored whole or not at all.
+
+        Within another one of this thread it is a part of that. With `retry`, who is waited for may
+        take as long as they like.
+        """
+        connection = self._connection
+        if self._local.busy:
+            yield
             return
-        # What diskcache does but for writing the same settings again, one by one: some fifty
-        # transactions, each of which waits for other writers and, where durable, for the disk.
-        self._directory, self._timeout = str(folder), PATIENCE_SECONDS
-        self._local, self._txn_id = threading.local(), None
-        self._disk = JsonDisk(self._directory, min_file_size=known["disk_min_file_size"])
-        for name, value in known.items():
-            setattr(self, name, value)
-        self._page_size = self._sql("PRAGMA page_size").fetchone()[0]
+        _begin(connection, retry)
+        self._local.busy = True
+        try:
+            yield
+            connection.execute("COMMIT")
+        finally:
+            self._local.busy = False
+            # Where the disk was full, SQLite may have done it.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens another."""
+        self._connection.close()
+        self._local.process = None
+
+
+def _begin(connection: sqlite3.Connection, retry: bool) -> None:
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if not retry or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
 
 
 def _settings(database: Path) -> dict[str, Any]:
@@ -131,7 +240,7 @@ def open_store(folder: Path, durable: bool = False) -> Store:
 
     Processes and threads may share it: each write is one SQLite transaction; readers do not wait,
     but writing, and the first opening, wait for who is writing, and after 60 s raise
-    `diskcache.Timeout` or `sqlite3.OperationalError`. With `durable` a write that returned survives
+    `sqlite3.OperationalError`. With `durable` a write that returned survives
     a power cut (SQLite's synchronous=FULL). Where nothing can be written, what is there can still
     be read, be it nothing.
     """

@@ -19,7 +19,7 @@ MEMORY = "/dev/shm"  # nosec B108 # a folder of ours is made in it
 
 
 class Frozen:
-    """What `disk.Store` has, for reading; every method that writes raises `NotWritable`.
+    """The connection of a store for reading; every method that writes raises `NotWritable`.
 
     For one thread at a time. `why` is what kept the store from being opened as usual.
     """
@@ -28,23 +28,6 @@ class Frozen:
         self._database, self._disk, self._why = database, disk, why
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._connection = self._opened()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value under a key."""
-        stored, raw = self._disk.put(key)
-        columns = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = ?"
-        row = self._sql(columns, (stored, raw)).fetchone()
-        return default if row is None else self._disk.fetch(*row, False)
-
-    def __contains__(self, key: str) -> bool:
-        stored, raw = self._disk.put(key)
-        found = "SELECT 1 FROM Cache WHERE key = ? AND raw = ?"
-        return self._sql(found, (stored, raw)).fetchone() is not None
-
-    def iterkeys(self) -> Iterator[str]:
-        """Every key."""
-        for key, raw in self._sql("SELECT key, raw FROM Cache ORDER BY key").fetchall():
-            yield self._disk.get(key, raw)
 
     @contextmanager
     def transact(self, retry: bool = False) -> Iterator[None]:

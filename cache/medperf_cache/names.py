@@ -1,16 +1,18 @@
 """Digests by name: what a URL held, what an archive was unpacked to.
 
 Some names are derived from content, and can be derived again: what an archive unpacks to, which
-recipe makes up an image. Nobody else's word for them is taken. What a URL held, or which image had
-a name, is somebody's observation, and as good as who made it.
+recipe makes up an image, what an image was converted to. Nobody else's word for them is taken. What
+a URL held, which image had a name, or which one an engine knew by a digest, is somebody's
+observation, and as good as who made it.
 """
 
 from collections.abc import Iterator
 
 from medperf_cache.disk import Store
 
-UNPACKED, IMAGE = "unpacked:", "image:"
-DERIVED = (UNPACKED, IMAGE)
+UNPACKED, IMAGE, IMAGE_ID = "unpacked:", "image:", "image-id:"
+CONVERTED = "converted:"
+DERIVED = (UNPACKED, IMAGE, CONVERTED)
 
 
 class Names:

@@ -1,7 +1,6 @@
 """Unfinished downloads: kept over cuts, kills and days, one process at a time for each URL."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from medperf_cache.blobs import BlobStore
 from medperf_cache.digests import CHUNK_BYTES
+from medperf_cache.locks import taken
 from medperf_cache.scratch import remove_tree
 
 # How much a power cut may cost a download that no hash verifies.
@@ -29,20 +29,23 @@ class Origin:
     """What was said of a file when its first bytes came.
 
     `validator` is what tells whether the file is still the same, empty if nothing does; `total`
-    its size in bytes, None if it cannot be asked for in parts; `kind` its media type.
+    its size in bytes, None if it cannot be asked for in parts; `kind` its media type, `coding`
+    how its bytes are coded (RFC 9110, section 8.4), empty if they are as they should be.
     """
 
     source: str
     validator: str
     total: int | None
     kind: str
+    coding: str = ""
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file that nothing uses: `kind` is partial or rejected, `used` its last change (Unix time).
+    """A file that nothing uses; `used` is its last change (Unix time).
 
-    `name` is where a partial one comes from, the SHA-256 of a rejected one.
+    `kind` is partial, rejected or log; `name` is where a partial one comes from, the SHA-256 of a
+    rejected one, the path of a log.
     """
 
     kind: str
@@ -62,6 +65,7 @@ class Partial:
     def __init__(self, folder: Path, blobs: BlobStore, rejected: Path) -> None:
         self._folder, self._blobs, self._rejected = folder, blobs, rejected
         self._content, self._state = folder / "content", folder / "state.json"
+        self._aside = folder / "aside"
         self._file = self._open()
         self.origin, synced = _read_state(self._state)
         self.size = self._content.stat().st_size
@@ -120,6 +124,12 @@ class Partial:
         self.shorten(0)
         self.origin, self.synced = None, 0
 
+    def set_aside(self) -> Path:
+        """Start over with nothing; what was here is in the file of this path until `close`."""
+        os.rename(self._content, self._aside)
+        self._reopen()
+        return self._aside
+
     def digest(self) -> str:
         """The SHA-256 of what is here."""
         self._catch_up()
@@ -137,9 +147,7 @@ class Partial:
         path = self._rejected / self.digest()
         os.rename(self._content, path)
         os.chmod(path, 0o400)
-        os.close(self._file)
-        self._file = self._open()
-        self.forget()
+        self._reopen()
         return path
 
     def close(self) -> None:
@@ -150,11 +158,17 @@ class Partial:
             with suppress(OSError):
                 self._sync()
         os.close(self._file)
+        self._aside.unlink(missing_ok=True)
         if not unfinished:
             remove_tree(self._folder)
 
     def _open(self) -> int:
         return os.open(self._content, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _reopen(self) -> None:
+        os.close(self._file)
+        self._file = self._open()
+        self.forget()
 
     def _catch_up(self) -> None:
         """Hash what an earlier process left: only once its bytes turn out to be of use."""
@@ -289,7 +303,7 @@ def _locked(folder: Path, wait: bool) -> Iterator[bool]:
 def _take(descriptor: int, folder: Path, wait: bool) -> bool:
     """Lock an open folder; whether that worked and it is still the one of that name."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        return os.path.samestat(os.fstat(descriptor), folder.stat())
-    except (BlockingIOError, FileNotFoundError):
+        held = taken(descriptor, wait=wait)
+        return held and os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
         return False

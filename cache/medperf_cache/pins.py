@@ -1,6 +1,7 @@
 """What must stay in the cache, by the name of what needs it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from medperf_cache.disk import Store
 
@@ -37,3 +38,28 @@ class Pins:
             for kind, digest in contents:
                 found.setdefault((kind, digest), []).append(key.removeprefix("pin:"))
         return found
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """The files of the cache that one owner needs, pinned under its name.
+
+    Who adds and who lets go reads what is kept before: the owner sees to it that only one does so
+    at a time. `pins` is asked when there is something to keep.
+    """
+
+    name: str
+    pins: Callable[[], Pins]
+
+    def add(self, digests: Iterable[str]) -> None:
+        """Keep these blobs, too."""
+        pins = self.pins()
+        pins.put(self.name, [*pins.get(self.name), *(("blob", digest) for digest in digests)])
+
+    def only(self, digests: Iterable[str]) -> None:
+        """Keep these blobs, and nothing else."""
+        pins, kept = self.pins(), [("blob", digest) for digest in digests]
+        if kept:
+            pins.put(self.name, kept)
+        else:
+            pins.remove(self.name)

@@ -1,11 +1,12 @@
 """Private working folders on the cache's own file system, swept once their process is gone."""
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from medperf_cache.locks import taken
 
 
 def remove_tree(path: Path) -> None:
@@ -26,15 +27,13 @@ def remove_tree(path: Path) -> None:
             os.rmdir(folder)
 
 
-def _lock(folder: Path, wait: bool) -> int | None:
+def lock(folder: Path, wait: bool) -> int | None:
     """A descriptor that holds the folder's lock, or None if it is gone or held by another."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+    if not taken(descriptor, wait=wait):
         os.close(descriptor)
         return None
     return descriptor
@@ -52,7 +51,7 @@ def scratch(area: Path) -> Iterator[Path]:
     try:
         while descriptor is None:
             folder.mkdir(mode=0o700, exist_ok=True)
-            descriptor = _lock(folder, wait=True)
+            descriptor = lock(folder, wait=True)
             # A sweep may have come between making the folder and locking it.
             if descriptor is not None and not folder.exists():
                 os.close(descriptor)
@@ -68,7 +67,7 @@ def sweep(area: Path) -> int:
     """Delete the folders of processes that died; returns how many."""
     swept = 0
     for folder in list(area.iterdir()) if area.is_dir() else ():
-        descriptor = _lock(folder, wait=False)
+        descriptor = lock(folder, wait=False)
         if descriptor is not None:
             remove_tree(folder)
             os.close(descriptor)

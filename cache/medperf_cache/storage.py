@@ -1,27 +1,31 @@
 """A site's cache as a whole: its parts under one folder, checked and cleaned together."""
 
 import errno
-import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import Fingerprints, place, stored
+from medperf_cache.digests import place, stored
 from medperf_cache.disk import NO_PLACE, Store, open_store
 from medperf_cache.errors import CorruptContent, InUse, NotWritable
 from medperf_cache.images import ImageStore
+from medperf_cache.locks import taken
 from medperf_cache.memo import Memo
 from medperf_cache.names import Names
 from medperf_cache.partials import Partials
 from medperf_cache.pins import Pins
 from medperf_cache.scratch import scratch, sweep
 from medperf_cache.trees import TreeStore
+
+if TYPE_CHECKING:
+    from medperf_cache.fingerprints import Fingerprints
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,10 @@ class Storage:
         return Memo(self._index)
 
     @cached_property
-    def fingerprints(self) -> Fingerprints:
+    def fingerprints(self) -> "Fingerprints":
         """Remembered digests of local files."""
+        from medperf_cache.fingerprints import Fingerprints
+
         return Fingerprints(self._index)
 
     @cached_property
@@ -102,6 +108,10 @@ class Storage:
         with scratch(self._incoming) as folder:
             yield folder
 
+    def sweep(self) -> int:
+        """Delete the scratch folders of processes that died; returns how many."""
+        return sweep(self._incoming)
+
     @contextmanager
     def in_use(self, alone: bool = False) -> Iterator[None]:
         """Hold the cache: any number of users at once, or one `alone` who may delete.
@@ -109,18 +119,17 @@ class Storage:
         Raises `InUse` where `alone` and another process holds it; users wait for who is alone.
         """
         try:
-            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            # The folder itself: a full disk has no room for a file to lock.
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            if alone or error.errno not in (*NO_PLACE, errno.ENOENT):
+            if error.errno not in (*NO_PLACE, errno.ENOENT):
                 raise
-            # Where no lock can be made, nobody comes to delete anything, either.
+            # There is nothing to delete, or nobody who may.
             yield
             return
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-            except BlockingIOError:
-                raise InUse("another medperf process is working with the cache") from None
+            if not taken(descriptor, shared=not alone, wait=not alone):
+                raise InUse("another medperf process is working with the cache")
             yield
         finally:
             os.close(descriptor)
@@ -166,10 +175,11 @@ class Storage:
         `most_bytes` are left; and what dead processes left. Returns what was deleted.
 
         What is pinned stays, so that more than `most_bytes` may be left. Raises `InUse` if another
-        process is working with the cache. It makes room on a full disk, too.
+        process is working with the cache. It needs no room on a full disk.
         """
         with self.in_use(alone=True):
-            sweep(self._incoming)
+            self.sweep()
+            self.trees.sweep()
             if unused_for_seconds is not None:
                 Partials(self.root, self.blobs).clean(unused_for_seconds)
             items = sorted(self.items(), key=lambda item: item.used)
@@ -183,7 +193,7 @@ class Storage:
                     left -= item.size_bytes
                     removed.append(item)
             # What is remembered of what is gone does no harm until there is room to forget it.
-            with suppress(NotWritable):
+            with suppress(NotWritable, sqlite3.OperationalError):
                 self.memo.drop_unless(self._complete)
                 self.fingerprints.forget_missing()
             return removed

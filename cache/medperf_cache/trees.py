@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import is_digest, mark_used, place, stored, tree_digest
+from medperf_cache.digests import entries, is_digest, kept_digest, mark_used, place, stored
 from medperf_cache.errors import CacheError, CorruptContent, NotCached, UnsafeArchive
 from medperf_cache.names import UNPACKED, Names
 from medperf_cache.scratch import remove_tree, scratch
@@ -18,7 +18,12 @@ if TYPE_CHECKING:  # Who finds everything unpacked does not pay for tarfile.
     from medperf_cache.archives import UnpackLimits
 
 
-def _make_read_only(root: Path) -> None:
+# How the name of a folder begins that is being deleted, and that of no content.
+GONE = "."
+
+
+def make_read_only(root: Path) -> None:
+    """Let nobody write to a folder and what is in it; who may execute a file still may."""
     folders = [str(root)]
     for folder in folders:
         # What a container left may be closed to its owner.
@@ -32,6 +37,49 @@ def _make_read_only(root: Path) -> None:
                     os.chmod(entry.path, 0o555 if executable else 0o444)
     for folder in folders:
         os.chmod(folder, 0o555)  # nosec B103 # nobody may write; who comes in is the root's to say
+
+
+def make_writable(root: Path) -> None:
+    """Give the owner of a folder all of it to write to again, as it was before `settle`."""
+    os.chmod(root, stat.S_IRWXU)
+    for _, entry in entries(root):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, stat.S_IRWXU)
+        elif entry.is_file(follow_symlinks=False):
+            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
+            os.chmod(entry.path, mode | stat.S_IRUSR | stat.S_IWUSR)
+
+
+def _derived(tree: Path) -> str:
+    """The digest of what an archive unpacked to, or why it is kept no more."""
+    make_read_only(tree)
+    try:
+        return kept_digest(tree)
+    except CacheError as error:
+        return str(error)
+
+
+def lend(path: Path) -> None:
+    """Have copies of a kept file or folder come out so that their owner can write to them.
+
+    Whoever copies what a container is given copies its modes too. To be called where a container
+    comes to it through a mount that it cannot write to, or has a copy: the modes guard it no more.
+    """
+    status = path.stat()
+    if status.st_mode & stat.S_IWUSR:
+        return
+    # On a medium that is read-only it stays as it is.
+    with suppress(OSError):
+        if stat.S_ISDIR(status.st_mode):
+            for _, entry in entries(path):
+                if not entry.is_symlink():
+                    _grant(entry.path, entry.stat())
+        # Last, for by this it is known that all of it was done.
+        _grant(path, status)
+
+
+def _grant(path: str | Path, status: os.stat_result) -> None:
+    os.chmod(path, stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
 
 
 class TreeStore:
@@ -63,40 +111,53 @@ class TreeStore:
         return digest if digest is not None and digest in self else None
 
     def unpack(
-        self, archive: Path, archive_digest: str, limits: "UnpackLimits | None" = None
+        self,
+        archive: Path,
+        archive_digest: str,
+        limits: "UnpackLimits | None" = None,
+        name: str = "",
     ) -> str:
-        """Unpack a tar archive once; returns the folder's digest.
+        """Unpack a tar or zip archive, which people call `name`, once; returns the folder's digest.
 
         Raises `UnsafeArchive` and `CacheError` (see `archives.unpack`); then nothing is kept.
         """
         known = self.unpacked(archive_digest)
         if known is not None:
             return known
-        with self._laid_out(archive, limits) as tree:
+        with self._laid_out(archive, limits, name) as tree:
             digest = self.adopt(tree)
         self._unpacked.put(UNPACKED + archive_digest, digest)
         return digest
 
     @contextmanager
-    def _laid_out(self, archive: Path, limits: "UnpackLimits | None" = None) -> Iterator[Path]:
+    def _laid_out(
+        self, archive: Path, limits: "UnpackLimits | None" = None, name: str = ""
+    ) -> Iterator[Path]:
         """What an archive unpacks to, for the block."""
         from medperf_cache.archives import UnpackLimits, unpack
 
         with scratch(self._incoming) as area:
             tree = area / "tree"
             tree.mkdir()
-            unpack(archive, tree, limits or UnpackLimits())
+            unpack(archive, tree, limits or UnpackLimits(), name)
             yield tree
 
     def adopt(self, folder: Path) -> str:
         """Move a folder of this file system in (out of a scratch folder); returns its digest.
 
-        Raises `CacheError` if it is itself a link, or holds what `tree_digest` refuses.
+        Raises `CacheError` as `settle` does.
+        """
+        return self.publish(folder, self.settle(folder))
+
+    def settle(self, folder: Path) -> str:
+        """Make a folder read-only, for `publish`; returns its digest.
+
+        Raises `CacheError` if it is itself a link, or holds what `kept_digest` refuses.
         """
         if not stat.S_ISDIR(folder.lstat().st_mode):
             raise CacheError(f"{folder} is not a folder")
-        _make_read_only(folder)
-        return self.publish(folder, tree_digest(folder))
+        make_read_only(folder)
+        return kept_digest(folder)
 
     def publish(self, folder: Path, digest: str) -> str:
         """Move in a read-only folder whose digest is known to be this; returns it."""
@@ -121,11 +182,22 @@ class TreeStore:
             return self.adopt(area / "tree")
 
     def remove(self, digest: str) -> None:
-        """Delete a folder: first out of sight, then for good."""
+        """Delete a folder: first out of sight, then for good.
+
+        It gets another name where it is, of the same length: that takes no room.
+        """
         path = place(self._root, digest)
-        with scratch(self._incoming) as area, suppress(FileNotFoundError):
-            os.chmod(path, stat.S_IRWXU)
-            os.rename(path, area / "tree")
+        gone = path.with_name(f"{GONE}{digest[len(GONE) :]}")
+        # One that was killed before it was done may have left it.
+        remove_tree(gone)
+        with suppress(FileNotFoundError):
+            os.rename(path, gone)
+        remove_tree(gone)
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed in `remove` left."""
+        for gone in self._root.glob(f"??/{GONE}*"):
+            remove_tree(gone)
 
     def verify_unpacked(self, archives: BlobStore) -> Iterator[CorruptContent]:
         """Unpack every archive that is here again; yields what was noted of it and is not so."""
@@ -135,8 +207,7 @@ class TreeStore:
                 continue
             try:
                 with self._laid_out(archives.path(archive)) as tree:
-                    _make_read_only(tree)
-                    derived = tree_digest(tree)
+                    derived = _derived(tree)
             except UnsafeArchive as error:
                 derived = str(error)
             if derived != noted:
@@ -146,7 +217,7 @@ class TreeStore:
         """Read every folder again; yields what is not what its name says, or cannot be read."""
         for path in stored(self._root):
             try:
-                found = tree_digest(path)
+                found = kept_digest(path)
             except (CacheError, OSError) as error:
                 found = str(error)
             # Another process may have removed it meanwhile.

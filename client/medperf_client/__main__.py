@@ -8,11 +8,11 @@ def main() -> None:
     # Importing makes many objects and no garbage: looking for some, in between and once more at
     # exit, is a tenth of the whole run time of a short command.
     gc.disable()
-    from medperf_client.cli import run
+    from medperf_client import cli
 
     gc.freeze()
     gc.enable()
-    run()
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -36,8 +36,16 @@ class TryLater(Offline):
         self.seconds = seconds
 
 
+class Unrecorded(MedPerfError):
+    """The ledger cannot be written, so nothing was sent. What was to go is as it was."""
+
+
 class Refused(MedPerfError):
     """The registry, or a file host, answered and said no."""
+
+
+class HeldBack(MedPerfError):
+    """The disclosure check found what would tell of persons; nothing was sent."""
 
 
 class NotLoggedIn(Refused):

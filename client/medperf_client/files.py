@@ -3,8 +3,10 @@
 import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from medperf_client.errors import MedPerfError
 
@@ -45,3 +47,23 @@ def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
         raise MedPerfError(
             f"cannot write {file}: {error.strerror}", hint=hint_for(error)
         ) from error
+
+
+def versioned(form: int, fields: Mapping[str, Any]) -> str:
+    """Fields as JSON with the version of their form, for `read_versioned`."""
+    # Imported late: who only asks what helps against an error does not pay for it.
+    import json
+
+    return json.dumps({"format": form, **fields}, indent=1)
+
+
+def read_versioned(form: int, file: Path) -> dict[str, Any]:
+    """The fields that `versioned` wrote. Raises `OSError`, and `ValueError` for anything else."""
+    import json
+
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(fields, dict):
+        raise ValueError("it is no record")
+    if fields.pop("format", None) != form:
+        raise ValueError("it was written by a newer medperf")
+    return fields

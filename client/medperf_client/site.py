@@ -1,35 +1,48 @@
 """One site: its profile, its cache, its copy of the registry, and the registry if it answers."""
 
-import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from diskcache import Timeout
-
-from medperf_cache import CacheError, Catalog, Storage
+from medperf_cache import CacheError, Catalog
 from medperf_cache.locks import hold
 from medperf_cache.outbox import REJECTED, Entry, Outbox
+from medperf_cache.pins import Keeping
 from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
-from medperf_client.exchange.queue import Queue
+from medperf_client.exchange.queue import Queue, subject
 from medperf_client.kinds import Entity, kind_of
 from medperf_client.kinds.submission import OPERATION
-from medperf_client.settings.config import Home, load_config
+from medperf_client.settings.config import Home, load_config, offline_as_set
 from medperf_client.settings.credentials import Credentials
 
 # Whoever lists or looks things up does not wait for what tests, fetches or sends.
 if TYPE_CHECKING:
+    from medperf_cache import Storage
+    from medperf_cache.private import Private
+    from medperf_client.containers.job import Limits
+    from medperf_client.containers.library import Library
     from medperf_client.containers.platforms import Platforms
+    from medperf_client.datasets.orders import Orders
+    from medperf_client.datasets.records import Datasets
+    from medperf_client.disclosure.clearances import Clearances
+    from medperf_client.disclosure.review import Reviewed
+    from medperf_client.evidence.keys import Keys, Pair
     from medperf_client.exchange.sender import Sender
     from medperf_client.exchange.sync import Synced
     from medperf_client.execution.checker import ContainerChecker
     from medperf_client.execution.compatibility import CompatibilityTest, Reports
+    from medperf_client.execution.evaluation import Evaluations
+    from medperf_client.execution.provisions import Provisions
+    from medperf_client.execution.results import Results
+    from medperf_client.execution.steps import Watch
     from medperf_client.kinds.submission import Submission
+    from medperf_client.ledger.records import Ledger
     from medperf_client.registry.client import Registry
+    from medperf_client.settings.policy import Policy
     from medperf_client.transfer.fetcher import Fetcher, Progress
     from medperf_client.transfer.own_files import OwnFiles
 
@@ -51,7 +64,7 @@ class Site:
         self.home = home or Home.from_environment()
         self.config = load_config(self.home.config_file)
         self.profile = self.config.profile
-        self.offline = offline or os.environ.get("MEDPERF_OFFLINE", "") not in ("", "0")
+        self.offline = offline or offline_as_set()
         self.tell = tell
         self.progress: Progress = progress or (lambda what, done, total: None)
 
@@ -84,7 +97,34 @@ class Site:
             self.offline,
             profile.answer_timeout,
             profile.download_speed,
+            self.ledger,
         )
+
+    @cached_property
+    def keys(self) -> "Keys":
+        """The private keys of this member at this machine."""
+        from medperf_client.evidence.keys import Keys
+
+        return Keys(self.folder / "keys")
+
+    def signing_key(self) -> "Pair | None":
+        """The newest key here that was not revoked; None if there is none."""
+        from medperf_client.kinds.key import KEY
+
+        ids = self.keys.ids()
+        if not ids:
+            return None
+        revoked = {one["keyid"] for one in self.catalog.all(KEY.name) if one.get("revoked_at")}
+        good = [keyid for keyid in ids if keyid not in revoked]
+        return self.keys.get(good[-1]) if good else None
+
+    @cached_property
+    def ledger(self) -> "Ledger":
+        """What left this site for this registry."""
+        from medperf_client.ledger.records import Ledger
+
+        url = self.profile.server_url
+        return Ledger(self.folder / "ledger", url, lambda: self.member, self.tell)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -92,14 +132,32 @@ class Site:
         return Catalog(self.folder / "catalog")
 
     @cached_property
-    def storage(self) -> Storage:
+    def storage(self) -> "Storage":
         """The cache of files and results."""
+        from medperf_cache import Storage
+
         return Storage(self.home.cache)
+
+    @cached_property
+    def private(self) -> "Private":
+        """What was made of this member's own data. It is no cache."""
+        from medperf_cache.private import Private
+
+        # Beside the datasets, so that what a container wrote of them is moved and not copied.
+        return Private(self.datasets_folder / ".private")
+
+    @property
+    def datasets_folder(self) -> Path:
+        """Where the member's datasets in this registry are."""
+        chosen = self.profile.datasets_folder
+        if chosen is None:
+            return self.folder / "datasets"
+        return self.home.data.joinpath(chosen).expanduser() / self.folder.name
 
     @cached_property
     def fetcher(self) -> "Fetcher":
         """Brings files into the cache."""
-        from medperf_client.transfer.downloads import Bounds
+        from medperf_client.transfer.bounds import Bounds
         from medperf_client.transfer.fetcher import Fetcher
 
         timeouts = (self.profile.connect_timeout, self.profile.read_timeout)
@@ -128,10 +186,10 @@ class Site:
 
         return Platforms(
             self.profile.allow_process,
-            self.storage.scratch,
             self.offline,
             self.progress,
-            self.storage.images,
+            self.storage,
+            self.profile.platform,
         )
 
     @cached_property
@@ -148,46 +206,138 @@ class Site:
 
         return ContainerChecker(self.storage, self.fetcher, self.platforms.runner_for, self.tell)
 
-    def compatibility_test(self, refetch: bool = False) -> "CompatibilityTest":
-        """Runs compatibility tests; with `refetch`, images at URLs are asked for again."""
+    def library(self, refetch: bool = False) -> "Library":
+        """Containers by UID or path; with `refetch`, images at URLs are asked for again."""
         from medperf_client.containers.library import Library
-        from medperf_client.containers.runner import Limits
-        from medperf_client.execution.compatibility import CompatibilityTest
+
+        return Library(self.storage, self.fetcher, refetch)
+
+    @property
+    def limits(self) -> "Limits":
+        """The bounds on each run of a task."""
+        from medperf_client.containers.job import Limits
 
         profile = self.profile
-        limits = Limits(
+        return Limits(
             profile.task_timeout,
             profile.pids_limit,
             profile.memory,
             profile.output_bytes,
             profile.output_files,
+            profile.read_only_root,
         )
+
+    @cached_property
+    def provisions(self) -> "Provisions":
+        """Knows, and gets, what benchmarks need with no network."""
+        from medperf_client.execution.provisions import Provisions
+
+        runner_for = self.platforms.runner_for
+        return Provisions(self.storage, self.catalog, self.fetcher, runner_for, self.queue)
+
+    def compatibility_test(self, refetch: bool = False) -> "CompatibilityTest":
+        """Runs compatibility tests; with `refetch`, images at URLs are asked for again."""
+        from medperf_client.execution.compatibility import CompatibilityTest
+
         return CompatibilityTest(
             self.storage,
-            Library(self.storage, self.fetcher, refetch),
+            self.library(refetch),
             self.entity,
             self.freshen,
             self.platforms.runner_for,
-            limits,
+            self.limits,
             self.reports,
+            lambda: self.private,
             self.tell,
         )
 
     @cached_property
+    def datasets(self) -> "Datasets":
+        """The member's own datasets at this site."""
+        from medperf_client.datasets.records import Datasets
+
+        return Datasets(self.datasets_folder, self.private, self._real_uid)
+
+    @cached_property
+    def results(self) -> "Results":
+        """What models gave on them, released or not."""
+        from medperf_client.execution.results import Results
+
+        return Results(self.folder / "results", self._real_uid)
+
+    @property
+    def policy(self) -> "Policy":
+        """What holds at this site by now. Raises `UsageError` for a file that is no policy."""
+        from medperf_client.settings.policy import load_policy
+
+        return load_policy(self.home.policy_file)
+
+    @cached_property
+    def clearances(self) -> "Clearances":
+        """What was decided on the findings in documents of this site."""
+        from medperf_client.disclosure.clearances import Clearances
+
+        return Clearances(self.folder / "clearances")
+
+    def reviewed(self, document: Mapping[str, Any]) -> "Reviewed":
+        """A document about data as it may leave this site, and what stands in its way."""
+        from medperf_client.disclosure.review import review
+
+        return review(document, self.policy.rules, self.clearances.of(document))
+
+    @cached_property
+    def orders(self) -> "Orders":
+        """What is to run on them as it is approved."""
+        from medperf_client.datasets.orders import Orders
+
+        return Orders(self.folder / "orders", self._real_uid)
+
+    def evaluations(self, watch: "Watch", refetch: bool = False) -> "Evaluations":
+        """Runs models on datasets; with `refetch`, images at URLs are asked for again."""
+        from medperf_client.execution.evaluation import Evaluations
+
+        return Evaluations(
+            self.storage,
+            self.library(refetch),
+            self.platforms.runner_for,
+            self.limits,
+            self.private,
+            self.results,
+            watch,
+            self.tell,
+        )
+
+    def _real_uid(self, uid: int | str) -> int | str:
+        """What the registry calls what the queue made; the same, if that is not known here."""
+        entry = self.queue.outbox.find(uid) if isinstance(uid, str) else None
+        return uid if entry is None or entry.real_uid is None else entry.real_uid
+
+    @cached_property
     def queue(self) -> Queue:
         """What waits to be sent to the registry."""
-        return Queue(Outbox(self.folder / "outbox"))
+        keeping = Keeping(f"queue of {self.profile.server_url}", lambda: self.storage.pins)
+        outbox = Outbox(self.folder / "outbox", subject, keeping)
+        return Queue(outbox, self._is_plain, self._look_back)
+
+    def _is_plain(self) -> bool:
+        """Whether what was read of the registry came without a change log."""
+        catalog = self.catalog
+        return bool(catalog.fetched_at) and not catalog.cursor and not catalog.is_read_again
 
     @cached_property
     def sender(self) -> "Sender":
         """Sends the queue."""
         return self.sender_of(self.queue.outbox)
 
-    def sender_of(self, outbox: Outbox) -> "Sender":
-        """Sends an outbox to the registry, as this member."""
+    def sender_of(self, outbox: Outbox, may_wait: bool = True) -> "Sender":
+        """Sends an outbox to the registry, as this member.
+
+        What cannot be completed waits, or is refused where it may not.
+        """
         from medperf_client.exchange.sender import Sender
 
-        return Sender(outbox, self.registry, self.catalog, self._complete, self._acting)
+        complete = partial(self._complete, may_wait=may_wait)
+        return Sender(outbox, self.registry, self.catalog, complete, self._acting)
 
     @property
     def _whose(self) -> int | str | None:
@@ -198,10 +348,10 @@ class Site:
         known = not self.offline and self.credentials.token(self.profile.server_url)
         return self.registry.token_digest if known else None
 
-    def _complete(self, entry: Entry) -> Entity:
+    def _complete(self, entry: Entry, may_wait: bool = True) -> Entity:
         from medperf_client.registry.uploads import Uploader
 
-        body = self.checker.completed(entry.body) if entry.unknown else entry.body
+        body = self._completed(entry, may_wait)
         uploader = Uploader(self.storage, self.registry, self.progress)
         for digest in entry.uploads:
             # An edit may have put something else in its place.
@@ -209,18 +359,15 @@ class Site:
                 uploader.upload(digest)
         return body
 
-    def keep_queued(self) -> None:
-        """Keep from `storage gc` the files that the registry has to have, and let go the others.
-
-        Those are what waits to be uploaded, and what was, as long as the registry may lose it.
-        """
-        name = f"queue of {self.profile.server_url}"
-        with self.queue.outbox.transaction():
-            needed = {digest for entry in self.queue.outbox.entries() for digest in entry.uploads}
-            if needed:
-                self.storage.pins.put(name, (("blob", digest) for digest in needed))
-            else:
-                self.storage.pins.remove(name)
+    def _completed(self, entry: Entry, may_wait: bool) -> Entity:
+        if not entry.unknown:
+            return entry.body
+        try:
+            return self.checker.completed(entry.body)
+        except Offline as error:
+            if may_wait:
+                raise
+            raise Refused(f"it could not be completed where it was carried to: {error}") from error
 
     def _acting(self) -> Entity:
         """Who sends: the member whose token it is, asked if the registry never said."""
@@ -236,18 +383,12 @@ class Site:
         then it does not stay in the queue, unless something has come to depend on it there, for
         who submitted is there to decide what to do.
         """
-        self._look_back()
         entry = self.queue.add(submission, self._whose)
-        if entry.uploads:
-            self.keep_queued()
         self.sender.send(only=entry.uid, look=self._learn)
         entry = self.queue.entry(entry.uid)
         if entry.state == REJECTED:
             with suppress(UsageError):
                 self.queue.drop(entry.uid)
-        if entry.uploads:
-            self.keep_queued()
-        if entry.state == REJECTED:
             raise Refused(entry.reason)
         return entry
 
@@ -256,16 +397,25 @@ class Site:
         from medperf_client.exchange.sync import sync
 
         done = sync(self.sender, self.queue.outbox, self.registry, self.catalog)
-        gone = self.queue.outbox.let_go(self.profile.resend_days)
-        if any(entry.uploads for entry in gone):
-            self.keep_queued()
+        self._bind()
+        self.queue.outbox.let_go(self.profile.resend_days)
         return done
 
-    def resend(self, uids: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
-        """Queue anew what the registry has lost; see `past.resend`."""
-        from medperf_client.exchange import past
+    def _bind(self) -> None:
+        """Note what the registry calls what is kept here, before the queue forgets its own UIDs."""
+        if self.datasets_folder.exists():
+            for record in self.datasets.all():
+                self.datasets.bound(record)
+        if (self.folder / "results").exists():
+            self.results.bind()
+        if (self.folder / "orders").exists():
+            self.orders.bind()
 
-        return past.resend(self.queue, self.catalog, uids, self._whose)
+    def resend(self, uids: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
+        """Queue anew what the registry has lost; see `lost.resend`."""
+        from medperf_client.exchange import lost
+
+        return lost.resend(self.queue, self.catalog, uids, self._whose)
 
     def _learn(self) -> None:
         from medperf_client.exchange.sync import learn
@@ -275,9 +425,9 @@ class Site:
     def _look_back(self) -> None:
         """See what of the queue the registry has lost, if it turned out to have another past."""
         if self.catalog.losses:
-            from medperf_client.exchange import past
+            from medperf_client.exchange.lost import look_back
 
-            self.tell_lost(past.look_back(self.queue.outbox, self.catalog))
+            self.tell_lost(look_back(self.queue.outbox, self.catalog))
 
     def tell_lost(self, lost: Sequence[Entry]) -> None:
         """Say what the registry turned out to have lost."""
@@ -306,7 +456,7 @@ class Site:
             self._look_back()
         except Offline as error:
             self._show_copy(str(error), f" ({error})")
-        except (CacheError, OSError, sqlite3.Error, Timeout) as error:
+        except (CacheError, OSError, sqlite3.Error) as error:
             if self.catalog.fetched_at is None:
                 raise
             self.tell(
@@ -348,10 +498,14 @@ class Site:
         With `mine` only this member's, with a `limit` only so many of the newest; 0 is all.
         """
         if mine:
-            known = [e for e in self.catalog.all(kind) if e["owner"] == self.me["id"]][-limit:]
+            known = [e for e in self.catalog.all(kind) if self.is_mine(e)][-limit:]
         else:
             known = self.catalog.newest(kind, limit) if limit else self.catalog.all(kind)
         return [*known, *self.queue.entities(kind)]
+
+    def is_mine(self, entity: Entity) -> bool:
+        """Whether the member owns an entity; whose others' datasets are, nobody is told."""
+        return bool(entity.get("owner") == self.me["id"])
 
     def entity(self, kind: str, uid: int | str) -> Entity:
         """An entity of a kind by UID, queued ones too.
@@ -363,7 +517,7 @@ class Site:
         if isinstance(uid, str):
             return self.queue.entity(kind, uid)
         known = self.catalog.get(kind, uid)
-        if known is not None and known["state"] == OPERATION:
+        if known is not None and known.get("state") == OPERATION:
             return known
         self.freshen()
         known = self.catalog.get(kind, uid)
@@ -371,3 +525,8 @@ class Site:
             word = kind_of(kind).word
             raise UsageError(f"there is no {word} with UID {uid}", hint=f"See: medperf {word} ls")
         return known
+
+    def as_asked(self, kind: str, uid: int | str) -> Entity:
+        """The same, as it will be once what waits in the queue was sent."""
+        (entity,) = self.queue.changed(kind, [self.entity(kind, uid)])
+        return entity

@@ -1,6 +1,9 @@
 """YAML that anybody may have written: bounded before anything is made of it, and unambiguous."""
 
+import json
+import re
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import yaml
@@ -16,10 +19,32 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 def read(text: str | bytes) -> Any:
-    """What YAML says, as plain values. Raises `ValueError` that says what is wrong with it."""
+    """What YAML 1.1 says, as plain values: what MedPerf reads in a configuration.
+
+    Raises `ValueError` that says what is wrong with it.
+    """
+    return _load(text, _Loader)
+
+
+def read_results(text: bytes) -> Any:
+    """What a container wrote of its work, in JSON or in YAML: what is a number in either is one.
+
+    A key that another one would be in JSON counts as written twice. Raises `ValueError` as `read`
+    does.
+    """
+    try:
+        found = _json(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        found = _load(text, _Results)
+    written = json.dumps(found, default=_date)
+    # What is not a number, such as the AUROC of one class, is a word in JSON.
+    return json.loads(written, parse_constant=str, object_pairs_hook=_once)
+
+
+def _load(text: str | bytes, loader: "type[_Loader]") -> Any:
     try:
         _check_size(text)
-        return yaml.load(text, _Loader)  # nosec B506 # a safe loader
+        return yaml.load(text, loader)  # nosec B506 # a safe loader
     except (yaml.YAMLError, ArithmeticError, RecursionError) as error:
         raise ValueError(str(error)) from error
     except (AttributeError, LookupError, TypeError) as error:
@@ -47,10 +72,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 value = "<<" if key.tag == MERGE else self.construct_object(key)
-                # 1 is not 1.0, nor true: in YAML these are three keys.
-                if (type(value), value) in seen:
+                # 1, 1.0 and true are three keys in YAML, of which Python keeps one.
+                if value in seen:
                     raise _wrong(f"the key '{key.value}' is there twice", key)
-                seen.add((type(value), value))
+                seen.add(value)
 
 
 def _number(construct: Callable[[Any, yaml.ScalarNode], Any]) -> Callable[[Any, Any], Any]:
@@ -70,6 +95,17 @@ for _name in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _number(_construct))
 
 
+class _Results(_Loader):
+    """The same, but what JSON and YAML 1.2 take for a number is one, such as 1e-05."""
+
+
+_Results.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def _wrong(what: str, node: yaml.Node) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
@@ -80,7 +116,7 @@ def _check_size(text: str | bytes) -> None:
     Events are looked at one after the other, and nothing is kept of them but what anchors hold.
     """
     if len(text) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+        raise _too_large()
     nodes = characters = 0
     begun: list[tuple[str | None, int, int]] = []
     held: dict[str | None, tuple[int, int]] = {}
@@ -102,9 +138,70 @@ def _check_size(text: str | bytes) -> None:
             anchor, nodes_before, characters_before = begun.pop()
             held[anchor] = (nodes - nodes_before, characters - characters_before)
         if len(begun) > MOST_DEPTH:
-            raise ValueError(f"its nesting is deeper than {MOST_DEPTH} levels")
+            raise _too_deep()
         if nodes > MOST_NODES or characters > MOST_BYTES:
             raise ValueError(
                 f"it is larger than {MOST_NODES} values or {MOST_BYTES} bytes "
                 "with its aliases resolved"
             )
+
+
+def _json(text: bytes) -> Any:
+    """What JSON says, within the bounds of YAML. Raises `JSONDecodeError` for what is none."""
+    if len(text) > MOST_BYTES:
+        raise _too_large()
+    # Each value but the first comes after one of these. Texts may hold them, too: YAML is counted.
+    if sum(map(text.count, (b",", b"[", b"{", b":"))) >= MOST_NODES:
+        return _load(text, _Results)
+    try:
+        found = json.loads(text, parse_int=_integer, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise _too_deep() from error
+    _check_values(found)
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises `ValueError` if it has a key twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of more than {MOST_DIGITS} digits")
+    return int(digits)
+
+
+def _check_values(found: object) -> None:
+    """Raise `ValueError` for what JSON can say, and is refused in YAML: it is no text, or deep."""
+    waiting = [(found, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, str):
+            # Half of a pair of surrogates is no text.
+            value.encode()
+        elif isinstance(value, (dict, list)):
+            if depth >= MOST_DEPTH:
+                raise _too_deep()
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            waiting += [(part, depth + 1) for part in parts]
+
+
+def _date(value: object) -> str:
+    """A date or time as JSON has it. Raises `TypeError` for what JSON has no form for."""
+    if isinstance(value, date):
+        return str(value)
+    raise TypeError(f"JSON has no form for a {type(value).__name__}")
+
+
+def _too_large() -> ValueError:
+    return ValueError(f"it is larger than {MOST_BYTES} bytes")
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"its nesting is deeper than {MOST_DEPTH} levels")

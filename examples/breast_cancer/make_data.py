@@ -4,8 +4,9 @@
 
 `data/wdbc.csv` is the whole real data set, with an ID for each patient and who holds it: three
 fifths are for training, one fifth lies with each of two sites. `data/demo/` is what the two sites
-have, written as sites do: each its own way, and with flaws. Everything follows from the source
-file, so the same bytes come out on every run.
+have, written as sites do: each its own way, and with flaws. `data/hospitals/` is what two data
+owners have, the one without flaws. Everything follows from the source file, so the same bytes come
+out on every run.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ COLUMNS = [
     for kind in ("mean", "se", "worst")
     for measure in MEASURES
 ]
+# The data owners of the demo, and the site whose first patients each has.
+HOSPITALS = {"lakeside": "northgate", "hillcrest": "riverside"}
+HOSPITAL_PATIENTS = 60
 HOLDERS = ("training", "training", "training", "northgate", "riverside")
 NOTICE = """\
 Breast Cancer Wisconsin (Diagnostic)
@@ -111,6 +115,33 @@ def riverside(patients: list[Patient]) -> tuple[str, str]:
     )
 
 
+def lakeside(patients: list[Patient]) -> tuple[str, str]:
+    """Return the same of a hospital that writes as riverside does, and has no flaws."""
+    rows = [millimetres(patient) for patient in patients]
+    columns = ["patient_id", *COLUMNS]
+    lines = [";".join(row[column] for column in columns).replace(".", ",") for row in rows]
+    diagnoses = [f"{row['patient_id']};{row['diagnosis']}" for row in rows]
+    return (
+        "\n".join([";".join(map(heading, columns)), *lines]) + "\n",
+        "\n".join(["Patient ID;Diagnosis", *diagnoses]) + "\n",
+    )
+
+
+def hillcrest(patients: list[Patient]) -> tuple[str, str]:
+    """Return the same of a hospital that lost a cell, a decimal point and a diagnosis."""
+    rows = [dict(patient) for patient in patients]
+    rows[5]["texture_mean"] = ""
+    rows[19]["radius_mean"] = rows[19]["radius_mean"].replace(".", "")
+    lines = [",".join(row[column] for column in ["patient_id", *COLUMNS]) for row in rows]
+    lines.insert(40, lines[33])
+    diagnoses = [f"{row['patient_id']},{row['diagnosis']}" for row in rows]
+    diagnoses[44] = diagnoses[44][:-1]
+    return (
+        "\n".join([",".join(["patient_id", *COLUMNS]), *lines]) + "\n",
+        "\n".join(["patient_id,diagnosis", *diagnoses]) + "\n",
+    )
+
+
 def millimetres(patient: Patient) -> Patient:
     """Return the patient with lengths in mm and areas in mm2 instead of um and um2."""
 
@@ -142,16 +173,25 @@ def make(source: Path, out: Path) -> None:
         )
         + "\n",
     )
-    sites: dict[str, Callable[[list[Patient]], tuple[str, str]]] = {
-        "northgate": northgate,
-        "riverside": riverside,
-    }
-    for site, write_up in sites.items():
-        measurements, diagnoses = write_up([row for row in patients if row["held_by"] == site])
-        write(out / "demo" / "measurements" / f"{site}.csv", measurements)
-        write(out / "demo" / "diagnoses" / f"{site}.csv", diagnoses)
+    for write_up in (northgate, riverside):
+        held = [row for row in patients if row["held_by"] == write_up.__name__]
+        write_site(out / "demo", write_up, held)
+    for write_up in (lakeside, hillcrest):
+        name = write_up.__name__
+        held = [row for row in patients if row["held_by"] == HOSPITALS[name]]
+        write_site(out / "hospitals" / name, write_up, held[:HOSPITAL_PATIENTS])
     write(out / "demo" / "paths.yaml", "data_path: measurements\nlabels_path: diagnoses\n")
-    write(out / "demo" / "NOTICE.txt", NOTICE)
+    for folder in ("demo", "hospitals"):
+        write(out / folder / "NOTICE.txt", NOTICE)
+
+
+def write_site(
+    folder: Path, write_up: Callable[[list[Patient]], tuple[str, str]], held: list[Patient]
+) -> None:
+    """Write a site's files of the patients that it holds."""
+    measurements, diagnoses = write_up(held)
+    write(folder / "measurements" / f"{write_up.__name__}.csv", measurements)
+    write(folder / "diagnoses" / f"{write_up.__name__}.csv", diagnoses)
 
 
 def write(path: Path, text: str) -> None:

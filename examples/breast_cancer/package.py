@@ -2,8 +2,10 @@
 
     python package.py OUT --platform docker|process [--image-prefix PREFIX] [--base-url URL]
 
-Prints the SHA-256 of each file, as `sha256sum` does. The same bytes come out on every run. Needs
-nothing but Python; Docker images are built from the containers' own folders.
+Each container's folder in OUT is complete: it also holds the files of `shared/` that several
+containers need, for an image is built from that folder alone (`docker build OUT/metrics`). Prints
+the SHA-256 of each file to host, as `sha256sum` does. The same bytes come out on every run. Needs
+nothing but Python.
 """
 
 from __future__ import annotations
@@ -20,10 +22,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CONTAINERS = ("data_preparator", "model_logistic", "model_mlp", "metrics")
+PREPARATORS = ("data_preparator", "data_preparator_staged")
+MODELS = ("model_logistic", "model_mlp")
+CONTAINERS = (*PREPARATORS, *MODELS, "metrics")
+# Code that stands in `shared/` once, and the containers whose code it becomes part of.
+SHARED_CODE = {
+    "container.py": CONTAINERS,
+    "patients.py": MODELS,
+    **dict.fromkeys(
+        ("columns.py", "policy.py", "raw.py", "sanity_check.py", "summary.py", "tables.py"),
+        PREPARATORS,
+    ),
+}
+SHARED_BUILD = ("Dockerfile", ".dockerignore")
 PLATFORMS = ("docker", "process")
 IMAGE_PREFIX = "127.0.0.1:5000/medperf/"
 VERSION = "1.0"
+# Files by the path that each will have in a folder or an archive.
+Files = dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -71,14 +87,15 @@ def package(
     """Write everything under the folder `out`, and return what was written.
 
     `platform` is docker or process. A docker image is named `<image_prefix>breast-cancer-<name>`.
-    A process container's code is named by its URL under `base_url`; without one, by the path of
-    the copy beside its configuration. Files that are there already are overwritten.
+    Its Dockerfile and code stand beside its configuration. A process container's code is named by
+    its URL under `base_url`; without one, by the path of the copy beside its configuration. Files
+    that are there already are overwritten.
     """
     if platform not in PLATFORMS:
         raise ValueError(f"platform is {platform!r}; expected one of {', '.join(PLATFORMS)}")
     return Layout(
         {name: pack(name, out, platform, image_prefix, base_url) for name in CONTAINERS},
-        archive(HERE / "data" / "demo", out / "assets" / "demo_data.tar.gz"),
+        archive(members(HERE / "data" / "demo"), out / "assets" / "demo_data.tar.gz"),
     )
 
 
@@ -88,17 +105,19 @@ def pack(name: str, out: Path, platform: str, image_prefix: str, base_url: str |
     additional = source / "workspace" / "additional_files"
     project = None
     image = f"{image_prefix}breast-cancer-{name}:{VERSION}"
-    if platform == "process":
-        project = archive(source / "project", assets / f"{name}_project.tar.gz")
+    if platform == "docker":
+        copy(build_context(source), target)
+    else:
+        project = archive(code(source), assets / f"{name}_project.tar.gz")
         image = f"{base_url.rstrip('/')}/assets/{project.path.name}" if base_url else "project"
         if not base_url:
-            copy(source / "project", target / image)
-    copy(source / "workspace", target / "workspace")
+            copy(code(source), target / image)
+    copy(members(source / "workspace"), target / "workspace")
     return Container(
         image,
         write(target / "container_config.yaml", configuration(source, platform, image).encode()),
         hosted(target / "workspace" / "parameters.yaml"),
-        archive(additional, assets / f"{name}_additional_files.tar.gz")
+        archive(members(additional), assets / f"{name}_additional_files.tar.gz")
         if additional.is_dir()
         else None,
         project,
@@ -113,33 +132,45 @@ def configuration(source: Path, platform: str, image: str) -> str:
     return re.sub(r"(?m)^image: .*$", lambda _: f"image: {image}", text)
 
 
-def members(folder: Path) -> list[Path]:
-    """Return the files under `folder` in a fixed order, without what Python compiled."""
-    return sorted(
-        path
+def code(source: Path) -> Files:
+    """Return the code of the container whose folder is `source`: its own, and what it shares."""
+    shared = [name for name, holders in SHARED_CODE.items() if source.name in holders]
+    return {**{name: HERE / "shared" / name for name in shared}, **members(source / "project")}
+
+
+def build_context(source: Path) -> Files:
+    """Return what the image of the container whose folder is `source` is built from."""
+    build = {name: HERE / "shared" / name for name in SHARED_BUILD}
+    return {**build, **{f"project/{name}": path for name, path in code(source).items()}}
+
+
+def members(folder: Path) -> Files:
+    """Return the files under `folder`, without what Python compiled."""
+    return {
+        path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.relative_to(folder).parts
-    )
+    }
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy the files under `source`."""
-    for path in members(source):
-        place = target / path.relative_to(source)
+def copy(files: Files, target: Path) -> None:
+    """Copy files into the folder `target`."""
+    for name, path in files.items():
+        place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
 
 
-def archive(source: Path, target: Path) -> Hosted:
-    """Write a .tar.gz of the files under `source` that depends on their names and bytes alone."""
+def archive(files: Files, target: Path) -> Hosted:
+    """Write a .tar.gz of files that depends on their names and bytes alone."""
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path in members(source):
+        for name, path in sorted(files.items()):
             # A new TarInfo has owner root, mode 0644 and time 0.
-            entry = tarfile.TarInfo(path.relative_to(source).as_posix())
+            entry = tarfile.TarInfo(name)
             entry.size = path.stat().st_size
             with path.open("rb") as file:
                 tar.addfile(entry, file)

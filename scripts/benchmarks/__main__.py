@@ -6,7 +6,22 @@ import json
 import sys
 from typing import Any
 
-GROUPS = ("commands", "offline", "bundle", "docker", "download", "load", "registry", "resume")
+GROUPS = (
+    "commands",
+    "offline",
+    "bundle",
+    "datasets",
+    "docker",
+    "download",
+    "load",
+    "queue",
+    "ranking",
+    "registry",
+    "resume",
+    "run",
+)
+# Those whose data can be of another size than the goals are of.
+SIZED = ("bundle", "datasets")
 
 
 def main() -> None:
@@ -14,6 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    parser.add_argument(
+        "--gibibytes", type=int, help=f"how large the large data are of {' and '.join(SIZED)}"
+    )
     choice = parser.parse_args()
     unknown = set(choice.groups) - set(GROUPS)
     if unknown:
@@ -21,7 +39,8 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for group in choice.groups or GROUPS:
         print(f"measuring {group} ...", file=sys.stderr, flush=True)
-        measured = importlib.import_module(f"benchmarks.{group}").measure()
+        size = {"gibibytes": choice.gibibytes} if choice.gibibytes and group in SIZED else {}
+        measured = importlib.import_module(f"benchmarks.{group}").measure(**size)
         figures.update(measured)
         if not choice.json:
             for name, figure in measured.items():

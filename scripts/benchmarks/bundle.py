@@ -3,13 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.support.consortium import Member
 
+from benchmarks.memory import peak, peak_bytes
 from benchmarks.stage import MEDPERF, environment
 from benchmarks.timing import Run, command, compare
 from medperf_cache import Storage
@@ -55,10 +55,10 @@ def measure(gibibytes: int = 5, rounds: int = 3) -> dict[str, Any]:
         }
         _clean(there.home)()
         peaks = {
-            "export": _peak_bytes(export, environment(here)),
-            "import": _peak_bytes(importing, environment(there)),
+            "export": peak_bytes(export, environment(here)),
+            "import": peak_bytes(importing, environment(there)),
         }
-        return {**figures, "bundle_memory": _memory(peaks)}
+        return {**figures, "bundle_memory": peak(peaks, MEMORY_GOAL_BYTES)}
 
 
 def _fill(storage: Storage, gibibytes: int) -> None:
@@ -78,21 +78,3 @@ def _clean(path: Path) -> Run:
         os.sync()
 
     return run
-
-
-def _peak_bytes(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The most memory that a command ever had (its resident set)."""
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, words
-    return usage.ru_maxrss * 1024
-
-
-def _memory(peaks: dict[str, int]) -> dict[str, Any]:
-    shares = {name: round(peak / (1 << 20)) for name, peak in peaks.items()}
-    return {
-        "ratio": round(max(peaks.values()) / MEMORY_GOAL_BYTES, 3),
-        "goal": 1.0,
-        **{f"{name}_mebibytes": share for name, share in shares.items()},
-    }

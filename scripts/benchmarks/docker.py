@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from scripts.local_images import build
 from tests.support.consortium import EXAMPLE
 from tests.support.engine import docker_client
+from tests.support.images import build
 
 from benchmarks.stage import MEDPERF, consortium, environment
 from benchmarks.timing import Run, command, compare
@@ -38,18 +38,18 @@ def _by_hand(containers: Path, folder: Path) -> Run:
     inputs = {"data_path": raw / "measurements", "labels_path": raw / "diagnoses"}
     outputs = {"output_path": folder / "data", "output_labels_path": folder / "labels"}
     steps = [
-        _docker_run(containers / "data_preparator", "prepare", inputs, outputs),
-        _docker_run(containers / "data_preparator", "sanity_check", prepared, {}),
-        _docker_run(
+        docker_run(containers / "data_preparator", "prepare", inputs, outputs),
+        docker_run(containers / "data_preparator", "sanity_check", prepared, {}),
+        docker_run(
             containers / "data_preparator",
             "statistics",
             prepared,
             {"output_path": folder / "statistics.yaml"},
         ),
-        _docker_run(
+        docker_run(
             containers / "model_mlp", "infer", prepared, {"output_path": folder / "predictions"}
         ),
-        _docker_run(
+        docker_run(
             containers / "metrics",
             "evaluate",
             {"predictions": folder / "predictions", "labels": folder / "labels"},
@@ -68,9 +68,10 @@ def _by_hand(containers: Path, folder: Path) -> Run:
     return run
 
 
-def _docker_run(
+def docker_run(
     container: Path, task_name: str, inputs: dict[str, Path], outputs: dict[str, Path]
 ) -> list[str]:
+    """One task of a container of the example, as a command line of Docker's."""
     spec = load(container / "container_config.yaml")
     task = spec.task(task_name)
     workspace = container / "workspace"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Run = Callable[[], None]
+Run = Callable[[], object]
 
 
 def command(

@@ -9,41 +9,34 @@ from flask import g, has_request_context, request
 from sqlalchemy import event, insert, inspect
 from sqlalchemy.orm import Session, UOWTransaction
 
+from medperf_server.base import Base, alike, db, utc_now
 from medperf_server.changes import touched
-from medperf_server.models import (
-    Asset,
-    AssetHolder,
-    Association,
-    AuditEntry,
-    Base,
-    Benchmark,
-    BenchmarkMember,
-    Container,
-    Invitation,
-    Token,
-    User,
-    db,
-    utc_now,
-)
+from medperf_server.kinds import KINDS, circles
+from medperf_server.kinds.user.table import User
+from medperf_server.links import LinkSecret
+from medperf_server.models import Asset, AssetHolder, AuditEntry, Invitation, Token
 
-ENTITY_TYPES: dict[type[Base], str] = {
-    User: "user",
+OWN_TYPES: dict[type[Base], str] = {
     Token: "token",
     Invitation: "invitation",
-    Container: "mlcube",
-    Benchmark: "benchmark",
-    BenchmarkMember: "benchmark_member",
-    Association: "association",
     Asset: "asset",
     AssetHolder: "asset_holder",
+    LinkSecret: "links",
 }
 # What would let a reader of the log in, and what changes by itself or with another column.
-LEFT_OUT = {"digest", "modified_at", "username_key", "email_key"}
+LEFT_OUT = {"digest", "secret", "modified_at", "username_key", "email_key"}
 # Test reports may have megabytes: of what is longer than this the log keeps size and SHA-256.
 MOST_BYTES = 4096
 COMMAND_LINE = "command line"
 
 Values = dict[str, Any]
+
+
+def entity_types() -> dict[type[Base], str]:
+    """What is logged, by the name that the log has for it."""
+    kinds = {kind.table: kind.name for kind in KINDS}
+    invited = {circle.table: f"{kind.name}_member" for kind, circle in circles()}
+    return OWN_TYPES | kinds | invited
 
 
 def _json(value: Any) -> Any:
@@ -64,11 +57,11 @@ def _differences(entity: Base, action: str) -> tuple[Values | None, Values | Non
         if column.columns[0].name in LEFT_OUT:
             continue
         name, history = column.columns[0].name, state.attrs[column.key].history
-        old = history.deleted[0] if history.deleted else None
-        new = getattr(entity, column.key)
-        if action == "updated" and (not history.has_changes() or old == new):
+        new = _json(getattr(entity, column.key))
+        old = _json(history.deleted[0]) if history.deleted else new
+        if action == "updated" and (not history.has_changes() or alike(old, new)):
             continue
-        before[name], after[name] = _json(old if history.deleted else new), _json(new)
+        before[name], after[name] = old, new
     return (None if action == "created" else before), (None if action == "deleted" else after)
 
 
@@ -85,8 +78,9 @@ def _actor() -> Values:
 
 
 def _log(session: Session, _: UOWTransaction) -> None:
+    names = entity_types()
     for action, entity in touched(session):
-        kind = ENTITY_TYPES.get(type(entity))
+        kind = names.get(type(entity))
         if kind is None:
             continue
         before, after = _differences(entity, action)

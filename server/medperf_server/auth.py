@@ -8,9 +8,13 @@ from marshmallow import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from medperf_server.assets.sharing import refuse, require_link
+from medperf_server.base import db, folded, utc_now
 from medperf_server.callers import caller_reader, digest_of
+from medperf_server.kinds.user.table import User
 from medperf_server.limits import count_failure, count_request
-from medperf_server.models import ADMIN, READ, SUBMIT, Token, User, db, folded, utc_now
+from medperf_server.links import is_followed
+from medperf_server.models import ADMIN, READ, SUBMIT, Token
 
 READING = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/api/v0/version", "/api/v0/openapi.json", "/api/v0/docs")
@@ -66,13 +70,16 @@ def issue_token(
 ) -> tuple[int, str]:
     """Add a new token to the session; its ID, and its text, which is never shown again.
 
-    `parent_id` is the token that was good for it: it goes with that one. 401 if that is revoked
-    already, be it at this moment.
+    `parent_id` is the token that was good for it: it goes with that one, and ends with it at the
+    latest. 401 if that is revoked already, be it at this moment.
     """
     if parent_id is not None:
         _lock(user_id)
-        if db.session.get_one(Token, parent_id, populate_existing=True).revoked_at is not None:
+        parent = db.session.get_one(Token, parent_id, populate_existing=True)
+        if parent.revoked_at is not None:
             abort(401, "The token that you signed in with was revoked")
+        ends = [moment for moment in (expires_at, parent.expires_at) if moment]
+        expires_at = min(ends, default=None)
     text = ("mps_" if is_session else "mpf_") + secrets.token_urlsafe(32)
     token = Token(user_id=user_id, name=name, digest=digest_of(text))
     token.expires_at, token.scope = expires_at, scope
@@ -112,7 +119,7 @@ def in_words(gone: list[Token]) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Require a token on everything but the version and the documentation."""
+    """Require a token on all but the version, the documentation, and files that have links."""
     with app.app_context():
         read_caller = app.extensions["read_caller"] = caller_reader(db.engine)
 
@@ -120,6 +127,9 @@ def init_app(app: Flask) -> None:
     def authenticate() -> None:
         path = request.path.rstrip("/")
         if not path.startswith("/api/") or path in OPEN_PATHS:
+            return
+        if is_followed():
+            require_link((request.view_args or {})["sha256"])
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and (found := read_caller(token.strip(), False)):
@@ -131,4 +141,4 @@ def init_app(app: Flask) -> None:
             return
         if token:
             count_failure()
-        abort(401, "A valid token is needed: Authorization: Bearer <token>")
+        refuse()

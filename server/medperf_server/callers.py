@@ -15,7 +15,8 @@ from sqlalchemy import Engine, bindparam, create_engine, func, or_, select
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as numbered_parameters
 from sqlalchemy.exc import OperationalError
 
-from medperf_server.models import ADMIN, SCOPES, ChangeCounter, Token, User
+from medperf_server.kinds.user.table import User
+from medperf_server.models import ADMIN, SCOPES, ChangeCounter, Token
 
 
 @dataclass(frozen=True)

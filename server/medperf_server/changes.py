@@ -15,29 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import bindparam, event, insert, inspect, select, update
+from flask import g, has_request_context
+from sqlalchemy import ColumnElement, bindparam, event, insert, inspect, or_, select, true, update
 from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm.attributes import flag_modified
 
-from medperf_server.models import (
-    Association,
-    Base,
-    Benchmark,
-    BenchmarkMember,
-    Change,
-    ChangeCounter,
-    Container,
-    User,
-    db,
-    utc_now,
-)
-
-ENTITY_TYPES: dict[type[Base], str] = {
-    Benchmark: "benchmark",
-    Container: "mlcube",
-    Association: "association",
-    User: "user",
-}
-
+from medperf_server.base import Base, db, utc_now
+from medperf_server.callers import Caller
+from medperf_server.kinds import circles, joining, kind_of
+from medperf_server.kinds.kind import Circle, Kind
+from medperf_server.models import Change, ChangeCounter
 
 # Made once: all who write wait for who executes them.
 COUNTER = ChangeCounter.__table__
@@ -48,9 +35,17 @@ ADVANCE = (
 )
 APPEND = insert(Change.__table__)
 CLOSE = update(COUNTER).values(digest=bindparam("head"))
+MODIFIED = "modified_at"
 
 # Type, UID and action of a change, and who may see it.
 News = tuple[str, int, str, str | None]
+
+
+def visible_changes(caller: Caller) -> ColumnElement[bool]:
+    """Which rows of the log the caller may see."""
+    if caller.is_admin:
+        return true()
+    return or_(Change.audience.is_(None), Change.audience.contains(f",{caller.id},"))
 
 
 def _only(members: Iterable[int | None]) -> str:
@@ -58,68 +53,60 @@ def _only(members: Iterable[int | None]) -> str:
     return "," + ",".join(str(m) for m in sorted({m for m in members if m})) + ","
 
 
-def _shown_to(session: Session, benchmark: Benchmark) -> set[int]:
-    """Who may see a private benchmark."""
-    invited = select(BenchmarkMember.user_id).filter_by(benchmark=benchmark.id)
-    return {benchmark.owner, *session.scalars(invited)}
-
-
-def _audience(session: Session, entity: Base) -> str | None:
-    """Who may see the change; None for everyone."""
-    if isinstance(entity, User):
-        return _only([entity.id])
-    if isinstance(entity, Association):
-        container = session.get(Container, entity.model_mlcube)
-        benchmark = session.get(Benchmark, entity.benchmark)
-        sides = {container and container.owner, benchmark and benchmark.owner}
-        if benchmark and benchmark.is_private:
-            sides &= _shown_to(session, benchmark)
-        return _only(sides)
-    # Where a benchmark was public until now, everyone has to forget it.
-    if isinstance(entity, Benchmark) and entity.is_private and False not in _was(entity):
-        return _only(_shown_to(session, entity))
-    return None
-
-
-def _was(benchmark: Benchmark) -> Sequence[bool]:
+def _was_private(kind: Kind[Any], entity: Any) -> Sequence[bool]:
     """Whether it was private, if that changes just now; else nothing."""
-    was: Sequence[bool] = inspect(benchmark).attrs.is_private.history.deleted
+    if not isinstance(kind.sight, Circle):
+        return ()
+    was: Sequence[bool] = inspect(entity).attrs[kind.sight.private.key].history.deleted
     return was
 
 
-def _news_of_privacy(session: Session, benchmark: Benchmark) -> Iterator[News]:
-    """What the owners of models learn or have to forget when privacy begins or ends."""
-    owners = select(Association.id, Container.owner).join(
-        Container, Container.id == Association.model_mlcube
-    )
-    for uid, owner in session.execute(owners.where(Association.benchmark == benchmark.id)):
-        yield "association", uid, "updated", _only([owner])
+def _audience(session: Session, kind: Kind[Any], entity: Any) -> str | None:
+    """Who may see the change; None for everyone."""
+    # Where it was public until now, everyone has to forget it.
+    public = False in _was_private(kind, entity)
+    viewers = None if public else kind.viewers(session, entity)
+    return None if viewers is None else _only(viewers)
 
 
-def _news_of_membership(session: Session, member: BenchmarkMember) -> Iterator[News]:
-    """For a member the benchmark comes, or goes, and with it their part in it.
+def _news_of_privacy(session: Session, kind: Kind[Any], uid: int) -> Iterator[News]:
+    """What the owners of what it is joined with learn or have to forget when privacy begins or
+    ends."""
+    for joint, side, other in joining(kind):
+        owners = select(joint.table.id, other.kind.table.owner).join(
+            other.kind.table, other.kind.table.id == other.column
+        )
+        for joined, owner in session.execute(owners.where(side.column == uid)):
+            yield joint.name, joined, "updated", _only([owner])
+
+
+def _news_of_invitation(
+    session: Session, kind: Kind[Any], circle: Circle, row: Any
+) -> Iterator[News]:
+    """For a member something private comes, or goes, and with it their part in it.
 
     Its owner, who invited them, is told that the registry knows.
     """
-    audience = _only([member.user_id])
-    benchmark = session.get(Benchmark, member.benchmark)
-    owner = benchmark.owner if benchmark else None
-    yield "benchmark", member.benchmark, "updated", _only([member.user_id, owner])
-    theirs = select(Association.id).join(Container, Container.id == Association.model_mlcube)
-    found = theirs.where(
-        Association.benchmark == member.benchmark, Container.owner == member.user_id
-    )
-    for uid in session.scalars(found):
-        yield "association", uid, "updated", audience
+    uid, member = getattr(row, circle.thing.key), getattr(row, circle.member.key)
+    entity = session.get(kind.table, uid)
+    owner = getattr(entity, circle.owner.key) if entity else None
+    yield kind.name, uid, "updated", _only([member, owner])
+    for joint, side, other in joining(kind):
+        theirs = select(joint.table.id).join(other.kind.table, other.kind.table.id == other.column)
+        found = theirs.where(side.column == uid, other.kind.table.owner == member)
+        for joined in session.scalars(found):
+            yield joint.name, joined, "updated", _only([member])
 
 
 def _news(session: Session, action: str, entity: Base) -> Iterator[News]:
-    if isinstance(entity, BenchmarkMember):
-        yield from _news_of_membership(session, entity)
-    elif kind := ENTITY_TYPES.get(type(entity)):
-        yield kind, entity.id, action, _audience(session, entity)  # type: ignore[attr-defined]
-        if isinstance(entity, Benchmark) and _was(entity):
-            yield from _news_of_privacy(session, entity)
+    for kind, circle in circles():
+        if type(entity) is circle.table:
+            yield from _news_of_invitation(session, kind, circle, entity)
+    if told := kind_of(type(entity)):
+        uid = entity.id  # type: ignore[attr-defined]
+        yield told.name, uid, action, _audience(session, told, entity)
+        if _was_private(told, entity):
+            yield from _news_of_privacy(session, told, uid)
 
 
 def link(before: str, row: Mapping[Any, Any]) -> str:
@@ -167,10 +154,33 @@ def _append(session: Session, told: Sequence[News]) -> None:
 
 
 def touched(session: Session) -> list[tuple[str, Any]]:
-    """What a flush created, updated and deleted, each with that word."""
+    """What a flush created, updated and deleted, each with that word; but for what is no news."""
     found = [("created", entity) for entity in session.new]
-    found += [("updated", entity) for entity in session.dirty if session.is_modified(entity)]
+    modified = (entity for entity in session.dirty if session.is_modified(entity))
+    found += [("updated", entity) for entity in modified if not _quiet(entity)]
     return found + [("deleted", entity) for entity in session.deleted]
+
+
+def _quiet(entity: Any) -> str:
+    """An entity of which nothing changes but what is no news, as `gadget/3`; of others nothing."""
+    kind = kind_of(type(entity))
+    if kind is None or not kind.quiet:
+        return ""
+    changed = {one.key for one in inspect(entity).attrs if one.history.has_changes()}
+    no_news = {MODIFIED, *(column.key for column in kind.quiet)}
+    return f"{kind.name}/{entity.id}" if changed <= no_news else ""
+
+
+def _keep_times(session: Session, *_: Any) -> None:
+    """What is no news leaves the time of the last change as it is, which lists show.
+
+    `g.quiet` names what changes like that, and very often.
+    """
+    for entity in session.dirty:
+        if session.is_modified(entity) and (quiet := _quiet(entity)):
+            flag_modified(entity, MODIFIED)
+            if has_request_context():
+                g.quiet = quiet
 
 
 def _log(session: Session, _: UOWTransaction) -> None:
@@ -185,4 +195,5 @@ def _log(session: Session, _: UOWTransaction) -> None:
 def init_app() -> None:
     """Log every flush of an entity, in the transaction that writes it."""
     if not event.contains(db.session, "after_flush", _log):
+        event.listen(db.session, "before_flush", _keep_times)
         event.listen(db.session, "after_flush", _log)

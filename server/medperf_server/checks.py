@@ -10,32 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from flask import current_app
+from marshmallow import ValidationError
+from marshmallow.fields import String
 from sqlalchemy import JSON, Connection, Text, cast, func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from medperf_server.approval import content_digest
 from medperf_server.assets import NotStored, Store, store
 from medperf_server.assets.local import LocalStore
 from medperf_server.backup.archive import digest_of
 from medperf_server.backup.base import assets_in
+from medperf_server.base import db
 from medperf_server.changes import link
 from medperf_server.config import MAX_JSON_BYTES
 from medperf_server.database import migration_trouble
-from medperf_server.models import (
-    APPROVED,
-    DEVELOPMENT,
-    Asset,
-    AssetHolder,
-    Association,
-    Benchmark,
-    Change,
-    ChangeCounter,
-    Container,
-    User,
-    db,
-    folded,
-)
+from medperf_server.disk import ground
+from medperf_server.kinds import KINDS
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Asset, AssetHolder, Change, ChangeCounter
 from medperf_server.schemas import json_bytes
 
 LEAST_FREE_BYTES = 1 << 30
@@ -122,8 +114,9 @@ def _contents(connection: Connection) -> Iterator[Finding]:
     nobody = "nobody is: medperf-server user add EMAIL --admin"
     yield Finding("somebody is an administrator", "" if connection.scalar(admins) else nobody)
     with Session(connection) as session:
-        yield from _members(session)
-        yield from _approvals(session)
+        for kind in KINDS:
+            if checks := kind.part("checks"):
+                yield from checks.findings(session)
     held = select(AssetHolder.sha256).where(AssetHolder.sha256 == Asset.sha256).exists()
     orphans = connection.scalars(select(Asset.sha256).where(~held).order_by(Asset.sha256)).all()
     mend = "a member who uploads them holds them"
@@ -131,10 +124,16 @@ def _contents(connection: Connection) -> Iterator[Finding]:
         "members hold each file", f"nobody holds {', '.join(orphans)}: {mend}" if orphans else ""
     )
     # Of before there was a bound: it stays, and pages with it are short.
-    large = list(_large(connection))
-    named = ", ".join(large[:MOST_NAMED]) + (", ..." if len(large) > MOST_NAMED else "")
-    what = f"entities with metadata of more than {MAX_JSON_BYTES} bytes: {len(large)}"
-    yield Finding(f"{what} ({named})" if large else what)
+    what = f"entities with metadata of more than {MAX_JSON_BYTES} bytes"
+    yield _counted(what, list(_large(connection)))
+    # They stay, too: where MedPerf's clients cannot read one, they can read none.
+    yield _counted("values that would be refused by now", list(_refused(connection)))
+
+
+def _counted(what: str, found: list[str]) -> Finding:
+    """How much there is of something, and where."""
+    named = ", ".join(found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+    return Finding(f"{what}: {len(found)}" + (f" ({named})" if found else ""))
 
 
 def _rewritten(connection: Connection) -> str:
@@ -148,55 +147,45 @@ def _rewritten(connection: Connection) -> str:
     return "" if digest == head else "rows are missing at its end: restore a backup"
 
 
-def _members(session: Session) -> Iterator[Finding]:
-    """Whether each member is found by their address and their username."""
-    doubled = _uids(
-        user
-        for user in session.scalars(select(User).order_by(User.id))
-        if (user.email_key, user.username_key) != (folded(user.email), folded(user.username))
-    )
-    mend = "give them others, PUT /api/v0/users/<id>/, or remove them"
-    yield Finding(
-        "addresses and usernames are one member's each",
-        doubled and f"members {doubled} have what others had before: {mend}",
-    )
-
-
-def _approvals(session: Session) -> Iterator[Finding]:
-    """Whether what is approved stays as whoever approved it saw it."""
-    benchmarks = session.scalars(select(Benchmark).order_by(Benchmark.id)).all()
-    open_ones = _uids(
-        one for one in benchmarks if (one.approval_status, one.state) == (APPROVED, DEVELOPMENT)
-    )
-    mend = "an older version allowed it; their owners put them into OPERATION, or reject them"
-    yield Finding(
-        "what is approved is in OPERATION", open_ones and f"benchmarks {open_ones} are not: {mend}"
-    )
-    changed = _uids(
-        one
-        for one in benchmarks
-        if one.approved_digest and one.approved_digest != content_digest(one)
-    )
-    mend = "medperf-server audit ls tells who did it; reject them, or restore a backup"
-    yield Finding(
-        "benchmarks are what was approved", changed and f"not benchmarks {changed}: {mend}"
-    )
-
-
-def _uids(entities: Iterable[Any]) -> str:
+def uids(entities: Iterable[Any]) -> str:
+    """The UIDs of entities, in words."""
     return ", ".join(str(one.id) for one in entities)
 
 
 def _large(connection: Connection) -> Iterator[str]:
     """The entities with more JSON in a field than is taken by now, each by its type and UID."""
-    for model in (Container, Benchmark, Association):
-        columns = [one for one in model.__table__.columns if isinstance(one.type, JSON)]
+    for kind in KINDS:
+        table: Any = kind.table
+        columns = [one for one in table.__table__.columns if isinstance(one.type, JSON)]
+        if not columns:
+            continue
         # What is stored has spaces that compact JSON has not.
         longer = (func.length(cast(column, Text)) > MAX_JSON_BYTES for column in columns)
-        for uid in connection.scalars(select(model.id).where(or_(*longer))).all():
-            values = connection.execute(select(*columns).where(model.id == uid)).one()
+        for uid in connection.scalars(select(table.id).where(or_(*longer))).all():
+            values = connection.execute(select(*columns).where(table.id == uid)).one()
             if any(json_bytes(value) > MAX_JSON_BYTES for value in values):
-                yield f"{model.__name__.lower()} {uid}"
+                yield f"{kind.title} {uid}"
+
+
+def _refused(connection: Connection) -> Iterator[str]:
+    """The values that no entity may have by now, each as `<field> of <kind> <UID>`."""
+    for kind in KINDS:
+        columns = kind.table.__table__.columns
+        texts = {name: one for name, one in kind.schema.fields.items() if isinstance(one, String)}
+        found = {name: one for name, one in texts.items() if not one.dump_only and name in columns}
+        rows = select(columns.id, *(columns[name] for name in found)).order_by(columns.id)
+        for row in connection.execute(rows.execution_options(yield_per=1000)):
+            for (name, field), value in zip(found.items(), row[1:], strict=True):
+                if not _is_taken(field, value):
+                    yield f"{name} of {kind.title} {row.id}"
+
+
+def _is_taken(field: String, value: str) -> bool:
+    try:
+        field.deserialize(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:
@@ -212,6 +201,10 @@ def _files(assets: dict[str, int], deep: bool) -> Iterator[Finding]:
         yield _room(files.ground)
     else:
         yield _takes_files(files)
+    staging = ground(Path(current_app.config["STAGING"]))
+    if not isinstance(files, LocalStore) or staging != files.ground:
+        yield _writable(staging)
+        yield _room(staging)
     lost = sorted(sha for sha, size in assets.items() if not _sound(sha, size, deep))
     yield Finding(
         f"each of {len(assets)} files is there" + (", byte for byte" if deep else ""),

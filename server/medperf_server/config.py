@@ -12,6 +12,8 @@ MAX_PAGE_SIZE = 1000
 # the rows of one answer.
 MAX_JSON_BYTES = 256 << 10
 MAX_PAGE_BYTES = 4 << 20
+# Whether names, descriptions and addresses are kept to what MedPerf's clients can read.
+LIMITS = FOR_MEDPERF, WIDE = "medperf", "wide"
 # The largest number of an integer column, on any engine.
 MAX_UID = 2**31 - 1
 # Until a database server that says nothing counts as away.
@@ -44,13 +46,24 @@ def assets_place(url: str) -> str:
 
     Else the folder `assets` beside the database's file, or in `./instance/`.
     """
-    place = os.environ.get("MEDPERF_ASSETS")
-    if place:
-        return place
+    return os.environ.get("MEDPERF_ASSETS") or local_assets(url)
+
+
+def local_assets(url: str) -> str:
+    """The folder for members' files where no setting names another."""
     # A path that is not absolute is not meant from here: Flask-SQLAlchemy has a folder for it.
     is_file = url.startswith("sqlite:////")
     folder = Path(url.removeprefix("sqlite:///")).parent if is_file else Path.cwd() / "instance"
     return str(folder / "assets")
+
+
+def staging_place(url: str, assets: str) -> str:
+    """A folder for requests that are too large for memory while they come, from `MEDPERF_STAGING`.
+
+    Else beside the members' files or, where those are in a bucket, beside the database's.
+    """
+    beside = local_assets(url) if assets.startswith("s3://") else assets
+    return os.environ.get("MEDPERF_STAGING") or str(Path(beside) / "staging")
 
 
 def _number(variable: str, default: int = 0) -> int:
@@ -59,6 +72,14 @@ def _number(variable: str, default: int = 0) -> int:
     if not text.isdecimal():
         raise ValueError(f"{variable}={text!r} is not a number")
     return int(text)
+
+
+def _limits() -> str:
+    """One of LIMITS from the environment; raises ValueError for what is none."""
+    text = os.environ.get("MEDPERF_LIMITS", FOR_MEDPERF)
+    if text not in LIMITS:
+        raise ValueError(f"MEDPERF_LIMITS={text!r} is neither {' nor '.join(LIMITS)}")
+    return text
 
 
 def settings(url: str) -> dict[str, Any]:
@@ -77,8 +98,10 @@ def settings(url: str) -> dict[str, Any]:
         "RATE_LIMIT_STORAGE": os.environ.get("MEDPERF_RATE_LIMIT_STORAGE", "memory://"),
         "TRUSTED_PROXIES": _number("MEDPERF_TRUSTED_PROXIES"),
         "ASSETS": assets_place(url),
+        "STAGING": staging_place(url, assets_place(url)),
         "S3_ENDPOINT": os.environ.get("MEDPERF_S3_ENDPOINT"),
         "ASSET_QUOTA_BYTES": _number("MEDPERF_ASSET_QUOTA_BYTES", ASSET_QUOTA_BYTES),
+        "LIMITS": _limits(),
         "CONNECTIONS": _number("MEDPERF_CONNECTIONS", CONNECTIONS),
         "METRICS_TOKEN": os.environ.get("MEDPERF_METRICS_TOKEN", ""),
         "API_TITLE": "MedPerf registry",

@@ -8,16 +8,22 @@ What this needs of waitress' inside is all here; tests/server/test_connections.p
 version of it differs.
 """
 
+import json
 import resource
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import waitress
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
+from waitress.utilities import Error
 
+from medperf_server.errors import NO_ROOM
 from medperf_server.limits import network_of
 from medperf_server.logs import log
 
@@ -34,8 +40,66 @@ SPARE = 100
 RESERVED = 200
 
 
+class NoRoom(Error):  # type: ignore[misc]
+    """The answer to a request whose body found no room."""
+
+    code, reason = 507, "Insufficient Storage"
+
+    def to_response(self, ident: Any = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Status, headers and body."""
+        body = json.dumps({"detail": self.body}).encode()
+        return f"{self.code} {self.reason}", [("Content-Type", "application/json")], body
+
+
+class Body(OverflowableBuffer):  # type: ignore[misc]
+    """A request's body, of which nothing is kept once the disk takes no more of it."""
+
+    buf: Any = None
+    lost: OSError | None = None
+
+    def append(self, data: bytes) -> None:
+        """Keep some more."""
+        if self.lost is not None:
+            return
+        try:
+            super().append(data)
+        except OSError as error:
+            self.lost, kept = error, self.buf
+            self.buf, self.strbuf, self.overflowed = None, b"", False
+            # It tries to write what it has of it once more.
+            with suppress(OSError):
+                kept.close()
+
+
+class Request(HTTPRequestParser):  # type: ignore[misc]
+    """A request that is read to its end also when there is no room for it.
+
+    Who is still sending would lose the answer with the connection.
+    """
+
+    error: Any = None
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """See `HTTPRequestParser`."""
+        super().parse_header(header_plus)
+        if self.body_rcv is not None:
+            self.body_rcv.buf = Body(self.adj.inbuf_overflow)
+
+    def received(self, data: bytes) -> int:
+        """See `HTTPRequestParser`."""
+        consumed: int = super().received(data)
+        if self.completed and self.error is None and self.body_rcv is not None:
+            lost = self.body_rcv.buf.lost
+            if lost is not None:
+                log("no room for a request", error=str(lost))
+                self.error = NoRoom(NO_ROOM)
+        return consumed
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that knows how long it has been waiting for the next request."""
+
+    parser_class = Request
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._since = time.time()

@@ -8,7 +8,7 @@ from flask import Flask, request
 from flask_migrate import Migrate, upgrade
 from sqlalchemy import Connection, Engine, event, text
 
-from medperf_server.models import db
+from medperf_server.base import db
 
 BUSY_TIMEOUT_MS = 30_000
 

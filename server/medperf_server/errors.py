@@ -7,13 +7,18 @@ from marshmallow import ValidationError
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from werkzeug.exceptions import HTTPException
 
+from medperf_server.base import db
 from medperf_server.config import MAX_BODY_BYTES
 from medperf_server.logs import log_failure
-from medperf_server.models import db
 
 CONFLICT = (
     "The registry refused this: another entity has the same unique values, "
     "or something still refers to this one"
+)
+
+NO_ROOM = (
+    "The registry's disk is full, and nothing of this was kept: "
+    "tell its administrator, and send it again once there is room"
 )
 
 
@@ -55,6 +60,12 @@ def handle_http_exception(error: HTTPException) -> Any:
     return response
 
 
+def _is_full(error: OperationalError) -> bool:
+    """Whether the database has no room left: in SQLite's words, or by PostgreSQL's code."""
+    code = getattr(error.orig, "sqlstate", None)
+    return code == "53100" or "disk is full" in str(error.orig)
+
+
 def init_app(app: Flask) -> None:
     """Handlers for what is not an HTTP error yet."""
 
@@ -76,6 +87,8 @@ def init_app(app: Flask) -> None:
     def busy(error: OperationalError) -> tuple[Response, int, dict[str, str]]:
         db.session.rollback()
         log_failure("database", error)
+        if _is_full(error):
+            return jsonify(detail=NO_ROOM), 507, {}
         return jsonify(detail="The database is not available"), 503, {"Retry-After": "5"}
 
     @app.errorhandler(Exception)

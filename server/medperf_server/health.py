@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from medperf_server.assets import store
 from medperf_server.assets.local import LocalStore
+from medperf_server.base import db
 from medperf_server.database import migration_trouble
 from medperf_server.logs import log_failure
-from medperf_server.models import db
 
 # Whoever asks more often than this hears the same again: asking must cost nobody anything.
 KEPT_SECONDS = 2

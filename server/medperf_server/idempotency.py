@@ -14,8 +14,9 @@ from flask import Flask, Response, abort, current_app, g, make_response, request
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from medperf_server.base import db, utc_now
 from medperf_server.config import IDEMPOTENCY_DAYS
-from medperf_server.models import Calendar, IdempotencyKey, db, utc_now
+from medperf_server.models import Calendar, IdempotencyKey
 
 KEYED = ("POST", "PUT")
 KEY = re.compile("[!-~]{1,128}")
@@ -67,16 +68,17 @@ def _claim(key: str) -> Response | None:
 
 
 def _store(response: Response) -> None:
-    """Keep the answer with its key."""
-    mine = (
-        IdempotencyKey.user_id == g.caller.id,
-        IdempotencyKey.key == g.idempotency_key,
-    )
+    """Keep the answer with its key; in the place of earlier ones, if it is of what is no news."""
+    theirs, quiet = IdempotencyKey.user_id == g.caller.id, g.get("quiet", "")
+    mine = (theirs, IdempotencyKey.key == g.idempotency_key)
     answer: dict[str, Any] = {
         "status": response.status_code,
         "body": response.get_data(as_text=True),
+        "quiet": quiet,
         "headers": {name: response.headers[name] for name in KEPT if name in response.headers},
     }
+    if quiet:
+        db.session.execute(delete(IdempotencyKey).where(theirs, IdempotencyKey.quiet == quiet))
     db.session.execute(update(IdempotencyKey).where(*mine).values(answer))
 
 

@@ -6,8 +6,11 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from medperf_server.auth import issue_token, join
+from medperf_server.base import db, utc_now
 from medperf_server.callers import digest_of
-from medperf_server.models import BenchmarkMember, Invitation, User, db, utc_now
+from medperf_server.kinds.benchmark.table import BenchmarkMember
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Invitation
 
 DAYS = 7
 

@@ -27,17 +27,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from medperf_server.base import PENDING, Base, db
+from medperf_server.kinds import KINDS
 from medperf_server.limits import count_failure
-from medperf_server.models import (
-    PENDING,
-    Asset,
-    Association,
-    Benchmark,
-    Container,
-    Upload,
-    User,
-    db,
-)
+from medperf_server.models import Asset, Upload
 
 # Anyone may invent a method, and each would be a figure of its own.
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -47,6 +40,9 @@ SEVERAL_PROCESSES = "PROMETHEUS_MULTIPROC_DIR"
 # Methods that somebody invents are not worth remembering.
 MOST_LOOKED_UP = 2048
 
+# What there is besides the kinds.
+OWN_TABLES: dict[str, type[Base]] = {"asset": Asset, "upload": Upload}
+
 
 class Database(Collector):
     """What the database holds, counted when somebody asks."""
@@ -54,23 +50,12 @@ class Database(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The figures; only that there are none while the database does not answer."""
         try:
-            counts = {
-                name: db.session.scalar(select(func.count()).select_from(model)) or 0
-                for name, model in (
-                    ("user", User),
-                    ("container", Container),
-                    ("benchmark", Benchmark),
-                    ("association", Association),
-                    ("asset", Asset),
-                    ("upload", Upload),
-                )
-            }
+            tables = {kind.title: kind.table for kind in KINDS} | OWN_TABLES
+            counts = {name: _count(table) for name, table in tables.items()}
             pending = {
-                name: db.session.scalar(
-                    select(func.count()).select_from(model).filter_by(approval_status=PENDING)
-                )
-                or 0
-                for name, model in (("benchmark", Benchmark), ("association", Association))
+                kind.title: _count(kind.table, approval_status=PENDING)
+                for kind in KINDS
+                if kind.is_decided
             }
             stored = db.session.scalar(select(func.sum(Asset.size_bytes))) or 0
         except SQLAlchemyError:
@@ -81,6 +66,10 @@ class Database(Collector):
         yield _by_type("medperf_entities", "How many there are", counts)
         yield _by_type("medperf_pending", "How many wait for a decision", pending)
         yield GaugeMetricFamily("medperf_stored_bytes", "Bytes of members' files", int(stored))
+
+
+def _count(table: type[Base], **values: str) -> int:
+    return db.session.scalar(select(func.count()).select_from(table).filter_by(**values)) or 0
 
 
 def _by_type(name: str, documentation: str, counts: dict[str, int]) -> GaugeMetricFamily:

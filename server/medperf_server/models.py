@@ -1,130 +1,22 @@
-"""The registry's tables, as SQLAlchemy 2 typed models."""
+"""The tables of the registry itself; those of its kinds are in their folders (see `kinds`)."""
 
 from __future__ import annotations
 
-import unicodedata
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    false,
-    text,
-    true,
-)
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    mapped_column,
-    registry,
-    relationship,
-    validates,
-)
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, false, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-DEVELOPMENT, OPERATION = "DEVELOPMENT", "OPERATION"
-PENDING, APPROVED, REJECTED = "PENDING", "APPROVED", "REJECTED"
+from medperf_server.base import NEVER_TWICE, Timestamps, db, utc_now
+
+# Known by these names to who fills a registry, such as scripts.
+from medperf_server.kinds.benchmark.table import Benchmark as Benchmark
+from medperf_server.kinds.container.table import Container as Container
+from medperf_server.kinds.user.table import User as User
+
 # What a token may be used for; each includes those before it.
 SCOPES = READ, SUBMIT, ADMIN = "read", "submit", "admin"
-
-# SQLite would give a deleted row's ID to the next one, and old references would lead there.
-NEVER_TWICE = {"sqlite_autoincrement": True}
-
-
-def utc_now() -> datetime:
-    """The current time with its zone, UTC."""
-    return datetime.now(timezone.utc)
-
-
-def folded(text: str) -> str:
-    """What an address or a username is compared by: upper and lower case are one (Unicode's
-    canonical caseless matching, section 3.13 of its standard), on every engine alike."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A time zone aware UTC datetime, on engines that store no zone too."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Store UTC, whatever zone it comes in."""
-        return value.astimezone(timezone.utc) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Restore the zone that SQLite drops."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
-
-
-class Base(DeclarativeBase):
-    """Base of every table; constraints have names, so that a migration can drop them."""
-
-    # A registry of its own, for Flask-SQLAlchemy's derived base class keeps it under SQLAlchemy
-    # 2.1, where it may not keep a `type_annotation_map`.
-    registry = registry(
-        type_annotation_map={datetime: UtcDateTime, dict[str, Any]: JSON},
-        metadata=MetaData(
-            naming_convention={
-                "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-                "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-                "fk": "fk_%(table_name)s_%(column_0_name)s",
-                "pk": "pk_%(table_name)s",
-            }
-        ),
-    )
-
-
-db = SQLAlchemy(model_class=Base)
-
-
-class Timestamps:
-    """`created_at` and `modified_at`, as every entity on the wire has them."""
-
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    modified_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
-
-
-class User(db.Model):  # type: ignore[name-defined]
-    """A member of the consortium."""
-
-    __tablename__ = "users"
-    __table_args__ = (
-        # Folded: no two members have the same but for case, however many join at once.
-        Index("uq_users_username_key", "username_key", unique=True),
-        Index("uq_users_email_key", "email_key", unique=True),
-        NEVER_TWICE,
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    username: Mapped[str] = mapped_column(String(150), unique=True)
-    email: Mapped[str] = mapped_column(String(254), unique=True)
-    username_key: Mapped[str] = mapped_column(String(512), default="", server_default="")
-    email_key: Mapped[str] = mapped_column(String(512), default="", server_default="")
-    first_name: Mapped[str] = mapped_column(String(150), default="")
-    last_name: Mapped[str] = mapped_column(String(150), default="")
-    is_admin: Mapped[bool] = mapped_column(default=False)
-    # Nobody who is not active can sign in; what they submitted stays.
-    is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
-    # How many bytes of files they may store here; null is the registry's default.
-    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-
-    @validates("username", "email")
-    def _fold(self, field: str, value: str) -> str:
-        setattr(self, f"{field}_key", folded(value))
-        return value
 
 
 class Token(db.Model):  # type: ignore[name-defined]
@@ -165,114 +57,6 @@ class Invitation(db.Model):  # type: ignore[name-defined]
     expires_at: Mapped[datetime]
     accepted_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-
-
-class Container(Timestamps, db.Model):  # type: ignore[name-defined]
-    """A container's metadata; `mlcube` is MedPerf's older word for it."""
-
-    __tablename__ = "mlcubes"
-    __table_args__ = (
-        UniqueConstraint(
-            "image_tarball_hash",
-            "image_hash",
-            "additional_files_tarball_hash",
-            "mlcube_hash",
-            "parameters_hash",
-            name="uq_mlcubes_content",
-        ),
-        NEVER_TWICE,
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(128), unique=True)
-    git_mlcube_url: Mapped[str] = mapped_column(Text)
-    mlcube_hash: Mapped[str] = mapped_column(String(128))
-    git_parameters_url: Mapped[str] = mapped_column(Text, default="")
-    parameters_hash: Mapped[str] = mapped_column(String(128), default="")
-    image_tarball_url: Mapped[str] = mapped_column(Text, default="")
-    image_tarball_hash: Mapped[str] = mapped_column(String(128), default="")
-    image_hash: Mapped[str] = mapped_column(String(128), default="")
-    additional_files_tarball_url: Mapped[str] = mapped_column(Text, default="")
-    additional_files_tarball_hash: Mapped[str] = mapped_column(String(128), default="")
-    owner: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
-    state: Mapped[str] = mapped_column(String(16), default=DEVELOPMENT)
-    is_valid: Mapped[bool] = mapped_column(default=True)
-    # `metadata` is taken by SQLAlchemy's declarative base; the schema maps the wire name.
-    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
-    user_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
-
-
-class Benchmark(Timestamps, db.Model):  # type: ignore[name-defined]
-    """A benchmark: three containers, demo data and the committee that owns it."""
-
-    __tablename__ = "benchmarks"
-    __table_args__ = (
-        Index(
-            "uq_benchmarks_one_pending",
-            "owner",
-            unique=True,
-            sqlite_where=text("approval_status = 'PENDING'"),
-            postgresql_where=text("approval_status = 'PENDING'"),
-        ),
-        NEVER_TWICE,
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(128), unique=True)
-    description: Mapped[str] = mapped_column(Text, default="")
-    docs_url: Mapped[str] = mapped_column(Text, default="")
-    owner: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
-    demo_dataset_tarball_url: Mapped[str] = mapped_column(Text, default="")
-    demo_dataset_tarball_hash: Mapped[str] = mapped_column(String(128), default="")
-    demo_dataset_generated_uid: Mapped[str] = mapped_column(String(128), default="")
-    data_preparation_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id"))
-    reference_model_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id"))
-    data_evaluator_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id"))
-    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
-    state: Mapped[str] = mapped_column(String(16), default=DEVELOPMENT)
-    is_valid: Mapped[bool] = mapped_column(default=True)
-    is_active: Mapped[bool] = mapped_column(default=True)
-    # Shown to its owner, to admins and to whom `BenchmarkMember` names.
-    is_private: Mapped[bool] = mapped_column(default=False, server_default=false())
-    approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
-    user_metadata: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    approved_at: Mapped[datetime | None]
-    # The SHA-256 of what was approved, its containers included; empty until then.
-    approved_digest: Mapped[str] = mapped_column(String(64), default="", server_default="")
-
-
-class BenchmarkMember(db.Model):  # type: ignore[name-defined]
-    """A member who may see a private benchmark."""
-
-    __tablename__ = "benchmark_members"
-    benchmark: Mapped[int] = mapped_column(
-        ForeignKey("benchmarks.id", ondelete="CASCADE"), primary_key=True
-    )
-    user_id: Mapped[int] = mapped_column(
-        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
-    )
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    member: Mapped[User] = relationship(viewonly=True, lazy="joined")
-
-
-class Association(Timestamps, db.Model):  # type: ignore[name-defined]
-    """A request to take a model into a benchmark, and what was decided of it."""
-
-    __tablename__ = "benchmark_models"
-    __table_args__ = (
-        Index("ix_benchmark_models_pair", "model_mlcube", "benchmark"),
-        NEVER_TWICE,
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    model_mlcube: Mapped[int] = mapped_column(ForeignKey("mlcubes.id", ondelete="CASCADE"))
-    benchmark: Mapped[int] = mapped_column(
-        ForeignKey("benchmarks.id", ondelete="CASCADE"), index=True
-    )
-    initiated_by: Mapped[int] = mapped_column(ForeignKey("users.id"))
-    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
-    approval_status: Mapped[str] = mapped_column(String(16), default=PENDING)
-    approved_at: Mapped[datetime | None]
-    priority: Mapped[int] = mapped_column(default=0)
-    # Why it was decided so, in the words of who decided.
-    reason: Mapped[str] = mapped_column(Text, default="", server_default="")
 
 
 class Asset(db.Model):  # type: ignore[name-defined]
@@ -326,6 +110,15 @@ class IdempotencyKey(db.Model):  # type: ignore[name-defined]
     """A request's claim on its key, by caller; once it has succeeded, the answer to repeat."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        Index(
+            "ix_idempotency_keys_quiet",
+            "user_id",
+            "quiet",
+            sqlite_where=text("quiet <> ''"),
+            postgresql_where=text("quiet <> ''"),
+        ),
+    )
     user_id: Mapped[int] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
@@ -336,6 +129,8 @@ class IdempotencyKey(db.Model):  # type: ignore[name-defined]
     # Those of the answer that a client of it needs.
     headers: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    # What the request changed that is no news, such as `dataset/3`: of it only the newest stays.
+    quiet: Mapped[str] = mapped_column(String(64), default="", server_default="")
     # The number of the day, see `Calendar`.
     day: Mapped[int] = mapped_column(default=0, server_default="0")
 

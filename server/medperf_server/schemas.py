@@ -1,14 +1,21 @@
-"""The wire format: validation, serialisation and OpenAPI out of one place."""
+"""The wire format: validation, serialisation and OpenAPI out of one place.
+
+Here are the fields, what all entities have in common, and what is of the registry itself; a kind's
+form stands in its folder.
+"""
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from flask import g, has_request_context
+from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
+from medperf_server.base import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED, alike
 from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_JSON_BYTES, MAX_PAGE_SIZE, MAX_UID
-from medperf_server.models import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJECTED
+from medperf_server.links import FileUrl
 from medperf_server.names import check_name
 
 # The end of a string for Python and for ECMAScript, whose patterns OpenAPI has.
@@ -17,11 +24,14 @@ SHOWN = validate.Regexp(rf"^[^\x00-\x1f\x7f-\x9f]*{END}")
 NAME = [validate.Length(1, 128), SHOWN]
 WORD = [validate.Length(1, 128), validate.Regexp(rf"^[!-~]+{END}")]
 DIGEST = validate.Regexp(rf"^[0-9a-f]{{64}}{END}")
+# What of a value a field looks at besides its kind's form.
+Check = Callable[[str], Any]
 Status = validate.OneOf([PENDING, APPROVED, REJECTED])
 State = validate.OneOf([DEVELOPMENT, OPERATION])
 
 
-def _email() -> fields.Email:
+def email_field() -> fields.Email:
+    """An e-mail address."""
     return fields.Email(validate=[validate.Length(max=254), _printed_ascii])
 
 
@@ -32,22 +42,44 @@ def _printed_ascii(address: str) -> None:
         raise ValidationError("An address is of ASCII's printed characters, without spaces")
 
 
-def _text(**options: Any) -> fields.String:
+def text_field(*also: Check, **options: Any) -> fields.String:
+    """Free text, of lines."""
     # Nothing that steers a terminal; lines and tabs are fine.
     form = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*{END}"
-    return fields.String(validate=[validate.Length(max=20000), validate.Regexp(form)], **options)
+    length = validate.Length(max=20000)
+    return fields.String(validate=[length, validate.Regexp(form), *also], **options)
 
 
-def _name(longest: int = 128, shortest: int = 1, **options: Any) -> fields.String:
+def line_field(*also: Check, **options: Any) -> fields.String:
+    """Free text, of one line."""
+    return fields.String(validate=[validate.Length(max=20000), SHOWN, *also], **options)
+
+
+def name_field(
+    *also: Check, longest: int = 128, shortest: int = 1, **options: Any
+) -> fields.String:
+    """A name that people tell apart from others (see `names`)."""
     length = validate.Length(shortest, longest)
-    return fields.String(validate=[length, SHOWN, check_name], **options)
+    return fields.String(validate=[length, SHOWN, *also, check_name], **options)
 
 
-def _url(shortest: int = 0, **options: Any) -> fields.String:
+def url_field(
+    *also: Check,
+    shortest: int = 0,
+    longest: int = 2048,
+    form: type[fields.String] = fields.String,
+    **options: Any,
+) -> fields.String:
+    """Where something is."""
     # Also MedPerf's other words for where something is, such as `synapse:syn123`.
-    form = validate.Regexp(rf"^[^\x00-\x20\x7f-\xa0]*{END}")
-    length = validate.Length(shortest, 2048)
-    return fields.String(validate=[length, form, _readable], **options)
+    shown = validate.Regexp(rf"^[^\x00-\x20\x7f-\xa0]*{END}")
+    length = validate.Length(shortest, longest)
+    return form(validate=[length, shown, _readable, *also], **options)
+
+
+def file_field(shortest: int = 0, **options: Any) -> fields.String:
+    """Where a file is that clients fetch."""
+    return url_field(shortest=shortest, form=FileUrl, **options)
 
 
 def _readable(url: str) -> None:
@@ -64,7 +96,8 @@ def _readable(url: str) -> None:
         raise ValidationError("it is no URL: some of its characters are not seen")
 
 
-def _hash(shortest: int = 0, **options: Any) -> fields.String:
+def hash_field(shortest: int = 0, **options: Any) -> fields.String:
+    """A digest, in whatever form its kind has."""
     form = rf"^[A-Za-z0-9:._-]{{{shortest},128}}{END}"
     return fields.String(validate=validate.Regexp(form), **options)
 
@@ -80,13 +113,31 @@ def _of_bounded_size(value: dict[str, Any]) -> None:
         raise ValidationError(f"{size} bytes as compact JSON; at most {MAX_JSON_BYTES} are taken")
 
 
-def _object(**options: Any) -> fields.Dict:
-    return fields.Dict(keys=fields.String(), validate=_of_bounded_size, **options)
+class JsonObject(fields.Dict):
+    """A JSON object. `null` is taken for an empty one unless it is refused, and never told: clients
+    want objects."""
+
+    def deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
+        """See marshmallow's `Field`."""
+        taken = {} if value is None and self.allow_none else value
+        return super().deserialize(taken, *arguments, **options)
 
 
-def _uid(**options: Any) -> fields.Integer:
+def object_field(**options: Any) -> JsonObject:
+    """A JSON object of bounded size."""
+    options.setdefault("allow_none", True)
+    return JsonObject(keys=fields.String(), validate=_of_bounded_size, **options)
+
+
+def uid_field(**options: Any) -> fields.Integer:
+    """The UID of an entity."""
     options.setdefault("strict", True)
     return fields.Integer(validate=validate.Range(1, MAX_UID), **options)
+
+
+def is_uid(value: Any) -> bool:
+    """Whether a value from JSON may be an entity's UID."""
+    return type(value) is int and 1 <= value <= MAX_UID
 
 
 class Truth(fields.Boolean):
@@ -98,8 +149,9 @@ class Truth(fields.Boolean):
         return value
 
 
-def _truth_in_query() -> fields.Boolean:
-    return fields.Boolean(truthy={"true", "True"}, falsy={"false", "False"})
+def truth_in_query(**options: Any) -> fields.Boolean:
+    """True or false as a query writes them."""
+    return fields.Boolean(truthy={"true", "True"}, falsy={"false", "False"}, **options)
 
 
 class EntitySchema(Schema):
@@ -114,103 +166,40 @@ class EntitySchema(Schema):
         # Clients of MedPerf send whole entities back; what they may not set is left out.
         unknown = "exclude"
 
-
-class ContainerSchema(EntitySchema):
-    """A container."""
-
-    name = _name(required=True)
-    git_mlcube_url = _url(required=True, shortest=1)
-    mlcube_hash = _hash(required=True, shortest=1)
-    git_parameters_url = _url()
-    parameters_hash = _hash()
-    image_tarball_url = _url()
-    image_tarball_hash = _hash()
-    image_hash = _hash()
-    additional_files_tarball_url = _url()
-    additional_files_tarball_hash = _hash()
-    state = fields.String(validate=State)
-    is_valid = Truth()
-    metadata = _object(attribute="metadata_")
-    user_metadata = _object()
+    @pre_load
+    def _leave_what_stands(self, body: Any, **_: Any) -> Any:
+        """What a change sends back as it is changes nothing, also where it came to be before there
+        was a limit that it breaks."""
+        stands = g.get("stands") if has_request_context() else None
+        if not stands or not isinstance(body, dict):
+            return body
+        same = (name for name in body.keys() & stands.keys() if alike(body[name], stands[name]))
+        return {name: body[name] for name in body.keys() - set(same)}
 
 
-class BenchmarkSchema(EntitySchema):
-    """A benchmark."""
+class PairSchema(EntitySchema):
+    """What every request has that brings two entities together, and what was decided of it."""
 
-    name = _name(required=True)
-    description = _text()
-    docs_url = _url()
-    demo_dataset_tarball_url = _url()
-    demo_dataset_tarball_hash = _hash(required=True, shortest=1)
-    demo_dataset_generated_uid = _hash()
-    data_preparation_mlcube = _uid(required=True)
-    reference_model_mlcube = _uid(required=True)
-    data_evaluator_mlcube = _uid(required=True)
-    metadata = _object(attribute="metadata_")
-    state = fields.String(validate=State)
-    is_valid = Truth()
-    is_active = Truth()
-    is_private = Truth()
+    initiated_by = fields.Integer(dump_only=True)
+    metadata = object_field(attribute="metadata_")
     approval_status = fields.String(validate=Status)
-    user_metadata = _object()
     approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
-    approved_digest = fields.String(dump_only=True)
-
-
-class SeenBenchmarkSchema(BenchmarkSchema):
-    """Changes to a benchmark that somebody has looked at; see `approval.content_digest`."""
-
-    seen = fields.String(load_only=True, validate=DIGEST)
-
-
-class AssociationSchema(EntitySchema):
-    """A model's association with a benchmark."""
+    reason = fields.String(dump_only=True)
 
     class Meta(EntitySchema.Meta):
         exclude = ("owner",)
 
-    model_mlcube = _uid(required=True)
-    benchmark = _uid(required=True)
-    initiated_by = fields.Integer(dump_only=True)
-    metadata = _object(attribute="metadata_")
-    approval_status = fields.String(validate=Status)
-    approved_at = fields.DateTime(format="iso", dump_only=True, allow_none=True)
-    priority = fields.Integer(dump_only=True)
-    reason = fields.String(dump_only=True)
 
-
-class AssociationUpdateSchema(Schema):
-    """What of an association can change."""
+class DecisionSchema(Schema):
+    """The decision on a request."""
 
     class Meta:
         unknown = "exclude"
 
-    # The association that is meant, where not whichever is the newest.
-    id = _uid(load_only=True)
+    # The request that is meant, where not whichever is the newest.
+    id = uid_field(load_only=True)
     approval_status = fields.String(validate=Status)
-    priority = fields.Integer(strict=True, validate=validate.Range(-MAX_UID, MAX_UID))
-    reason = _text()
-
-
-class BenchmarkModelSchema(Schema):
-    """A model in a benchmark, as the committee's list shows it."""
-
-    model_mlcube = fields.Integer()
-    approval_status = fields.String()
-    created_at = fields.DateTime(format="iso")
-
-
-class UserSchema(Schema):
-    """A member."""
-
-    class Meta:
-        unknown = "exclude"
-
-    id = fields.Integer(dump_only=True)
-    username = _name()
-    email = _email()
-    first_name = _name(longest=150, shortest=0)
-    last_name = _name(longest=150, shortest=0)
+    reason = text_field()
 
 
 class AssetSchema(Schema):
@@ -231,29 +220,6 @@ class UploadSchema(Schema):
     offset_bytes = fields.Integer()
 
 
-class InviteSchema(Schema):
-    """Whom to show a private benchmark: one of the two."""
-
-    class Meta:
-        unknown = "exclude"
-
-    email = _email()
-    user = _uid()
-
-    @validates_schema
-    def _one(self, values: dict[str, Any], **_: Any) -> None:
-        if len(values) != 1:
-            raise ValidationError("give either email or user")
-
-
-class MemberSchema(Schema):
-    """A member to whom a benchmark is shown while it is private."""
-
-    user = fields.Integer(attribute="user_id")
-    email = fields.String(attribute="member.email")
-    created_at = fields.DateTime(format="iso")
-
-
 class AuditSchema(Schema):
     """One change: who made it, when, from where, and the values before and after."""
 
@@ -270,38 +236,46 @@ class AuditSchema(Schema):
     after = fields.Dict(keys=fields.String(), allow_none=True)
 
 
+class Count(fields.Raw):
+    """A number of a list's query, as MedPerf's server reads it: what is none counts as not said,
+    and what is too large as the largest."""
+
+    def __init__(self, usual: int, least: int, most: int) -> None:
+        told = f"A number from {least} to {most}; anything else counts as {usual}"
+        super().__init__(load_default=usual, metadata={"description": told})
+        self._usual, self._least, self._most = usual, least, most
+
+    def deserialize(self, value: Any, *arguments: Any, **options: Any) -> int:
+        """See marshmallow's `Field`."""
+        text = str(value).strip()
+        if not re.fullmatch("[+]?[0-9]{1,1000}", text) or int(text) < self._least:
+            return self._usual
+        return min(int(text), self._most)
+
+
 class PageQuery(Schema):
     """Query parameters of a list."""
 
-    limit = fields.Integer(
-        load_default=DEFAULT_PAGE_SIZE, validate=validate.Range(1, MAX_PAGE_SIZE)
-    )
-    offset = fields.Integer(load_default=0, validate=validate.Range(0, MAX_UID))
+    limit = Count(DEFAULT_PAGE_SIZE, least=1, most=MAX_PAGE_SIZE)
+    offset = Count(0, least=0, most=MAX_UID)
 
     class Meta:
         unknown = "exclude"
 
 
-class ContainerQuery(PageQuery):
-    """Filters of a list of containers."""
+class EntityQuery(PageQuery):
+    """Filters of a list of entities."""
 
     name = fields.String(validate=NAME)
-    owner = _uid(strict=False)
+    owner = uid_field(strict=False)
     state = fields.String(validate=State)
-    is_valid = _truth_in_query()
-
-
-class BenchmarkQuery(ContainerQuery):
-    """Filters of a list of benchmarks."""
-
-    is_active = _truth_in_query()
-    approval_status = fields.String(validate=Status)
+    is_valid = truth_in_query()
 
 
 class AuditQuery(PageQuery):
     """Filters of the audit log."""
 
-    user_id = _uid(strict=False)
+    user_id = uid_field(strict=False)
     action = fields.String(validate=validate.OneOf(["created", "updated", "deleted"]))
     entity_type = fields.String(validate=WORD)
     entity_id = fields.String(validate=WORD)
@@ -333,7 +307,7 @@ class ChangesSchema(Schema):
 
     changes = fields.List(fields.Nested(ChangeSchema))
     next = fields.Integer()
-    more = _truth_in_query()
+    more = truth_in_query()
     log = fields.String()
     reset = fields.Boolean()
 

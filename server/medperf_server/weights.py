@@ -12,8 +12,8 @@ from sqlalchemy import JSON, ColumnElement, Integer, Select, Text, literal_colum
 from sqlalchemy.orm import defer
 from sqlalchemy.orm.interfaces import ORMOption
 
+from medperf_server.base import Base, db
 from medperf_server.config import MAX_PAGE_BYTES
-from medperf_server.models import Base, db
 
 FIRST_ROWS, GROWTH = 32, 8
 Thing = TypeVar("Thing")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Visit
-from tests.support.browser import Visitor
+from tests.support.browser import Visit, Visitor
 from tests.support.consortium import Consortium, Member
 from tests.support.registry import Registry
 

@@ -1,7 +1,7 @@
 """Everything can be done without a mouse, and one sees where one is."""
 
-from tests.browser.conftest import REFERENCE, Consortium, Visit, requested
-from tests.support.browser import Visitor
+from tests.browser.consortium import REFERENCE, Consortium, requested
+from tests.support.browser import Visit, Visitor
 
 # Whether the focused element is on the screen, and an outline drawn around it.
 SEEN = """() => {

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.browser.conftest import Consortium, Visit
+from tests.browser.consortium import Consortium
+from tests.support.browser import Visit
 
 # Who looks at each page, and where it is.
 Page = tuple[str, Callable[[Consortium], str]]
@@ -19,6 +20,14 @@ PAGES: dict[str, Page] = {
     "container": ("models", lambda _: "/containers/3"),
     "associations": ("committee", lambda _: "/associations/"),
     "association": ("committee", lambda c: f"/associations/{c.pending}"),
+    "datasets": ("models", lambda _: "/datasets/"),
+    "my_datasets": ("site", lambda _: "/datasets/mine"),
+    "dataset": ("site", lambda c: f"/datasets/{c.preparing}"),
+    "dataset_associations": ("committee", lambda _: "/dataset-associations/"),
+    "dataset_association": ("committee", lambda c: f"/dataset-associations/{c.asking}"),
+    "keys": ("committee", lambda _: "/keys/"),
+    "results": ("committee", lambda _: "/results/"),
+    "result": ("site", lambda c: f"/results/{c.result}"),
     "tokens": ("models", lambda _: "/tokens/"),
     "admin": ("admin", lambda _: "/admin/"),
     "admin_member": ("admin", lambda _: "/admin/members/3"),
@@ -30,10 +39,18 @@ PAGES: dict[str, Page] = {
 MORE: dict[str, Page] = {
     "home-committee": ("committee", lambda _: "/"),
     "home-model-owner": ("models", lambda _: "/"),
+    "home-data-owner": ("site", lambda _: "/"),
     "home-newcomer": ("newcomer", lambda _: "/"),
     "benchmark-approved": ("committee", lambda c: f"/benchmarks/{c.benchmark}"),
     "benchmark-private": ("committee", lambda c: f"/benchmarks/{c.private_benchmark}"),
+    "leaderboard-sites": ("committee", lambda c: f"/benchmarks/{c.benchmark}/leaderboard"),
+    "leaderboard-ranked": ("judges", lambda c: f"{c.ranked.page}?withdrawn=true"),
+    "leaderboard-own": ("clinic", lambda c: c.ranked.page),
     "leaderboard-empty": ("models", lambda c: f"/benchmarks/{c.private_benchmark}/leaderboard"),
+    "container-preparing": ("models", lambda c: f"/containers/{c.draft}"),
+    "dataset-public": ("models", lambda c: f"/datasets/{c.preparing}"),
+    "my-datasets-empty": ("newcomer", lambda _: "/datasets/mine"),
+    "results-empty": ("newcomer", lambda _: "/results/"),
     "associations-empty": ("newcomer", lambda _: "/associations/"),
     "association-odd": ("models", lambda c: f"/associations/{c.odd}"),
     "association-decided": ("models", lambda _: "/associations/5"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from medperf_cache import Storage
+from tests.support.disks import small_disk  # noqa: F401
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import gzip
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -13,9 +15,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medperf_cache import CacheError, Storage, UnsafeArchive, tree_digest
+from medperf_cache import Storage, UnsafeArchive, tree_digest
 from medperf_cache.archives import UnpackLimits
-from tests.cache.content import File, Tree, archive_of, build, member, pack, residue, trees
+from tests.cache.content import (
+    File,
+    Tree,
+    archive_of,
+    build,
+    check_damaged,
+    member,
+    pack,
+    residue,
+    trees,
+)
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DIGEST = "0" * 64
 LINK, HARD, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
@@ -71,10 +88,25 @@ HOSTILE = {
         [member("l", type=LINK, linkname="f"), member("l", b"x")],
         "'l' goes through a link",
     ),
-    "a hard link to a link": (
-        [member("l", type=LINK, linkname="f"), member("h", type=HARD, linkname="l")],
+    "a hard link through a link": (
+        [
+            member("d", type=FOLDER),
+            member("d/f"),
+            member("l", type=LINK, linkname="d"),
+            member("h", type=HARD, linkname="l/f"),
+        ],
         "'l' goes through a link",
     ),
+    "a hard link that takes a link out": (
+        [
+            member("d/e", type=FOLDER),
+            member("d/e/l", type=LINK, linkname="../../f"),
+            member("h", type=HARD, linkname="d/e/l"),
+        ],
+        "'h' may lead outside, to '../../f'",
+    ),
+    "a file over a folder": ([member("d", type=FOLDER), member("d", b"x")], "directory: 'd'"),
+    "a name that no disk takes": ([member("n" * 300, b"x")], "File name too long: 'nnn"),
     "links that lead out together": (
         [
             member("p", type=FOLDER),
@@ -145,12 +177,15 @@ def test_bombs_are_bounded_in_bytes_members_and_depth(tmp_path: Path, storage: S
     refused(storage, deep, "more than 100 folders deep")
 
 
-@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz", "zst"])
 def test_an_archive_cut_off_anywhere_is_refused(
     compression: str, tmp_path: Path, storage: Storage
 ) -> None:
     members = [member(str(number), os.urandom(700)) for number in range(5)]
-    whole = archive_of(tmp_path / "whole", *members, compression=compression).read_bytes()
+    if compression == "zst":
+        whole = zstd.compress(archive_of(tmp_path / "plain", *members).read_bytes())
+    else:
+        whole = archive_of(tmp_path / "whole", *members, compression=compression).read_bytes()
     # A plain archive is whole once its end is marked; what follows is padding.
     end = len(whole) if compression else 5 * 3 * 512
     cut = tmp_path / "cut"
@@ -178,13 +213,38 @@ def test_a_compressed_archive_with_anything_behind_it_is_refused(
     refused(storage, archive, "Not a gzipped file")
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"<html>captive portal</html>" * 100, bytes(100)])
-def test_what_is_no_archive_is_called_that(
-    content: bytes, tmp_path: Path, storage: Storage
+@pytest.mark.parametrize(
+    ("content", "called"),
+    [
+        (b"", ": it is an empty file"),
+        (b"x", ", or damaged"),
+        (bytes(100), ", or damaged"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><title>Accept our terms</title>", ": it is a web page"),
+        (b"<!-- -->\n<html>captive portal</html>" * 100, ": it is a web page"),
+        (b"<?xml version='1.0'?><Error>", ": it is an XML document"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", ": it is a Git LFS pointer, not the"),
+        (gzip.compress(b"one file", mtime=0), ": it is compressed with gzip"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", ": it is a 7z archive"),
+    ],
+)
+def test_what_is_no_archive_is_called_what_it_is(
+    content: bytes, called: str, tmp_path: Path, storage: Storage
 ) -> None:
     (tmp_path / "file").write_bytes(content)
 
-    refused(storage, tmp_path / "file", r"not a tar archive \(plain, gzip, bzip2 or xz\)")
+    form = r"not a tar archive \(plain, gzip, bzip2, xz or zstd\)"
+    refused(storage, tmp_path / "file", form + called)
+
+
+def test_an_archive_is_refused_by_the_name_that_people_know(
+    tmp_path: Path, storage: Storage
+) -> None:
+    (tmp_path / DIGEST).write_bytes(b"<html>")
+
+    with pytest.raises(UnsafeArchive) as caught:
+        storage.trees.unpack(tmp_path / DIGEST, DIGEST, name="https://example.org/weights")
+    assert str(caught.value).startswith("https://example.org/weights: not a tar archive")
+    assert DIGEST not in str(caught.value)
 
 
 @settings(deadline=None, max_examples=150)
@@ -199,20 +259,8 @@ def test_damage_is_refused_or_harmless_but_never_a_crash(
     with tempfile.TemporaryDirectory() as name:
         tree: Tree = {"a" * 120: File(b"x" * 600), "d": {"b": File(b"y"), "l": "b"}}
         archive = pack(build(tree, Path(name) / "folder"), Path(name) / "a", compression, form)
-        content = bytearray(archive.read_bytes())
-        for place, byte in damage:
-            # Headers and data, not the padding behind them.
-            content[int(place * (min(len(content), 6000) - 1))] = byte
-        archive.write_bytes(content)
-
-        try:
-            digest = shared.trees.unpack(archive, uuid4().hex)
-        except CacheError:
-            pass
-        else:
-            assert tree_digest(shared.trees.path(digest)) == digest
-            shared.trees.remove(digest)
-        assert residue(shared) == []
+        # Headers and data, not the padding behind them.
+        check_damaged(shared, archive, damage, 6000)
 
 
 def test_modes_in_an_archive_hinder_nothing_and_grant_nothing(
@@ -245,6 +293,43 @@ def test_impossible_times_do_not_matter(moment: float, tmp_path: Path, storage: 
     archive = archive_of(tmp_path / "archive", (info, content))
 
     storage.trees.unpack(archive, DIGEST)
+
+
+def test_a_hard_link_to_a_link_is_that_link_again(tmp_path: Path, storage: Storage) -> None:
+    """GNU tar writes one where two names had one link, as in copies made by `cp -al`."""
+    (tmp_path / "field").mkdir()
+    (tmp_path / "field" / "file").write_bytes(b"x")
+    (tmp_path / "field" / "link").symlink_to("file")
+    os.link(tmp_path / "field" / "link", tmp_path / "field" / "name", follow_symlinks=False)
+    archive = tmp_path / "archive.tar"
+    subprocess.run(
+        ["tar", "-cf", archive, "-C", tmp_path / "field", "file", "link", "name"], check=True
+    )
+    with tarfile.open(archive) as tar:
+        assert tar.getmember("name").islnk() and tar.getmember("name").linkname == "link"
+
+    assert storage.trees.unpack(archive, DIGEST) == tree_digest(
+        build({"file": File(b"x"), "link": "file", "name": "file"}, tmp_path / "folder")
+    )
+
+
+def test_an_archive_compressed_with_zstd_is_unpacked(tmp_path: Path, storage: Storage) -> None:
+    tree: Tree = {"a": File(b"x" * 5000), "d": {"b": File(b"y", True), "l": "b"}}
+    folder = build(tree, tmp_path / "folder")
+    archive = tmp_path / "archive.tar.zst"
+    # Two frames, as programs write that compress on many cores.
+    plain = pack(folder, tmp_path / "plain").read_bytes()
+    archive.write_bytes(zstd.compress(plain[:700]) + zstd.compress(plain[700:]))
+
+    assert storage.trees.unpack(archive, DIGEST) == tree_digest(folder)
+
+
+def test_zstd_that_asks_for_too_much_memory_is_refused(tmp_path: Path, storage: Storage) -> None:
+    archive = tmp_path / "archive.tar.zst"
+    # A frame's header that asks for a window of 2 GiB (RFC 8878, section 3.1.1.1.2).
+    archive.write_bytes(b"\x28\xb5\x2f\xfd\x00\xa8" + bytes(100))
+
+    refused(storage, archive, "too much memory|Frame requires")
 
 
 def test_hard_links_within_an_archive_are_files(tmp_path: Path, storage: Storage) -> None:

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medperf_cache import CacheError, CorruptContent, Storage, UnsafeArchive
-from medperf_cache.bundle import Head, Manifest, read_head, verified, write
+from medperf_cache import CacheError, CorruptContent, Storage, UnsafeArchive, digests
+from medperf_cache.bundle import Head, Manifest, document, read_head, verified, write
 from medperf_cache.bundle.background import MOST_WAITING, ahead
 from medperf_cache.bundle.manifest import FORMAT, Document, TreeSize
 from medperf_cache.bundle.zstd import zstd
@@ -49,12 +50,6 @@ def held(storage: Storage) -> set[tuple[str, str]]:
     content = {(item.kind, item.digest) for item in storage.items()}
     memo = {("memo", key) for key, _ in storage.memo.items()}
     return content | memo | {("name", name) for name, _ in storage.names.items()}
-
-
-def document(path: Path, *rows: Any) -> Path:
-    """A document of JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def forged(
@@ -102,8 +97,8 @@ def bundle(tmp_path: Path) -> Path:
     tree = source.trees.copy(folder)
     record = {"outputs": {"o": ["directory", tree]}, "seconds": 1.5}
     documents = {
-        "names": document(tmp_path / "names", ["http://host/file", blob]),
-        "memo": document(tmp_path / "memo", ["1" * 64, record]),
+        "names": document(tmp_path / "names", [["http://host/file", blob]]),
+        "memo": document(tmp_path / "memo", [["1" * 64, record]]),
     }
     write(tmp_path / "bundle", source, {"made": "here"}, documents, [blob, tree])
     return tmp_path / "bundle"
@@ -134,11 +129,26 @@ def test_what_can_be_derived_is_taken_from_nobody(tmp_path: Path, storage: Stora
     archive, image = "a" * 64, "b" * 64
     recipe = source.blobs.add([b'{"format": 1, "pieces": []}'])
     rows = [[archive, forged], [f"unpacked:{archive}", forged], [f"image:{image}", recipe]]
-    names = document(tmp_path / "names", *rows)
+    rows += [[f"converted:{image}", forged]]
+    names = document(tmp_path / "names", rows)
     write(tmp_path / "bundle", source, {}, {"names": names}, [forged, recipe])
     take(tmp_path / "bundle", storage)
     assert storage.trees.unpacked(archive) is None and image not in storage.images
-    assert list(storage.names.items("unpacked:")) == list(storage.names.items("image:")) == []
+    for prefix in ("unpacked:", "image:", "converted:"):
+        assert list(storage.names.items(prefix)) == []
+
+
+def test_which_image_a_digest_means_is_taken_only_from_who_is_trusted(
+    tmp_path: Path, storage: Storage
+) -> None:
+    manifest, image = "a" * 64, "b" * 64
+    names = document(tmp_path / "names", [[f"image-id:{manifest}", image]])
+    write(tmp_path / "bundle", storage, {}, {"names": names})
+    with verified(tmp_path / "bundle", storage, accept) as bundle:
+        bundle.add_content()
+    assert storage.images.id_of(manifest) is None
+    take(tmp_path / "bundle", storage)
+    assert storage.images.id_of(manifest) == image
 
 
 @given(trees(), st.lists(st.binary(max_size=99), max_size=3))
@@ -165,7 +175,7 @@ def test_what_is_here_already_stays_as_it_is(bundle: Path, storage: Storage) -> 
 
 def test_a_record_is_taken_only_with_what_it_names(tmp_path: Path, storage: Storage) -> None:
     record = {"outputs": {"o": ["file", "3" * 64]}, "seconds": 1}
-    documents = {"memo": document(tmp_path / "memo", ["1" * 64, record])}
+    documents = {"memo": document(tmp_path / "memo", [["1" * 64, record]])}
     write(tmp_path / "bundle", storage, {}, documents)
     take(tmp_path / "bundle", storage)
     assert storage.memo.get("1" * 64) is None
@@ -223,6 +233,45 @@ def test_what_could_not_be_read_ahead_is_told_when_it_is_asked_for_and_ever_afte
                 reading.read(1)
 
 
+class Watching:
+    """Notes what it hears of a file, and objects to one moment."""
+
+    def __init__(self, folder: Path, against: str = "") -> None:
+        self.folder, self.against = folder, against
+        self.heard: list[tuple[str, object, int]] = []
+
+    def begin(self, contents: bytes) -> None:
+        self._hear("begin", contents)
+
+    def seal(self, digest: str, size_bytes: int) -> None:
+        self._hear("seal", (digest, size_bytes))
+
+    def _hear(self, moment: str, what: object) -> None:
+        written = sum(path.stat().st_size for path in self.folder.iterdir())
+        self.heard.append((moment, what, written))
+        if moment == self.against:
+            raise CacheError("no room for a line")
+
+
+def test_who_watches_hears_of_a_bundle_before_its_first_byte_and_before_its_name(
+    tmp_path: Path, storage: Storage
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    watch = Watching(out)
+    content = [storage.blobs.add([os.urandom(1000)])]
+    head = write(out / "a.bundle", storage, {}, {}, content, watch=watch)
+    data = (out / "a.bundle").read_bytes()
+    assert watch.heard == [
+        ("begin", head.data, 0),
+        ("seal", (sha256(data).hexdigest(), len(data)), len(data)),
+    ]
+    for moment in ("begin", "seal"):
+        with pytest.raises(CacheError, match="no room for a line"):
+            write(out / "b.bundle", storage, {}, {}, content, watch=Watching(out, moment))
+        assert [path.name for path in out.iterdir()] == ["a.bundle"]
+
+
 def test_a_signature_is_that_of_the_manifest(tmp_path: Path, storage: Storage) -> None:
     made = write(tmp_path / "b", storage, {}, {}, sign=lambda data: sha256(data).digest() * 2)
     head = read_head(tmp_path / "b")
@@ -239,6 +288,16 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(bundle: Path, tmp_pat
         write(bundle, source, {}, {}, [DIGEST])
     assert bundle.read_bytes() == earlier
     assert [path.name for path in tmp_path.glob("*bundle*")] == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    ("content", "called"), [(b"PK\3\4", "a zip archive"), (b"<html>", "a web page"), (b"", "empty")]
+)
+def test_what_is_no_bundle_is_called_what_it_is(
+    bundle: Path, refuses: Callable[[Path], str], content: bytes, called: str
+) -> None:
+    bundle.write_bytes(content)
+    assert called in refuses(bundle)
 
 
 def test_a_bundle_that_was_cut_off_anywhere_is_refused(
@@ -389,10 +448,10 @@ def test_folders_that_are_not_what_they_say_are_refused(
     tmp_path: Path, refuses: Callable[[Path], str], wrong: str
 ) -> None:
     digest = Storage(tmp_path / "source").trees.copy(build({"a": File(b"x")}, tmp_path / "folder"))
-    members = [
-        (info.replace(name=f"trees/{digest}/{info.name}", deep=False), content)
-        for info, content in WRONG_TREES[wrong]
-    ]
+    # Not by `replace`, which Python has only since 3.11.4.
+    members = [(copy(info), content) for info, content in WRONG_TREES[wrong]]
+    for info, _ in members:
+        info.name = f"trees/{digest}/{info.name}"
     before = sorted(tmp_path.iterdir())
     size = TreeSize(len(members), 1000)
     refuses(forged(tmp_path / "forged", members, trees={digest: size}))
@@ -474,7 +533,7 @@ def test_documents_of_another_form_are_refused_with_all_the_rest(
 ) -> None:
     source = Storage(tmp_path / "source")
     blob = source.blobs.add([CONTENT])
-    write(tmp_path / "b", source, {}, {name: document(tmp_path / "rows", row)}, [blob])
+    write(tmp_path / "b", source, {}, {name: document(tmp_path / "rows", [row])}, [blob])
     assert f"its {name} hold" in refuses(tmp_path / "b")
 
 
@@ -486,6 +545,60 @@ def test_a_document_that_is_no_json_is_refused(
         rows.write_bytes(content)
         write(tmp_path / "b", Storage(tmp_path / "source"), {}, {"names": rows})
         refuses(tmp_path / "b")
+
+
+def test_a_line_that_nobody_would_read_is_not_written(tmp_path: Path) -> None:
+    longest = "x" * ((16 << 20) - 2)
+    assert list(document(tmp_path / "rows", [longest]).open()) == [f'"{longest}"\n']
+    with pytest.raises(CacheError, match="and a bundle takes 16777216"):
+        document(tmp_path / "rows", [f"{longest}x"])
+
+
+def long_way(components: int, of_bytes: int = 1) -> Tree:
+    """A file at the end of a path of so many components."""
+    tree: Tree = {"f": File(b"x")}
+    for _ in range(components - 1):
+        tree = {"d" * of_bytes: tree}
+    return tree
+
+
+def test_what_a_cache_keeps_a_bundle_brings_to_any_other(tmp_path: Path) -> None:
+    source = Storage(tmp_path / "source")
+    far = Storage(tmp_path.joinpath(*["far"] * 100))
+    shapes = {"deep": long_way(100), "long": long_way(13, 248)}
+    kept = [source.trees.copy(build(tree, tmp_path / name)) for name, tree in shapes.items()]
+    write(tmp_path / "bundle", source, {}, {}, kept)
+    take(tmp_path / "bundle", far)
+    assert {item.digest for item in far.items()} == set(kept)
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        (long_way(101), "is more than 100 folders deep"),
+        (long_way(14, 248), "is a path of more than 3000 bytes"),
+        ({str(number): File(b"") for number in range(6)}, "holds more than the 5 files"),
+    ],
+    ids=["deep", "long", "many"],
+)
+def test_what_no_bundle_could_bring_is_not_kept(
+    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch, tree: Tree, said: str
+) -> None:
+    if "5 files" in said:
+        monkeypatch.setattr(digests, "MOST_MEMBERS", 5)
+    folder = build(tree, tmp_path / "folder")
+    with pytest.raises(CacheError, match=said):
+        storage.trees.copy(folder)
+    assert list(storage.items()) == residue(storage) == []
+
+    # One that an earlier version kept is found, and not carried.
+    with storage.scratch() as area:
+        build(tree, area / "tree")
+        storage.trees.publish(area / "tree", DIGEST)
+    assert [(finding.kind, finding.expected) for finding in storage.verify()] == [("tree", DIGEST)]
+    with pytest.raises(CacheError, match=said):
+        write(tmp_path / "bundle", storage, {}, {}, [DIGEST])
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_more_than_there_is_room_for_is_refused_at_once(

@@ -5,48 +5,17 @@ import socket
 import stat
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
 from medperf_cache import CacheError, NotCached, Storage, tree_digest
-from medperf_cache.digests import FINE_TICK_NS, file_digest, is_digest, leaves, place
+from medperf_cache.digests import file_digest, is_digest, leaves, place
 from tests.cache.content import File, Tree, build, residue, trees
 
 examples = settings(deadline=None, max_examples=60)
-_opened: list[str] | None = None
-
-
-def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and _opened is not None:
-        _opened.append(str(arguments[0]))
-
-
-sys.addaudithook(_note_open)
-
-
-@pytest.fixture
-def opened() -> Iterator[list[str]]:
-    """The paths of all files that this process opens."""
-    global _opened
-    _opened = []
-    yield _opened
-    _opened = None
-
-
-def settle() -> None:
-    """Wait until a file written now can no longer change within the same tick of the clock."""
-    time.sleep(1.5 * FINE_TICK_NS / 1e9)
-
-
-def restore(path: Path, status: os.stat_result) -> None:
-    """Give a file the time of last change that it had."""
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @examples
@@ -159,94 +128,6 @@ def test_what_is_no_digest_names_no_path(text: str, tmp_path: Path, storage: Sto
     assert text not in storage.trees
     with pytest.raises(NotCached, match="is not a SHA-256"):
         place(tmp_path, text)
-
-
-@pytest.mark.parametrize("name", ["weights.bin", os.fsdecode(b"weights-\xff.bin")])
-def test_an_unchanged_file_is_not_read_again(
-    name: str, tmp_path: Path, storage: Storage, opened: list[str]
-) -> None:
-    folder = build({name: File(b"weights"), "d": {name: File(b"more")}}, tmp_path / name)
-    settle()
-    first = storage.fingerprints.digest(folder)
-    assert str(folder / name) in opened
-    opened.clear()
-
-    assert Storage(storage.root).fingerprints.digest(folder) == first == tree_digest(folder)
-    assert opened.count(str(folder / name)) == 1  # by `tree_digest`, which remembers nothing
-
-
-def test_a_file_rewritten_at_once_in_its_size_is_seen(tmp_path: Path, storage: Storage) -> None:
-    file = tmp_path / "file"
-    for number in range(200):
-        content = f"{number:03}".encode()
-        file.write_bytes(content)
-
-        assert storage.fingerprints.digest(file) == sha256(content).hexdigest()
-
-
-def test_a_rewrite_that_restores_size_and_time_is_seen(tmp_path: Path, storage: Storage) -> None:
-    file = tmp_path / "file"
-    file.write_bytes(b"before")
-    settle()
-    storage.fingerprints.digest(file)
-    status = file.stat()
-
-    file.write_bytes(b"later!")
-    restore(file, status)
-
-    assert file.stat().st_mtime_ns == status.st_mtime_ns
-    assert storage.fingerprints.digest(file) == sha256(b"later!").hexdigest()
-
-
-def test_another_file_moved_into_place_is_seen(tmp_path: Path, storage: Storage) -> None:
-    file, other = tmp_path / "file", tmp_path / "other"
-    file.write_bytes(b"before")
-    other.write_bytes(b"later!")
-    settle()
-    storage.fingerprints.digest(file)
-    restore(other, file.stat())
-
-    os.rename(other, file)
-
-    assert storage.fingerprints.digest(file) == sha256(b"later!").hexdigest()
-
-
-def test_a_folder_is_fingerprinted_through_a_link_to_it(tmp_path: Path, storage: Storage) -> None:
-    folder = build({"a": File(b"x")}, tmp_path / "folder")
-    (tmp_path / "link").symlink_to(folder)
-
-    assert storage.fingerprints.digest(tmp_path / "link") == tree_digest(folder)
-
-
-def test_a_file_that_vanishes_under_the_walk_is_named(tmp_path: Path, storage: Storage) -> None:
-    folder = build({"a": File(b"x"), "b": File(b"y")}, tmp_path / "folder")
-    hooked = True
-
-    def vanish(event: str, arguments: tuple[Any, ...]) -> None:
-        if hooked and event == "open" and str(arguments[0]) == str(folder / "a"):
-            (folder / "b").unlink()
-
-    sys.addaudithook(vanish)
-    with pytest.raises(FileNotFoundError) as caught:
-        storage.fingerprints.digest(folder)
-    hooked = False
-
-    assert caught.value.filename == str(folder / "b")
-
-
-def test_fingerprints_of_what_is_gone_are_forgotten(tmp_path: Path, storage: Storage) -> None:
-    kept, gone = (
-        build({"a": File(b"x")}, tmp_path / os.fsdecode(name)) for name in (b"k", b"g\xff")
-    )
-    settle()
-    storage.fingerprints.digest(kept)
-    storage.fingerprints.digest(gone)
-    (gone / "a").unlink()
-    gone.rmdir()
-
-    storage.fingerprints.forget_missing()
-
-    assert [key for key in storage._index] == [f"fingerprint:{kept}"]
 
 
 def test_the_digest_of_a_folder_does_not_depend_on_modes_but_one(tmp_path: Path) -> None:

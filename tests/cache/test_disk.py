@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from medperf_cache import CacheError
 from medperf_cache.disk import COMPLETE, Store, open_store
+from tests.cache.processes import run_together
+
+COUNTS = 50
 
 KEYS = st.text(st.characters(), max_size=20)
 JSON = st.recursive(
@@ -126,6 +130,40 @@ def test_a_store_whose_first_opening_was_cut_off_is_completed(tmp_path: Path) ->
     store.close()
     again = open_store(tmp_path)
     again["key"] = "value"
-    del again["key"]
+    again.pop("key")
     assert len(again) == 0
     assert again._sql(COMPLETE).fetchone()
+
+
+def test_a_transaction_within_another_is_a_part_of_it(tmp_path: Path) -> None:
+    store, other = open_store(tmp_path), open_store(tmp_path)
+    with pytest.raises(RuntimeError), store.transact():
+        with store.transact():
+            store["inner"] = 1
+        assert dict(store.with_prefix("")) == {"inner": 1} and list(other) == []
+        raise RuntimeError
+    assert list(store) == []
+    with store.transact():
+        store["inner"] = 1
+        store.pop("inner")
+        store["outer"] = 2
+    assert list(other) == ["outer"]
+
+
+def test_whoever_writes_waits_for_who_is_writing(tmp_path: Path) -> None:
+    def work() -> None:
+        store = open_store(tmp_path)
+
+        def count() -> None:
+            for _ in range(COUNTS):
+                with store.transact(retry=True):
+                    store["count"] = store.get("count", 0) + 1
+
+        threads = [threading.Thread(target=count) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    run_together(work, work)
+    assert open_store(tmp_path)["count"] == 4 * COUNTS

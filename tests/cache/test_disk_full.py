@@ -3,29 +3,19 @@
 import errno
 import os
 import resource
-import subprocess
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from medperf_cache import CacheError, Storage
-from tests.cache.content import archive_of, member, residue
-from tests.cache.processes import run_together
+from tests.cache.content import File, archive_of, build, member, residue
+from tests.cache.processes import run_together, start
+from tests.support.disks import crowded, full
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    mount_point = tmp_path / "disk"
-    mount_point.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount_point)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield mount_point
-    subprocess.run(["umount", "--lazy", str(mount_point)], check=True)
 
 
 def check_whole(storage: Storage, kept: str) -> None:
@@ -71,3 +61,46 @@ def test_a_quota_met_within_the_last_chunk_is_an_error(tmp_path: Path) -> None:
         check_whole(storage, kept)
 
     run_together(work)
+
+
+@pytest.mark.parametrize("leaves_no_room", [full, crowded])
+def test_what_makes_room_needs_none(
+    small_disk: Path,
+    tmp_path: Path,
+    leaves_no_room: Callable[[Path], AbstractContextManager[None]],
+) -> None:
+    root = small_disk / "cache"
+
+    def fill() -> None:
+        storage = Storage(root)
+        for name in ("a", "b"):
+            storage.trees.copy(build({name: File(os.urandom(MIB))}, tmp_path / name))
+        kept = storage.blobs.add([b"kept"])
+        storage.pins.put("benchmark", [("blob", kept)])
+
+    run_together(fill)
+    with leaves_no_room(small_disk):
+        assert len(Storage(root).gc(0)) == 2
+        assert [item.kind for item in Storage(root).items()] == ["blob"]
+
+
+def test_what_a_killed_gc_left_of_a_folder_is_no_content_and_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path / "cache")
+    tree = storage.trees.copy(build({"a": File(b"x")}, tmp_path / "folder"))
+
+    def killed() -> None:
+        renamed = os.rename
+        monkeypatch.setattr(
+            os, "rename", lambda *a: (renamed(*a), os.kill(os.getpid(), signal.SIGKILL))
+        )
+        storage.gc(0)
+
+    process = start(killed)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert tree not in storage.trees and list(storage.items()) == []
+    (left,) = (tmp_path / "cache" / "trees").glob("??/*")
+    storage.gc(0)
+    assert not left.exists()

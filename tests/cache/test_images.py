@@ -1,6 +1,5 @@
 """Copies of images come out byte for byte as they went in, and share what they have in common."""
 
-import io
 import os
 import tarfile
 from collections.abc import Iterator
@@ -12,30 +11,12 @@ from hypothesis import strategies as st
 
 from medperf_cache import CacheError, NotCached, Storage
 from medperf_cache.images import _Stream
-from tests.cache.content import residue
-
-LAYER = bytes(range(256)) * 64
+from tests.cache.content import LAYER, archive, residue
 
 
 def digest(content: bytes) -> str:
     """SHA-256, as text."""
     return sha256(content).hexdigest()
-
-
-def archive(*files: bytes, form: int = tarfile.PAX_FORMAT, **links: str) -> bytes:
-    """A tar archive of files named by their digests in folders, and of links by their names."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", format=form) as tar:
-        for name, target in links.items():
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname = tarfile.SYMTYPE, target
-            tar.addfile(member)
-        for file in files:
-            # Longer than a header has room for.
-            member = tarfile.TarInfo(f"{'deep/' * 50}{digest(file)}/layer.tar")
-            member.size = len(file)
-            tar.addfile(member, io.BytesIO(file))
-    return content.getvalue()
 
 
 def portions(content: bytes, size: int) -> Iterator[bytes]:

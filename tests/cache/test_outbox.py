@@ -2,17 +2,18 @@
 
 import os
 import random
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medperf_cache import CacheError
-from medperf_cache.outbox import HELD, QUEUED, REFERENCE, REJECTED, SENT, Entry, Outbox
+from medperf_cache import CacheError, Storage
+from medperf_cache.disk import JsonDisk, open_store
+from medperf_cache.outbox import HELD, LOST, QUEUED, REFERENCE, REJECTED, SENT, Entry, Outbox
+from medperf_cache.pins import Keeping, Pins
 from tests.cache.processes import run_together, start
-from tests.cache.test_disk_full import small_disk
-
-__all__ = ["small_disk"]
 
 WORKERS, EACH, KILLS = 6, 15, 12
 
@@ -127,6 +128,216 @@ def test_a_transaction_that_raises_changes_nothing(outbox: Outbox) -> None:
     assert add(outbox).uid == "q2"
 
 
+def about(entry: Entry) -> tuple[tuple[str, str], ...]:
+    """What an entry is about, for tests: as it says itself."""
+    return (("mlcube", str(entry.body["about"])),) if "about" in entry.body else ()
+
+
+def test_ahead_is_what_waits_about_the_same_thing_and_has_nothing_behind_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", about)
+    first, _, alone = add(outbox, about=5), add(outbox, about=6), add(outbox)
+    assert outbox.ahead(first) == [] and outbox.ahead(alone) == []
+    second = add(outbox, about=5)
+    assert outbox.ahead(second) == ["q1"]
+    outbox.change(second.uid, after=["q1"])
+    third = add(outbox, about=5)
+    assert outbox.ahead(third) == ["q4"]
+    outbox.change("q4", state=REJECTED)
+    assert outbox.ahead(third) == ["q1"]
+    outbox.change("q1", state=SENT)
+    assert outbox.ahead(third) == []
+
+
+def test_a_container_is_the_same_by_the_uid_that_it_had_here(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", about)
+    made, waits = add(outbox), add(outbox, about="q1")
+    by_number = add(outbox, about=17)
+    assert outbox.ahead(by_number) == []
+    outbox.change(made.uid, state=SENT, answer={"id": 17})
+    assert outbox.ahead(by_number) == ["q2"] and outbox.ahead(waits) == ["q3"]
+    assert outbox.subject(waits) == outbox.subject(by_number) == (("mlcube", "17"),)
+    outbox.change(made.uid, state=LOST)
+    assert outbox.ahead(by_number) == []
+
+
+def test_what_changed_is_told_once_whoever_changed_it(tmp_path: Path, outbox: Outbox) -> None:
+    entry, other = add(outbox), add(outbox)
+    count, changed = outbox.changed()
+    assert changed == []
+    elsewhere = Outbox(tmp_path / "outbox")
+    elsewhere.change(entry.uid, reason="because")
+    elsewhere.change(entry.uid, reason="why not")
+    new = add(elsewhere)
+    count, changed = outbox.changed(count)
+    assert [(one.uid, one.reason) for one in changed] == [("q1", "why not"), (new.uid, "")]
+    assert outbox.changed(count) == (count, [])
+    outbox.drop(other.uid)
+    assert outbox.changed(count) == (count, [])
+
+
+def test_what_needs_an_entry_is_found_as_long_as_it_needs_it(outbox: Outbox) -> None:
+    add(outbox), add(outbox)
+    add(outbox, part={REFERENCE: "q1"})
+    assert outbox.needing("q1") == {"q3"}
+    outbox.change("q3", body={"part": {REFERENCE: "q2"}})
+    assert (outbox.needing("q1"), outbox.needing("q2")) == (set(), {"q3"})
+    outbox.drop("q3")
+    assert outbox.needing("q2") == set()
+
+
+def test_what_an_earlier_version_stored_goes_on(tmp_path: Path) -> None:
+    made = add(Outbox(tmp_path / "new"), about=5)
+    later = ("before", "uploads", "sent_day")
+    stored = {name: value for name, value in asdict(made).items() if name not in later}
+    store = open_store(tmp_path / "outbox", durable=True)
+    store["entry/q1"], store["last"] = stored, 2
+    store["entry/q2"] = {**stored, "uid": "q2", "after": ["q1"]}
+    store.close()
+    outbox = Outbox(tmp_path / "outbox", about)
+    assert states(outbox) == {"q1": QUEUED, "q2": QUEUED}
+    assert outbox.get("q1") == made
+    assert [entry.uid for entry in Outbox(tmp_path / "outbox").dependents("q1")] == ["q2"]
+    third = add(outbox, about=5)
+    assert third.uid == "q3"
+    outbox.change("q1", state=REJECTED)
+    assert states(outbox) == {"q1": REJECTED, "q2": HELD, "q3": QUEUED}
+
+
+def keeping(folder: Path) -> Keeping:
+    """What an outbox keeps in a cache."""
+    return Keeping("queue", lambda: Storage(folder / "cache").pins)
+
+
+def kept(folder: Path) -> list[str]:
+    """The files that are kept for the queue."""
+    return [digest for _, digest in Storage(folder / "cache").pins.get("queue")]
+
+
+def test_files_are_kept_before_an_entry_is_stored_and_until_after_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    stored: list[list[str]] = []
+
+    def pins() -> Pins:
+        stored.append(list(states(Outbox(tmp_path / "outbox"))))
+        return Storage(tmp_path / "cache").pins
+
+    outbox = Outbox(tmp_path / "outbox", keeping=Keeping("queue", pins))
+    for uploads in (["a", "b"], ["b", "c"]):
+        outbox.add("mlcube", "POST", "/mlcubes/", {}, uploads=uploads)
+    outbox.change("q1", state=REJECTED)
+    assert stored == [[], ["q1"]] and kept(tmp_path) == ["a", "b", "c"]
+    outbox.drop("q1")
+    assert kept(tmp_path) == ["a", "b", "c"]
+    outbox.keep_no_more()
+    assert stored[2:] == [["q2"]] and kept(tmp_path) == ["b", "c"]
+    outbox.change("q2", state=SENT)
+    assert [entry.uid for entry in outbox.let_go(0)] == ["q2"]
+    assert stored[3:] == [[]] and kept(tmp_path) == []
+
+
+def test_what_is_not_stored_after_all_is_let_go_later(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", keeping=keeping(tmp_path))
+    with pytest.raises(RuntimeError), outbox.transaction():
+        outbox.add("mlcube", "POST", "/mlcubes/", {}, uploads=["a"])
+        raise RuntimeError
+    assert outbox.entries() == [] and kept(tmp_path) == ["a"]
+    outbox.keep_no_more()
+    assert kept(tmp_path) == []
+
+
+def test_who_lets_go_leaves_what_another_process_adds(tmp_path: Path) -> None:
+    def add_files() -> None:
+        outbox = Outbox(tmp_path / "outbox", keeping=keeping(tmp_path))
+        for number in range(EACH):
+            uploads = [f"{os.getpid()}-{number}"]
+            outbox.add("mlcube", "POST", "/mlcubes/", {}, uploads=uploads)
+
+    def let_go() -> None:
+        outbox = Outbox(tmp_path / "outbox", keeping=keeping(tmp_path))
+        for _ in range(EACH):
+            outbox.keep_no_more()
+
+    run_together(add_files, let_go, add_files)
+    waiting = {one for entry in Outbox(tmp_path / "outbox").entries() for one in entry.uploads}
+    assert len(waiting) == 2 * EACH and waiting == set(kept(tmp_path))
+
+
+def test_what_entries_were_found_by_before_is_forgotten(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", about)
+    entry = add(outbox, about=5)
+    outbox.change(entry.uid, state=REJECTED)
+    store = open_store(tmp_path / "outbox", durable=True)
+    store["about/mlcube/mlcube:5/q1"], store["indexed"] = [], 0
+    again = Outbox(tmp_path / "outbox", about)
+    assert again.ahead(add(again, about=5)) == []
+    assert [key for key, _ in store.with_prefix("about/")] == ["about/mlcube/mlcube:5/q2"]
+
+
+def test_whatever_was_done_entries_are_found_by_what_they_are_now(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    outbox = Outbox(tmp_path / "outbox", about)
+    for _ in range(150):
+        uids = list(states(outbox))
+        chosen = dice.choice([*uids, None])
+        refers = {"part": {REFERENCE: dice.choice(uids)}} if uids and dice.random() < 0.5 else {}
+        body = {"about": dice.choice([5, 6, *uids[:2]]), **refers}
+        if chosen is None or dice.random() < 0.4:
+            add(outbox, **body)
+        elif dice.random() < 0.2:
+            outbox.drop(chosen)
+        else:
+            after, state = dice.sample(uids, 1), dice.choice([QUEUED, SENT, REJECTED, LOST])
+            outbox.change(chosen, state=state, after=after, body=body, answer={"id": 7})
+    store = open_store(tmp_path / "outbox", durable=True)
+
+    def found_by() -> list[tuple[str, Any]]:
+        return [row for way in ("needed/", "about/", "made/") for row in store.with_prefix(way)]
+
+    before = found_by()
+    store["indexed"] = 0
+    add(Outbox(tmp_path / "outbox", about))
+    assert before == found_by() and len(before) > 50
+    changed = [uid for _, uid in store.with_prefix("changed/")]
+    assert sorted(changed) == sorted(states(outbox))
+
+
+@pytest.fixture
+def values_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Tells how many values were read from stores since it was asked last."""
+    read: list[int] = []
+    fetch = JsonDisk.fetch
+
+    def fetched(*args: Any) -> Any:
+        read.append(1)
+        return fetch(*args)
+
+    def told() -> int:
+        count = len(read)
+        read.clear()
+        return count
+
+    monkeypatch.setattr(JsonDisk, "fetch", fetched)
+    return told
+
+
+def test_however_much_waits_as_little_is_read(
+    outbox: Outbox, values_read: Callable[[], int]
+) -> None:
+    counts = []
+    for _ in range(2):
+        entry = add(outbox)
+        ask(outbox, entry.uid)
+        values_read()
+        ask(outbox, entry.uid)
+        outbox.change(entry.uid, reason="because")
+        outbox.get(entry.uid)
+        counts.append(values_read())
+        for _ in range(30):
+            add(outbox)
+    assert counts[0] == counts[1]
+
+
 def test_processes_that_add_at_once_get_uids_of_their_own(tmp_path: Path) -> None:
     def work() -> None:
         outbox = Outbox(tmp_path / "outbox")
@@ -201,3 +412,12 @@ def test_a_full_disk_is_an_error_and_leaves_the_outbox_as_it_was(small_disk: Pat
         *(entry.uid for entry in kept),
         "q4",
     ]
+
+
+def test_what_a_newer_version_stored_is_not_guessed_at(outbox: Outbox, tmp_path: Path) -> None:
+    entry = add(outbox)
+    store = open_store(tmp_path / "outbox", durable=True)
+    key = f"entry/{entry.uid}"
+    store[key] = {**store[key], "mood": "hopeful"}
+    with pytest.raises(CacheError, match="q1 of the queue has mood: a newer medperf wrote it"):
+        Outbox(tmp_path / "outbox").entries()

@@ -11,9 +11,8 @@ import pytest
 from medperf_cache import Storage
 from medperf_cache.errors import InUse
 from medperf_cache.partials import Origin, Partials
-from tests.cache.content import File, build, residue
+from tests.cache.content import LAYER, File, archive, build, residue
 from tests.cache.processes import run_together, start
-from tests.cache.test_images import LAYER, archive
 
 DAY = 86_400
 

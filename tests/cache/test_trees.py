@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from medperf_cache import CacheError, NotCached, Storage, tree_digest
+from medperf_cache.trees import lend
 from tests.cache.content import File, Tree, build, pack, residue
 
 TREE: Tree = {"a": File(b"x"), "d": {"tool": File(b"y", executable=True), "l": "../a"}, "e": {}}
@@ -40,6 +41,22 @@ def test_nothing_in_a_kept_folder_can_be_written(
 
     paths = [root, *(path for path in root.rglob("*") if not path.is_symlink())]
     assert [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o222] == []
+
+
+@pytest.mark.parametrize("tree", [TREE, {}])
+def test_copies_of_what_is_lent_can_be_written_to(
+    tree: Tree, tmp_path: Path, storage: Storage
+) -> None:
+    digest = storage.trees.copy(build(tree, tmp_path / "folder"))
+    blob = storage.blobs.path(storage.blobs.add([b"x"]))
+    for path in (storage.trees.path(digest), blob):
+        lend(path)
+        lend(path)
+        paths = [path, *(each for each in path.rglob("*") if not each.is_symlink())]
+        assert all(stat.S_IMODE(each.stat().st_mode) & 0o222 == 0o200 for each in paths)
+    assert list(storage.verify()) == []
+    storage.trees.remove(digest)
+    assert list(storage.trees) == residue(storage) == []
 
 
 def test_an_archive_is_unpacked_once(tmp_path: Path, storage: Storage) -> None:

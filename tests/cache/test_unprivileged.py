@@ -9,6 +9,8 @@ import pytest
 
 from medperf_cache import Storage
 from medperf_cache.archives import tarfile
+from medperf_cache.private import Private
+from medperf_cache.trees import make_writable
 from tests.cache.content import File, Tree, archive_of, build, member, residue
 from tests.cache.processes import NOBODY, run_unprivileged
 
@@ -36,6 +38,28 @@ def test_a_folder_is_kept_twice_verified_and_removed(home: Path) -> None:
         assert list(storage.verify()) == []
         storage.trees.remove(first)
         assert list(storage.trees) == residue(storage) == []
+
+    run_unprivileged(work)
+
+
+def test_a_folder_made_read_only_can_be_written_to_again_and_moved(home: Path) -> None:
+    tree: Tree = {**TREE, "run": File(b"!", executable=True), "link": "a"}
+
+    def work() -> None:
+        private = Private(home / "private")
+        with private.scratch() as folder:
+            outputs = build(tree, folder / "outputs")
+            digest = private.trees.settle(outputs)
+            with pytest.raises(PermissionError):
+                (outputs / "d" / "b").write_bytes(b"w")
+            make_writable(outputs)
+            (outputs / "d" / "new").write_bytes(b"w")
+            (outputs / "d" / "new").unlink()
+            (outputs / "d" / "b").write_bytes(b"y")
+            assert private.trees.settle(outputs) == digest
+            assert private.trees.publish(outputs, digest) == digest
+        assert list(private.trees.verify()) == [] and list(private.trees) == [digest]
+        assert list((home / "private" / "incoming").iterdir()) == []
 
     run_unprivileged(work)
 

@@ -22,11 +22,10 @@ from medperf_client.errors import UsageError
 from medperf_client.kinds.association import association_change, association_submission
 from medperf_client.settings.config import Home
 from medperf_client.site import Site
-from tests.faults.test_exactly_once import new, plain, queue
 from tests.support.consortium import Consortium, Member
 from tests.support.keys import make_keys
-from tests.support.people import REPORT, Person
-from tests.support.proxy import LOST, proxy
+from tests.support.people import REPORT, Person, new, queue
+from tests.support.proxy import LOST, plain, proxy
 
 _numbers = itertools.count(1)
 MODEL = ("test", "run", "--benchmark", "1", "--model", "2")
@@ -301,6 +300,7 @@ ENTRY: dict[str, Any] = {
     "key": "01234567-89ab-cdef-0123-456789abcdef",
     "created_at": "2026-11-24T09:12:00+00:00",
 }
+UNTIL: dict[str, Any] = {"kind": "association", "of": {"benchmark": 1}, "is": {"priority": 2}}
 WRONG_ABOUTS: list[dict[str, Any]] = [
     {"registry": 1},
     {"registry": "http://127.0.0.1:1", "created_at": "yesterday"},
@@ -350,6 +350,19 @@ WRONG_ENTRIES: list[Any] = [
     {**ENTRY, "after": ["q9"]},
     {**ENTRY, "after": [1]},
     {**ENTRY, "attempts": "1"},
+    {**ENTRY, "state": "superseded"},
+    {**ENTRY, "instead_of": 1},
+    {**ENTRY, "instead_of": "../q1"},
+    {**ENTRY, "until": []},
+    {**ENTRY, "until": {}},
+    {**ENTRY, "until": {**UNTIL, "kind": "viewer"}},
+    {**ENTRY, "until": {**UNTIL, "kind": []}},
+    {**ENTRY, "until": {**UNTIL, "more": 1}},
+    {**ENTRY, "until": {**UNTIL, "of": {}}},
+    {**ENTRY, "until": {**UNTIL, "of": {"benchmark": [1]}}},
+    {**ENTRY, "until": {**UNTIL, "of": {"benchmark": {"$queued": "q9"}}}},
+    {**ENTRY, "until": {**UNTIL, "is": []}},
+    {**ENTRY, "until": {**UNTIL, "is": {"approval_status": {"$queued": "q1"}}}},
     {**ENTRY, "state": "sent", "answer": []},
     {**ENTRY, "state": "sent", "answer": {"id": 5}},
 ]
@@ -391,7 +404,9 @@ def test_the_same_with_rows_of_the_right_form_is_taken(
     site = Site(Home(tmp_path / "home", tmp_path / "home" / "cache"), offline=True)
     documents = {"catalog": tmp_path / "catalog", "outbox": tmp_path / "outbox"}
     documents["catalog"].write_text(json.dumps(["association", ENTITY]))
-    documents["outbox"].write_text(json.dumps(ENTRY))
+    documents["outbox"].write_text(
+        json.dumps({**ENTRY, "state": "waiting", "until": UNTIL, "instead_of": "q9"})
+    )
     about = {**ABOUT, "fetched_at": ABOUT["created_at"]}
     write(tmp_path / "bundle", site.storage, about, documents)
     assert import_bundle(site, tmp_path / "bundle").unsent == 1
@@ -551,6 +566,20 @@ def test_a_push_that_was_cut_off_goes_on(
     assert [entity["id"] for entity in courier.json("container", "ls")] == [1, 2, 3, 4]
 
 
+def test_a_bundle_that_will_not_be_sent_is_given_up(site: Member, queued: Path) -> None:
+    refused = site.run("queue", "edit", "q1", "--set", "name=another")
+    assert refused.returncode == 2 and f"carried in {queued.name}" in refused.stderr
+    assert "medperf queue retry q1" in refused.stderr
+    asked = site.run("queue", "retry", "q1", answers="n\n")
+    assert asked.returncode == 1 and "Count it as not sent?" in asked.stderr
+    assert states(site) == [("q1", "sending"), ("q2", "sending")]
+    for uid in ("q1", "q2"):
+        site.does("queue", "retry", uid, "-y")
+    assert states(site) == [("q1", "queued"), ("q2", "queued")]
+    site.does("queue", "drop", "q1", "-y")
+    assert states(site) == []
+
+
 def test_another_member_cannot_send_a_queue(own_consortium: Consortium, queued: Path) -> None:
     stranger = own_consortium.member("stranger")
     refused = stranger.run("sync", "--bundle", str(queued))
@@ -614,7 +643,7 @@ def test_only_a_signed_queue_is_sent_and_its_receipt_is_signed(
     assert states(site) == [("q1", "sent"), ("q2", "sent")]
 
 
-@pytest.mark.parametrize("option", ["--sign", "--require-signature"])
+@pytest.mark.parametrize("option", ["--receipt", "--sign", "--require-signature"])
 def test_a_sync_without_a_bundle_has_nothing_to_sign(
     island: Member, keys: tuple[str, str], option: str
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from medperf_client.cli import medperf
 from tests.support.badhost import answer, bad_host
 from tests.support.consortium import Consortium, Member
+from tests.support.terminal import read_terminal
 
 HEAVY = ("yaml", "requests", "urllib3", "rich", "docker", "diskcache", "sqlite3", "flask", "json")
 
@@ -82,6 +83,31 @@ def test_dashes_and_underscores_are_the_same(stranger: Member, words: str) -> No
     done = stranger.run(*words.split(), "--offline")
     # They are understood, and wait or fail for want of a registry only.
     assert done.returncode in (0, 1) and "working offline, as asked" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "mlcube associate --benchmark 1 --model_uid 1 -y",
+        f"test run -b 1 --demo_dataset_url http://a/d.tar --demo_dataset_hash {'0' * 64}",
+        "test run -b 1 --demo_dataset_url http://a/d.tar --skip-demo-data-preparation",
+        f"mlcube submit -n a -m http://a/c.yaml --container-config-hash {'0' * 64}"
+        f" --image-hash {'1' * 64} -y",
+        "benchmark submit -n a -d b -u http://a/docs --demo-url http://a/d.tar -p 1 -m 2 -e 3 -y",
+    ],
+)
+def test_words_of_medperf_s_command_line_are_understood(stranger: Member, words: str) -> None:
+    done = stranger.run(*words.split(), "--offline")
+    # As above.
+    assert done.returncode in (0, 1) and "offline" in done.stderr, done.stderr
+
+
+def test_the_hash_of_a_configuration_is_checked(stranger: Member, tmp_path: Path) -> None:
+    config = tmp_path / "container_config.yaml"
+    config.write_text("container_type: DockerImage\nimage: a\ntasks: {infer: {}}")
+    words = ("-n", "a", "-m", str(config), "--container-config-hash", "0" * 64, "-y")
+    done = stranger.run("container", "submit", *words)
+    assert done.returncode == 1 and f"expected sha256 {'0' * 64}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,11 +182,14 @@ def test_closed_streams_are_no_traceback(stranger: Member, words: str, redirecti
     assert done.returncode == expected and "Traceback" not in done.stderr
 
 
-def test_a_full_disk_behind_stdout_is_an_error_in_one_line(stranger: Member) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_an_error_in_one_line(
+    stranger: Member, unbuffered: str
+) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             stranger.command("profile", "ls"),
-            env=stranger.environment,
+            env={**stranger.environment, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -213,20 +242,7 @@ def test_a_result_reaches_a_file_while_progress_is_on_the_terminal(
         shown = read_terminal(ours)
         assert process.wait(timeout=60) == 0, shown
     assert json.loads((tmp_path / "report.json").read_text())["passed"]
-    assert "evaluate: done" in shown and "demo_data.tar.gz" in shown
-
-
-def read_terminal(descriptor: int) -> str:
-    """What was written to a pseudo-terminal until its last writer left."""
-    parts = []
-    try:
-        while part := os.read(descriptor, 65536):
-            parts.append(part)
-    except OSError:
-        # How Linux says that nobody writes any more.
-        pass
-    os.close(descriptor)
-    return b"".join(parts).decode()
+    assert f"evaluate of {model}: done" in shown and "demo_data.tar.gz" in shown
 
 
 @pytest.fixture

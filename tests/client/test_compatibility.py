@@ -4,26 +4,9 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from tests.client.test_tutorial import change_a_weight
 from tests.support.consortium import Consortium, Member
-
-ALL_STEPS = ["prepare", "sanity_check", "statistics", "infer", "evaluate"]
-CONFIG = "container_config.yaml"
-
-
-def ran(report: dict[str, Any]) -> list[str]:
-    """The steps of a report that ran, rather than came from cache."""
-    return [step["step"] for step in report["steps"] if step["source"] == "ran"]
-
-
-def report_of(member: Member, model: Path | int, *options: str) -> dict[str, Any]:
-    """The report of a test of a model with benchmark 1."""
-    named = str(model if isinstance(model, int) else model / CONFIG)
-    report = member.json("test", "run", "--benchmark", "1", "--model", named, *options)
-    assert isinstance(report, dict)
-    return report
+from tests.support.reports import ALL_STEPS, CONFIG, change_a_weight, ran, report_of
 
 
 def test_an_unchanged_repeat_runs_no_container(
@@ -101,6 +84,11 @@ def test_the_report_says_where_each_step_came_from(
         assert step["seconds"] > 0
         digests = [*step["inputs"].values(), *step["outputs"].values()]
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+    # The data are prepared for whatever model comes.
+    assert [step.get("model") for step in report["steps"]] == [None] * 3 + [
+        report["model"]["name"]
+    ] * 2
+    assert f"infer of {report['model']['name']}" in newcomer.does("test", "view", "latest")
     assert newcomer.json("test", "view", report["uid"]) == report
     assert newcomer.json("test", "view", "latest") == report
     assert newcomer.json("test", "ls") == [report]

@@ -1,6 +1,12 @@
 """Profiles and settings: what is wrong is named, what is written is whole and private."""
 
+import os
+import pwd
 import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +14,24 @@ import pytest
 from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.settings.config import Home, Profile, load_config, save_config
 from medperf_client.settings.credentials import Credentials
+from medperf_client.site import Site
+from tests.support import forks
 from tests.support.consortium import Member
-from tests.support.registry import ROOT
+from tests.support.forks import ROOT
 
+# A user ID that nobody has.
+NAMELESS = 54321
+# What is imported later is imported before: this user may not read the sources everywhere.
+BECOME_NAMELESS = f"""
+import difflib, os
+from tests.support import forks
+forks.preload("medperf_client")
+from medperf_client.cli import main
+os.setgroups([])
+os.setresgid({NAMELESS}, {NAMELESS}, {NAMELESS})
+os.setresuid({NAMELESS}, {NAMELESS}, {NAMELESS})
+main()
+"""
 URL = "https://registry.example.org"
 
 
@@ -28,6 +49,21 @@ def test_the_example_configuration_is_valid() -> None:
     assert all(f"{name}:" in text for name in Profile.__dataclass_fields__)
 
 
+def test_a_profile_shows_what_its_platform_cannot_hold(stranger: Member) -> None:
+    for platform, said in (
+        ("apptainer", "CUDA_VISIBLE_DEVICES says which to use"),
+        ("process", "nothing is isolated"),
+    ):
+        stranger.does("profile", "set", "platform", platform)
+        shown = stranger.json("profile", "view")
+        assert (shown["platform"], shown["runs_on"]) == (platform, platform)
+        assert any(said in line for line in shown["not_held"])
+        text = stranger.does("profile", "view")
+        assert f"On {platform}, otherwise than on Docker:" in text and said in text
+    stranger.does("profile", "set", "platform", "docker")
+    assert stranger.json("profile", "view")["not_held"] == []
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -42,6 +78,8 @@ def test_the_example_configuration_is_valid() -> None:
         (b"active: a\nprofiles: {a: 7}", "profile a: expected settings, found 7"),
         (b"active: a\nprofiles: {a: {colour: red}}", "there is no setting 'colour'"),
         (b"active: a\nprofiles: {a: {allow_process: 1}}", "expects true or false, found 1"),
+        (b"active: a\nprofiles: {a: {platform: nix}}", "auto, docker, podman, apptainer, process"),
+        (b"active: a\nprofiles: {a: {platform: [docker]}}", "expects one of auto"),
         (b"active: a\nprofiles: {a: {connect_timeout: true}}", "expects seconds, found True"),
         (b"active: a\nprofiles: {a: {connect_timeout: 0}}", "expects seconds, found 0"),
         (b"active: a\nprofiles: {a: {connect_timeout: .nan}}", "expects seconds, found nan"),
@@ -93,9 +131,12 @@ def test_a_profile_is_made_used_changed_and_deleted(stranger: Member) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("set", "colour", "red"), "The settings are server_url, allow_process"),
+        (("set", "colour", "red"), "The settings are server_url, platform, allow_process"),
         (("set", "connect_timeout", "2026-99-99"), "is not a value"),
         (("activate", "nobody"), "There are: default."),
+        (("set", "server_url", "http://a..b/"), "no host can be called 'a..b'"),
+        (("set", "server_url", "https://h:99999"), "Port out of range"),
+        (("set", "mirrors", "{http://a/: [http://a..b/]}"), "no host can be called 'a..b'"),
         (("create", "\udcff"), "is not a name for a profile"),
     ],
 )
@@ -148,6 +189,100 @@ def test_a_token_with_odd_bytes_is_refused_and_not_shown(stranger: Member, token
     done = stranger.run("benchmark", "ls")
     assert done.returncode == 2 and "MEDPERF_TOKEN holds no token" in done.stderr
     assert token not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("word", ["0", "", "false", "No", "OFF", " off "])
+def test_words_that_deny_it_mean_online(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str
+) -> None:
+    monkeypatch.setenv("MEDPERF_OFFLINE", word)
+    assert not Site(Home(tmp_path, tmp_path / "cache")).offline
+    assert Site(Home(tmp_path, tmp_path / "cache"), offline=True).offline
+
+
+@pytest.mark.parametrize("word", ["1", "true", "Yes", "ON"])
+def test_words_that_affirm_it_mean_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str
+) -> None:
+    monkeypatch.setenv("MEDPERF_OFFLINE", word)
+    assert Site(Home(tmp_path, tmp_path / "cache")).offline
+
+
+def test_a_word_that_says_neither_opens_no_connection(stranger: Member) -> None:
+    stranger.environment["MEDPERF_OFFLINE"] = "flase"
+    done = stranger.run("benchmark", "ls")
+    assert done.returncode == 2 and "MEDPERF_OFFLINE: 'flase'" in done.stderr
+
+
+@pytest.fixture
+def nameless(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `medperf` as a user who has no home and no passwd entry, with these variables."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may become a user who has no name")
+    with pytest.raises(KeyError):
+        pwd.getpwuid(NAMELESS)
+
+    def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        kept = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{forks.ordinary()['PYTHONPATH']}:{ROOT}",
+        }
+        return subprocess.run(
+            [sys.executable, "-c", BECOME_NAMELESS, *words],
+            env={**kept, "MEDPERF_SERVER_URL": "http://127.0.0.1:1", **variables},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may write to; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="medperf-") as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+def test_a_user_without_a_home_is_asked_for_one(
+    nameless: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    for words in (("storage", "ls"), ("profile", "view"), ("benchmark", "ls")):
+        done = nameless(*words)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert "no home folder" in done.stderr and "Set MEDPERF_HOME" in done.stderr
+    assert not Path("/~").exists()
+
+
+def test_a_user_without_home_or_name_works_in_medperf_home(
+    nameless: Callable[..., subprocess.CompletedProcess[str]], open_folder: Path
+) -> None:
+    place = {"MEDPERF_HOME": str(open_folder / "home"), "MEDPERF_TOKEN": "mpf_nameless"}
+    (open_folder / "data").mkdir()
+    roles = {"data_preparator": "-p", "model": "-m", "metrics": "-e"}
+    containers = []
+    for kind, option in roles.items():
+        made = nameless("container", "create", kind, "-o", str(open_folder / kind), **place)
+        assert made.returncode == 0, made.stderr
+        containers += [option, str(open_folder / kind)]
+    data = [f"--{name}={open_folder / 'data'}" for name in ("data-path", "labels-path")]
+    for words in (
+        ("profile", "view"),
+        ("storage", "ls"),
+        ("storage", "gc", "-y"),
+        ("queue", "ls"),
+        ("auth", "status"),
+        ("container", "ls", "--offline"),
+        ("container", "submit", "-n", "x", "-c", "~nobody-at-all/x.yaml"),
+        # As far as the engine: where its settings are is asked of the home, too.
+        ("test", "run", *data, *containers),
+    ):
+        done = nameless(*words, **place)
+        assert "Traceback" not in done.stderr and done.returncode in (0, 1, 2), done.stderr
+        assert "home" not in done.stderr.replace(str(open_folder / "home"), ""), done.stderr
 
 
 def test_a_home_that_cannot_be_is_named_with_the_way_out(stranger: Member) -> None:

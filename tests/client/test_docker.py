@@ -1,5 +1,6 @@
 """The tutorial through a real engine: images pushed, pulled, run, and run again with no network."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.test_compatibility import ALL_STEPS, ran, report_of
-from tests.client.test_tutorial import change_a_weight
-from tests.support.consortium import EXAMPLE, Consortium
+from tests.support.consortium import EXAMPLE, Consortium, FileHost, Member
 from tests.support.docker_fixtures import engine, image_registry
-from tests.support.images import ImageRegistry, build
+from tests.support.images import ARM_ONLY, ImageRegistry, answering, build
 from tests.support.registry import Registry
+from tests.support.reports import ALL_STEPS, change_a_weight, ran, report_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -94,3 +94,21 @@ def test_an_unchanged_repeat_starts_no_container(
         since=since, until=until, filters={"event": "create", "type": "container"}
     )
     assert list(events) == []
+
+
+@pytest.mark.parametrize("repository", ["site/model", "Bugs/Mini"])
+def test_an_image_that_no_waiting_brings_is_refused_and_not_queued(
+    registry: Registry, engine: "DockerClient", tmp_path: Path, repository: str
+) -> None:
+    member = Member(tmp_path / "home", registry.url, registry.token_for("owner@example.org"))
+    host = FileHost(tmp_path / "hosted")
+    with answering(200, json.dumps(ARM_ONLY).encode(), str(ARM_ONLY["mediaType"])) as address:
+        (host.folder / "container_config.yaml").write_text(
+            f"container_type: DockerImage\nimage: {address}/{repository}:1\n"
+            "tasks: {infer: {}}\n"
+        )
+        url = f"{host.url}container_config.yaml"
+        done = member.run("container", "submit", "--name", "model", "-c", url, "-y")
+    host.stop()
+    assert done.returncode == 1 and f"{repository}:1" in done.stderr
+    assert member.json("queue", "ls") == []

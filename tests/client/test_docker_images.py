@@ -12,12 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.client.test_compatibility import ALL_STEPS, ran, report_of
-from tests.client.test_provisions import not_json
-from tests.support.consortium import EXAMPLE, Consortium, Member
+from tests.support.consortium import EXAMPLE, Consortium, Member, not_json
 from tests.support.docker_fixtures import engine
 from tests.support.images import ImageRegistry, build
 from tests.support.registry import Registry
+from tests.support.reports import ALL_STEPS, ran, report_of
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -4,6 +4,7 @@ import errno
 import gzip
 import hashlib
 import io
+import os
 import resource
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import tarfile
 import threading
 import time
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from medperf_client.errors import (
 )
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.transfer import downloads
-from medperf_client.transfer.downloads import Bounds
+from medperf_client.transfer.bounds import Bounds
 from medperf_client.transfer.fetcher import Fetcher
 from tests.support.badhost import CHUNKED, DRIPS, OK, RESET, answer, bad_host, black_hole, dripping
 from tests.support.consortium import Consortium, Member
@@ -85,6 +87,61 @@ def test_an_archive_stays_compressed_though_its_host_calls_that_an_encoding(
     assert storage.blobs.path(found).read_bytes() == archive
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP"])
+@pytest.mark.parametrize("path", ["/weights", "/weights.tar.gz"])
+@pytest.mark.parametrize("form", ["stored", "decoded"])
+def test_of_a_coded_answer_the_form_that_has_the_hash_is_the_file(
+    storage: Storage, coding: str, path: str, form: str
+) -> None:
+    stored = gzip.compress(CONTENT)
+    meant = stored if form == "stored" else CONTENT
+    digest = hashlib.sha256(meant).hexdigest()
+    with bad_host(lambda _: answer("200 OK", stored, f"Content-Encoding: {coding}")) as host:
+        assert Fetcher(storage).fetch(host.url + path, digest) == digest
+        assert len(host.requests) == 1
+    assert storage.blobs.path(digest).read_bytes() == meant
+    assert list(Partials(storage.root, storage.blobs).items()) == []
+
+
+def test_a_coded_answer_of_which_no_form_has_the_hash_is_refused(storage: Storage) -> None:
+    stored = gzip.compress(CONTENT)
+    with (
+        bad_host(lambda _: answer("200 OK", stored, "Content-Encoding: gzip")) as host,
+        pytest.raises(WrongHash, match=DIGEST),
+    ):
+        Fetcher(storage).fetch(f"{host.url}/weights", "0" * 64)
+    assert list(storage.items()) == []
+
+
+def test_a_file_that_is_stored_in_another_coding_is_the_file_where_its_hash_is_known(
+    storage: Storage,
+) -> None:
+    with bad_host(lambda _: answer("200 OK", CONTENT, "Content-Encoding: br")) as host:
+        assert Fetcher(storage).fetch(f"{host.url}/weights", DIGEST) == DIGEST
+        with pytest.raises(WrongHash, match=DIGEST):
+            Fetcher(storage).fetch(f"{host.url}/wrong", "0" * 64)
+        with pytest.raises(Refused, match="codes it as 'br'"):
+            Fetcher(storage).fetch(f"{host.url}/other")
+
+
+def test_a_coded_file_that_was_cut_goes_on_where_it_was(storage: Storage) -> None:
+    stored = gzip.compress(os.urandom(200_000))
+    digest = hashlib.sha256(stored).hexdigest()
+    coded = ("Content-Encoding: gzip", 'ETag: "1"')
+    replies = [
+        answer("200 OK", stored[:150_000], f"Content-Length: {len(stored)}", *coded),
+        answer(
+            "206 Partial Content",
+            stored[150_000:],
+            f"Content-Range: bytes 150000-{len(stored) - 1}/{len(stored)}",
+            *coded,
+        ),
+    ]
+    with bad_host(lambda _: replies[len(host.requests) - 1]) as host:
+        assert hurried(storage).fetch(f"{host.url}/weights", digest) == digest
+    assert "Range: bytes=150000-" in host.requests[1]
+
+
 def test_redirects_are_followed(storage: Storage) -> None:
     replies = {
         "/old": answer("302 Found", b"", "Location: /new"),
@@ -93,7 +150,7 @@ def test_redirects_are_followed(storage: Storage) -> None:
     }
     with bad_host(lambda path: replies[path]) as host:
         assert Fetcher(storage).fetch(f"{host.url}/old", DIGEST) == DIGEST
-        with pytest.raises(Offline):
+        with pytest.raises(Refused, match="Exceeded 30 redirects"):
             Fetcher(storage).fetch(f"{host.url}/round")
 
 
@@ -223,8 +280,13 @@ FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {
     "forbidden": (answer("403 Forbidden"), Refused, "answered 403 Forbidden"),
     "too many": (answer("429 Too Many Requests"), Offline, "answered 429"),
     "broken": (answer("500 Oops", b"<html>"), Offline, "answered 500 Oops"),
-    "no content": (answer("204 No Content"), Offline, "answered 204"),
-    "not modified": (answer("304 Not Modified"), Offline, "answered 304"),
+    "in preparation": (answer("202 Accepted", b"soon"), Offline, "answered 202"),
+    "portal": (answer("511 Network Authentication Required"), Offline, "answered 511"),
+    "not able": (answer("501 Not Implemented"), Refused, "answered 501"),
+    "no content": (answer("204 No Content"), Refused, "answered 204"),
+    "not modified": (answer("304 Not Modified"), Refused, "answered 304"),
+    "a redirect to nothing": (answer("302 Found"), Refused, "answered 302"),
+    "a part unasked": (answer("206 Partial Content", CONTENT), Refused, "answered 206"),
     "cut": (answer("200 OK", CONTENT, "Content-Length: 9000"), Offline, "8000"),
     "cut in a chunk": (
         answer("200 OK", b"ffff\r\n" + CONTENT, "Transfer-Encoding: chunked"),
@@ -238,19 +300,38 @@ FAILURES: dict[str, tuple[bytes | None, type[MedPerfError], str]] = {
         Offline,
         "cannot be fetched",
     ),
-    "no gzip": (answer("200 OK", CONTENT, "Content-Encoding: gzip"), Offline, "cannot be fetched"),
-    "a redirect to no URL": (answer("302 Found", b"", "Location: http://["), Offline, "fetched"),
+    "cut while compressed, of no length": (
+        b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(CONTENT)[:20],
+        Offline,
+        "ended too early",
+    ),
+    "half a gzip, whole": (
+        answer("200 OK", gzip.compress(CONTENT)[:20], "Content-Encoding: gzip"),
+        Refused,
+        "calls it 'gzip', and that it is not",
+    ),
+    "no gzip": (
+        answer("200 OK", CONTENT, "Content-Encoding: gzip"),
+        Refused,
+        "calls it 'gzip', and that it is not",
+    ),
+    "a redirect to no URL": (answer("302 Found", b"", "Location: http://["), Refused, "fetched"),
+    "a redirect to no host": (
+        answer("302 Found", b"", "Location: http://a..b/"),
+        Refused,
+        "a..b",
+    ),
     "coded thrice": (
         answer("200 OK", gzip.compress(CONTENT), "Content-Encoding: gzip, gzip, gzip"),
         Refused,
-        "coded more than once (gzip, gzip, gzip)",
+        "codes it as 'gzip, gzip, gzip'",
     ),
     "a redirect to no port": (
         answer("302 Found", b"", "Location: http://h:99999/"),
-        Offline,
+        Refused,
         "Port",
     ),
-    "a redirect to a file": (answer("302 Found", b"", "Location: file:///etc/x"), Offline, "file"),
+    "a redirect to a file": (answer("302 Found", b"", "Location: file:///etc/x"), Refused, "file"),
     "reset": (RESET, Offline, "Connection reset"),
     "hung up": (b"", Offline, "cannot be fetched"),
     "no HTTP": (b"\x00\xff garbage\r\n\r\n", Offline, "cannot be fetched"),
@@ -299,7 +380,9 @@ def test_a_silent_host_is_given_up(storage: Storage, accepts: bool) -> None:
     ["ftp://x/y", "file:///etc/passwd", "/etc/passwd", "http://x/\x1b[2J", "http://x/\udcff"]
     + ["http://", "http:///a", "http://:80/a", "http://h:0/", "http://h:99999999/", "http://h:x/"]
     # The last one is another name to whoever normalises it.
-    + ["http://[", "http://[::1", "http://[v1.x/", "http://\N{ACCOUNT OF}.example/"],
+    + ["http://[", "http://[::1", "http://[v1.x/", "http://\N{ACCOUNT OF}.example/"]
+    + ["http://a..b/", f"http://{'a' * 64}.example/", "http://a b/", "http://-a.example/"]
+    + ["http://*.example/", "https://.example/"],
 )
 def test_only_http_is_fetched(storage: Storage, url: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -318,11 +401,11 @@ def test_a_disk_that_is_full_is_an_error_that_leaves_nothing(
     large = b"\x00" * (4 << 20)
     with bad_host(lambda _: answer("200 OK", large)) as host:
         script = (
-            "import resource, sys; from medperf_client.cli import run;"
+            "import resource, sys; from medperf_client.cli import main;"
             # What the kernel then says of a write is EFBIG instead of ENOSPC.
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({2 << 20}, {resource.RLIM_INFINITY}));"
             f"sys.argv = ['medperf', 'container', 'submit', '--name', 'x',"
-            f" '--container-config-file', '{host.url}/large']; run()"
+            f" '--container-config-file', '{host.url}/large']; main()"
         )
         done = subprocess.run(
             [sys.executable, "-c", script],
@@ -388,6 +471,117 @@ def test_what_is_at_a_url_must_be_what_it_is_for(submit: Callable[..., tuple[int
             assert code == 1 and "Nothing was sent." not in said, said
 
 
+ROUND = answer("302 Found", b"", "Location: /round")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ROUND,
+        answer("302 Found", b"", "Location: file:///etc/passwd"),
+        answer("204 No Content"),
+        answer("410 Gone"),
+        answer("200 OK", CONTENT, "Content-Encoding: gzip"),
+    ],
+    ids=["a circle", "a scheme", "no content", "gone", "no gzip"],
+)
+def test_what_waiting_does_not_mend_is_refused_at_once(
+    submit: Callable[..., tuple[int, str]], newcomer: Member, reply: bytes
+) -> None:
+    with bad_host(lambda _: reply) as host:
+        code, said = submit(parameters_file=f"{host.url}/p.yaml")
+    assert code == 1 and f"{host.url}/p.yaml cannot be fetched" in said, said
+    assert "found out at sync" not in said and "Nothing was sent." not in said
+
+
+def test_what_may_pass_waits(submit: Callable[..., tuple[int, str]]) -> None:
+    for status in ("503 Service Unavailable", "429 Too Many Requests", "202 Accepted"):
+        with bad_host(lambda _, status=status: answer(status, b"", "Retry-After: 99")) as host:  # type: ignore[misc]
+            _, said = submit(parameters_file=f"{host.url}/p.yaml")
+        assert "not known yet: parameters_hash" in said and "Nothing was sent." in said, said
+
+
+def archive_with(name: str) -> bytes:
+    """A tar archive of one empty file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (answer("302 Found", b"", "Location: /round"), "Exceeded 30 redirects"),
+        (answer("200 OK", b"<html>Accept our terms"), "it is a web page"),
+        (answer("200 OK", archive_with("n" * 300)), "File name too long"),
+    ],
+    ids=["a circle", "a page", "an archive that no disk takes"],
+)
+def test_what_was_queued_waits_while_it_may_pass_and_is_refused_once_it_cannot(
+    consortium: Consortium, newcomer: Member, reply: bytes, said: str
+) -> None:
+    later = answer("503 Service Unavailable", b"", "Retry-After: 99")
+    replies = [later]
+    options = consortium.container_options("model_mlp")
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    with bad_host(lambda _: replies[-1]) as host:
+        given["--additional-file"] = f"{host.url}/weights"
+        words = [word for pair in given.items() for word in pair]
+        newcomer.does("container", "submit", "--name", "draft", *words, "-y")
+        newcomer.run("sync")
+        assert [one["state"] for one in newcomer.json("queue", "ls")] == ["queued"]
+        replies.append(reply)
+        assert newcomer.run("sync").returncode == 1
+        [entry] = newcomer.json("queue", "ls")
+    assert entry["state"] == "rejected" and said in entry["reason"], entry
+    assert f"{host.url}/weights" in entry["reason"]
+
+
+def test_each_url_of_a_container_is_fetched_once(
+    consortium: Consortium, submit: Callable[..., tuple[int, str]]
+) -> None:
+    consortium.host.requests.clear()
+    _, said = submit()
+    assert "Nothing was sent." in said
+    asked = consortium.host.requests
+    assert len(asked) >= 3 and len(set(asked)) == len(asked), asked
+
+
+def test_what_is_at_a_url_is_called_what_it_is(submit: Callable[..., tuple[int, str]]) -> None:
+    page = answer("200 OK", b"<!DOCTYPE html><p>Accept our terms</p>")
+    pointer = answer("200 OK", b"version https://git-lfs.github.com/spec/v1\noid sha256:00")
+    with bad_host(lambda path: page if path.startswith("/page") else pointer) as host:
+        for option in ("container_config_file", "parameters_file", "additional_file"):
+            code, said = submit(**{option: f"{host.url}/page"})
+            assert code == 1 and "is a web page" in said and f"{host.url}/page" in said, said
+            code, said = submit(**{option: f"{host.url}/pointer"})
+            assert code == 1 and "is a Git LFS pointer, not the file itself" in said, said
+
+
+def test_a_file_on_this_disk_is_called_by_its_path(
+    submit: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "weights.tar.gz").write_bytes(b"<html>Accept our terms")
+    for option in ("container_config_file", "parameters_file", "additional_file"):
+        code, said = submit(**{option: str(tmp_path / "weights.tar.gz")})
+        assert code == 1 and f"{tmp_path / 'weights.tar.gz'}" in said and "a web page" in said, said
+        assert "/api/v0/assets/" not in said
+
+
+def test_a_zip_archive_of_weights_is_taken_and_said_to_be_one(
+    submit: Callable[..., tuple[int, str]],
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        packed.writestr("weights/model.bin", b"x" * 5000)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    with bad_host(lambda _: answer("200 OK", buffer.getvalue())) as host:
+        code, said = submit(additional_file=f"{host.url}/weights")
+    assert f"{host.url}/weights is a zip archive: MedPerf's own client cannot" in said, said
+    assert f"additional_files_tarball_hash: {digest}" in said and "Nothing was sent." in said
+
+
 def test_a_hash_is_taken_as_given_only_where_the_host_is_away(
     submit: Callable[..., tuple[int, str]],
 ) -> None:
@@ -431,6 +625,32 @@ def test_demo_data_that_lie_about_their_folders(newcomer: Member, paths: bytes, 
         )
     assert done.returncode == 1 and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("packed", ["donne\u0301es", "donn\u00e9es"])
+def test_demo_data_s_folders_are_found_however_their_accents_are_composed(
+    newcomer: Member, packed: str
+) -> None:
+    """As macOS packs them, while an editor writes `paths.yaml`; and the other way round."""
+    buffer = io.BytesIO()
+    named = {"donn\u00e9es": "donne\u0301es"}.get(packed, "donn\u00e9es")
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        content = f"data_path: {packed}/a\nlabels_path: {packed}/none\n".encode()
+        entry = tarfile.TarInfo("paths.yaml")
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+        folder = tarfile.TarInfo(f"{named}/a")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    with bad_host(lambda _: answer("200 OK", buffer.getvalue())) as host:
+        done = newcomer.run(
+            *("test", "run", "--benchmark", "1", "--demo-url", f"{host.url}/demo.tar"),
+            *("--demo-hash", digest),
+        )
+    # The first is found, and the second is what is not there.
+    assert "labels_path: expected a folder" in done.stderr, done.stderr
+    assert "data_path: expected a folder" not in done.stderr
 
 
 DOUBLINGS = b"".join(

@@ -6,30 +6,18 @@ MEDPERF_TEST_KILLS says how often each kind of work is killed.
 import os
 import random
 import shutil
-import subprocess
 import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.client.test_compatibility import CONFIG
 from tests.support.consortium import Consortium, Member
+from tests.support.kills import kill_at_random
+from tests.support.reports import CONFIG
 
 KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "4"))
 LARGE_BYTES = 48 << 20
-
-
-def kill_at_random(member: Member, words: list[str], longest: float, chance: random.Random) -> bool:
-    """Start a command and kill it within `longest` seconds; whether it was still running."""
-    process = member.start(*words)
-    try:
-        process.communicate(timeout=chance.uniform(0, longest))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    return False
 
 
 def assert_whole(member: Member) -> None:

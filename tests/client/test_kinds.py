@@ -1,19 +1,31 @@
 """What holds for every kind of entity: queued, sent, carried across an air gap, and settled."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from medperf_cache.outbox import SENT
+from medperf_cache.outbox import SENT, Entry
 from medperf_client.airgap.bundles import export_bundle, import_bundle, send_bundle
 from medperf_client.exchange.words import Words
 from medperf_client.kinds import KINDS
 from medperf_client.kinds.association import association_change, association_submission
+from medperf_client.kinds.dataset import dataset_operational, dataset_submission
+from medperf_client.kinds.dataset_association import dataset_request
 from medperf_client.kinds.invitation import benchmark_invitation
+from medperf_client.kinds.key import key_submission
+from medperf_client.kinds.result import result_submission
 from medperf_client.settings.config import Home
 from medperf_client.site import Site
+from tests.support.api import key_body
 from tests.support.people import REPORT, container, log_in
 from tests.support.town import Town, benchmark_of
+
+DATASET: Any = {
+    **{"name": "north", "description": "", "location": "", "preparator": 1},
+    **{"data_hash": "ab" * 32, "as_prepared": False},
+}
 
 
 def queue_one_of_each(town: Town, site: Site) -> None:
@@ -25,6 +37,13 @@ def queue_one_of_each(town: Town, site: Site) -> None:
     private = site.queue.reference("q3")
     site.submit(benchmark_invitation(private, town.bob.email))
     site.submit(association_change(mine, 1, priority=3))
+    site.submit(dataset_submission(**DATASET))
+    data = site.queue.reference("q6")
+    site.submit(dataset_operational(data, "ab" * 32, "cd" * 32, {"scans": 3}))
+    site.submit(dataset_request(data, 1, {"auc": 0.9}))
+    numbers = {"results": {"auc": 0.8}, "partial": False}
+    site.submit(result_submission(benchmark=1, model=2, dataset=data, name="b1m2", **numbers))
+    site.submit(key_submission(**key_body("north")))
 
 
 def test_people_read_what_waits_in_words(town: Town, tmp_path: Path) -> None:
@@ -39,7 +58,31 @@ def test_people_read_what_waits_in_words(town: Town, tmp_path: Path) -> None:
         "benchmark private",
         f"invitation {town.bob.email} to benchmark q3 (private)",
         "request: container q1 (gap) in benchmark 1 (benchmark): priority 3",
+        "dataset north",
+        "dataset q6 (north): OPERATION",
+        "request: dataset q6 (north) in benchmark 1 (benchmark)",
+        "result b1m2",
+        "signing key north",
     ]
+
+
+def test_people_read_what_became_of_what_is_sent_by_its_answer(town: Town, tmp_path: Path) -> None:
+    home = Home(tmp_path, tmp_path / "cache")
+    at(town, home).sync()
+    site = at(town, home, offline=True)
+    site.submit(association_submission(2, 1, REPORT))
+    site.submit(association_change(2, 1, approval_status="REJECTED", reason="No docs"))
+    request, decision = site.queue.outbox.entries()
+
+    def said(entry: Entry, **answer: str) -> str:
+        return Words([], site.catalog)(replace(entry, answer=answer))
+
+    assert said(request, approval_status="PENDING").endswith("(benchmark)")
+    assert said(request, approval_status="APPROVED").endswith("(benchmark): APPROVED")
+    kept = said(decision, approval_status="REJECTED", reason="No docs")
+    assert kept.endswith(": REJECTED")
+    lost = said(decision, approval_status="REJECTED")
+    assert lost.endswith(": REJECTED, this registry keeps no reasons")
 
 
 def at(town: Town, home: Home, offline: bool = False) -> Site:

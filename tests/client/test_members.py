@@ -10,7 +10,9 @@ import pytest
 
 from medperf_client.settings.config import Home
 from medperf_client.site import Site
+from tests.support.badhost import json_answer
 from tests.support.consortium import Consortium, Member
+from tests.support.proxy import Fault, plain, proxy, writes
 from tests.support.registry import Registry
 
 _numbers = itertools.count(1)
@@ -303,6 +305,33 @@ def test_the_committee_decides_and_the_owner_sees_it(
     assert late.returncode == 1 and "the registry refused (400)" in late.stderr
     nobody = committee.run("association", "approve", "-b", "1", "-m", "9999", "-y")
     assert nobody.returncode == 1 and "the registry refused (404)" in nobody.stderr
+
+
+def test_a_request_that_the_registry_approves_at_once_is_said_to_be_approved(
+    consortium: Consortium, owner: Member
+) -> None:
+    model = submit(consortium, owner, f"own-{next(_numbers)}", "--operational")
+    approved = {"approval_status": "APPROVED", "approved_at": "2026-11-26T23:00:00Z"}
+    reply = Fault(reply=json_answer(approved, "201 Created"))
+    with proxy(consortium.registry.url, writes(reply)) as between:
+        owner.environment["MEDPERF_SERVER_URL"] = between.url
+        words = ("--benchmark", "1", "--model_uid", str(model), "-y")
+        said = owner.does("container", "associate", *words)
+    assert f"Container {model} in benchmark 1 is APPROVED." in said and "Requested" not in said
+
+
+def test_a_reason_that_a_plain_server_does_not_keep_is_not_said_to_be_kept(
+    consortium: Consortium, requested: Callable[[], tuple[str, ...]]
+) -> None:
+    rejected = requested()
+    committee = consortium.member("committee", home="committee-at-a-plain-server")
+    decided = {"approval_status": "REJECTED", "approved_at": "2026-11-26T23:00:00Z", "priority": 0}
+    reply = Fault(reply=json_answer(decided))
+    with proxy(consortium.registry.url, plain(reply)) as between:
+        committee.environment["MEDPERF_SERVER_URL"] = between.url
+        said = committee.does("association", "reject", *rejected, "--reason", "No docs", "-y")
+    assert "approval_status is REJECTED. This registry keeps no reasons" in said
+    assert "No docs" not in said
 
 
 def test_a_benchmark_waits_for_an_administrator(consortium: Consortium, owner: Member) -> None:

@@ -189,13 +189,20 @@ def test_a_token_goes_to_its_registry_only(stranger: Member) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["http://a..b", "http://127.0.0.1:99999", "http://[", "http://nowhere.invalid", "http://x:y"],
+    ("url", "code"),
+    [
+        ("http://nowhere.invalid", 1),
+        # Nothing to wait for: these can be no URLs.
+        ("http://a..b", 2),
+        ("http://127.0.0.1:99999", 2),
+        ("http://[", 2),
+        ("http://x:y", 2),
+    ],
 )
-def test_a_registry_s_url_that_leads_nowhere(stranger: Member, url: str) -> None:
+def test_a_registry_s_url_that_leads_nowhere(stranger: Member, url: str, code: int) -> None:
     stranger.environment["MEDPERF_SERVER_URL"] = url
     done = stranger.run("benchmark", "ls")
-    assert done.returncode == 1 and url in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == code and url in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["silent", "dropping"])

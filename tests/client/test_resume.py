@@ -31,6 +31,7 @@ from medperf_client.execution.parallel import at_once
 from medperf_client.settings.config import Profile
 from medperf_client.transfer.fetcher import Fetcher
 from tests.support.badhost import answer, bad_host
+from tests.support.forks import IMPORT_ROOTS
 from tests.support.proxy import (
     FINE,
     LOST,
@@ -45,7 +46,6 @@ from tests.support.proxy import (
     status,
 )
 from tests.support.rangehost import range_host
-from tests.support.registry import IMPORT_ROOTS
 
 SIZE, PART = 1 << 20, 1 << 18
 CONTENT, OTHER = random.Random(1).randbytes(SIZE), random.Random(2).randbytes(SIZE)

@@ -9,7 +9,8 @@ from medperf_client.containers.spec import parse
 from medperf_client.errors import InvalidContainer, UsageError
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.settings.config import Profile, load_config
-from medperf_client.strict_yaml import read
+from medperf_client.strict_yaml import read, read_results
+from tests.support.consortium import Member
 
 # Nine times as much a line: 22 lines stand for 10**20 values.
 DOUBLED = "a0: &a0 [x]\n" + "".join(
@@ -18,6 +19,14 @@ DOUBLED = "a0: &a0 [x]\n" + "".join(
 MERGED = "a0: &a0 {x: 1, y: 2}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 22)
 )
+TWICE = """active: a
+profiles:
+  a:
+    server_url: http://one:1
+    task_timeout: 600
+  a:
+    server_url: http://two:2
+"""
 LARGE = {
     "doubled by aliases": (DOUBLED, "with its aliases resolved"),
     "doubled by merge keys": (MERGED, "with its aliases resolved"),
@@ -97,3 +106,70 @@ def test_a_key_twice_is_refused_wherever_yaml_is_read(tmp_path: Path) -> None:
         parse(file.read_bytes(), "container_config.yaml")
     with pytest.raises(UsageError, match="is not a value"):
         Profile().with_text("mirrors", "{http://a/: [http://b/], http://a/: []}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"loss": 1e-05}', 1e-05),
+        ('{\n\t"loss": 1E+2\n}', 100.0),
+        ("loss: 1e-05", 1e-05),
+        ("loss: -2E10", -2e10),
+        ("loss: .5e3", 500.0),
+        ("loss: 1.0e-05", 1e-05),
+        ('{"loss": NaN}', "NaN"),
+        ("loss: .nan", "NaN"),
+        ("loss: '1e-05'", "1e-05"),
+        ('{"loss": "1e-05"}', "1e-05"),
+        ('{"loss": "\\ud83d\\ude00"}', "\U0001f600"),
+        ("loss: 2026-11-26", "2026-11-26"),
+        ("loss: [" + "0, " * 99_000 + "0]", [0] * 99_001),
+    ],
+)
+def test_a_number_of_json_is_a_number_in_results(text: str, value: object) -> None:
+    assert read_results(text.encode()) == {"loss": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' is there twice"),
+        ('{"b": [{"a": 1, "\\u0061": 2}]}', "the key 'a' is there twice"),
+        ("1: a\n1.0: b", "the key '1.0' is there twice"),
+        ("1: a\ntrue: b", "the key 'true' is there twice"),
+        ("1: a\n'1': b", "the key '1' is there twice"),
+        ("null: a\n'null': b", "the key 'null' is there twice"),
+        ('{"a": "\\ud83d"}', "surrogates not allowed"),
+        ('{"a": ' + "9" * 5000 + "}", "a number of more than 4000 digits"),
+        ('{"a": ' + "[" * 600 + "]" * 600 + "}", "nesting is deeper than 500"),
+        ('{"a": ' + "[" * 90_000 + "]" * 90_000 + "}", "nesting is deeper than 500"),
+        ('{"a": [' + "0," * 200_000 + "0]}", "larger than 100000 values"),
+        ('{"a": "' + "x" * (4 << 20) + '"}', "larger than 4194304 bytes"),
+        ("a: !!set {b, c}", "JSON has no form for a set"),
+        ("a: !!binary aGVsbG8=", "JSON has no form for a bytes"),
+    ],
+)
+def test_results_that_would_lose_something_are_refused(text: str, said: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=said):
+        read_results(text.encode())
+
+
+def test_a_configuration_is_read_as_medperf_reads_it() -> None:
+    # MedPerf hands `1e-5` to the container as it is written.
+    config = (
+        "container_type: DockerImage\nimage: i\ntasks:\n  infer:\n    run_args:\n"
+        "      command: [train, --rate, 1e-5]\n      environment: {RATE: 1e-5}\n"
+    )
+    task = parse(config, "container_config.yaml").task("infer")
+    assert task.command == ("train", "--rate", "1e-5")
+    assert task.environment == {"RATE": "1e-5"}
+
+
+def test_a_profile_file_with_a_profile_twice_is_left_as_it_is(tmp_path: Path) -> None:
+    member = Member(tmp_path / "home", "http://127.0.0.1:9")
+    member.home.mkdir()
+    file = member.home / "config.yaml"
+    file.write_text(TWICE)
+    done = member.run("profile", "set", "task_timeout", "5")
+    assert done.returncode == 2 and "the key 'a' is there twice" in done.stderr
+    assert file.read_text() == TWICE

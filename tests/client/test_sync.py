@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_compatibility import CONFIG
 from tests.support.consortium import Consortium, Member
+from tests.support.reports import CONFIG
 
 
 @pytest.fixture

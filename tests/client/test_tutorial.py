@@ -1,12 +1,9 @@
 """The model owner's tutorial works as it is written, and goes on once the network is gone."""
 
-import json
 import shutil
-from pathlib import Path
 
 from tests.support.consortium import Consortium
-
-MODEL = "medperf_tutorial/model_mobilenetv2/container_config.yaml"
+from tests.support.reports import MODEL, change_a_weight
 
 
 def test_the_tutorial_works_to_the_letter_and_then_from_cache(own_consortium: Consortium) -> None:
@@ -52,11 +49,3 @@ def test_the_tutorial_works_to_the_letter_and_then_from_cache(own_consortium: Co
     report = owner.json("test", "run", "--benchmark", "1", "--model", MODEL)
     ran = [step["step"] for step in report["steps"] if step["source"] == "ran"]
     assert report["passed"] and ran == ["infer", "evaluate"]
-
-
-def change_a_weight(model: Path) -> None:
-    """Make one number of a model's weights another."""
-    file = model / "workspace" / "additional_files" / "weights.json"
-    weights = json.loads(file.read_text())
-    weights["output_bias"] += 0.001
-    file.write_text(json.dumps(weights))

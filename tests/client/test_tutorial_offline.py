@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from medperf_client.registry.client import Registry as Client
-from tests.client.test_tutorial import MODEL
 from tests.support.consortium import Consortium, Member
 from tests.support.proxy import Proxy
 from tests.support.relay import Relay
+from tests.support.reports import MODEL
 
 
 @pytest.fixture

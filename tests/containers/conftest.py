@@ -1,126 +1,127 @@
 """Fixtures of the container tests: engines, a runner on each, and a way to run code on them."""
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from medperf_client.containers import owner
-from medperf_client.containers.docker import DockerRunner
-from medperf_client.containers.runner import Job, Limits
-from medperf_client.containers.spec import Task, Volume
-from tests.support.docker_fixtures import engine, image_registry, python_image  # noqa: F401
+from medperf_client.containers.apptainer import ApptainerRunner
+from medperf_client.containers.process import ProcessRunner
+from tests.support.apptainer import (  # noqa: F401
+    Converted,
+    converted,
+    for_apptainer,
+    on_path,
+    open_folder,
+)
+from tests.support.docker_fixtures import (  # noqa: F401
+    containerd,
+    engine,
+    image_registry,
+    podman,
+    python_image,
+)
 from tests.support.engine import docker_client
-from tests.support.images import base_image
-from tests.support.services import require
+from tests.support.images import base_image, image_after
+from tests.support.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 
-@pytest.fixture(scope="session")
-def podman() -> Iterator[str]:
-    """The address of a Podman service with a storage of its own."""
-    program = shutil.which("podman")
-    require("podman", program is not None, "podman is not installed")
-    with tempfile.TemporaryDirectory(prefix="medperf-podman-") as folder:
-        socket = Path(folder, "podman.sock")
-        own = [f"--root={folder}/root", f"--runroot={folder}/run", f"--tmpdir={folder}/tmp"]
-        with open(Path(folder, "log"), "wb") as log:
-            service = subprocess.Popen(
-                [str(program), *own, "--cgroup-manager=cgroupfs", "system", "service", "--time=0"]
-                + [f"unix://{socket}"],
-                # When it ends a container for lack of memory, it says so in a file where it stands.
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            while not socket.exists():
-                try:
-                    service.wait(timeout=0.1)
-                except subprocess.TimeoutExpired:
-                    continue
-                require("podman", False, Path(folder, "log").read_text())
-            # Tests also come as a user without privileges.
-            Path(folder).chmod(0o755)
-            socket.chmod(0o666)
-            yield f"unix://{socket}"
-        finally:
-            service.terminate()
-            service.wait(timeout=20)
-            # Its storage is a mount point, with which the folder cannot be deleted.
-            subprocess.run(["umount", f"{folder}/root/overlay"], capture_output=True)
+ENGINES = ("docker", "containerd", "podman")
+CONTAINED = (*ENGINES, "apptainer")
+PLATFORMS = (*CONTAINED, "process")
 
 
-@pytest.fixture(params=["docker", "podman"])
+def engine_called(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> "DockerClient":
+    """A client of an engine, which DOCKER_HOST names to the product."""
+    if name == "docker":
+        client: DockerClient = request.getfixturevalue("engine")
+        return client
+    monkeypatch.setenv("DOCKER_HOST", request.getfixturevalue(name))
+    return docker_client()
+
+
+@pytest.fixture(params=ENGINES)
 def any_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "DockerClient":
-    """A client of Docker's engine, then of Podman's, which DOCKER_HOST names to the product."""
-    if request.param == "podman":
-        monkeypatch.setenv("DOCKER_HOST", request.getfixturevalue("podman"))
-        return docker_client()
-    return request.getfixturevalue("engine")
-
-
-@dataclass
-class Sandbox:
-    """Runs Python code as a task on one engine, as the product would run a container's."""
-
-    image_id: str
-    folder: Path
-    runner: DockerRunner = field(default_factory=DockerRunner)
-
-    def __post_init__(self) -> None:
-        for name in ("input", "output"):
-            (self.folder / name).mkdir()
-        (self.folder / "input" / "scan.txt").write_text("42")
-
-    @property
-    def log(self) -> Path:
-        """What the last task wrote."""
-        return self.folder / "job.log"
-
-    def job(self, code: str, limits: Limits | None = None, python: str = "python3") -> Job:
-        """A task that runs `code`, with the volumes /input and /output."""
-        task = Task(
-            "infer",
-            command=(python, "-c", code),
-            inputs=(Volume("data_path", "/input", "directory"),),
-            outputs=(Volume("output_path", "/output", "directory"),),
-        )
-        return Job(
-            task,
-            self.image_id,
-            {"data_path": self.folder / "input"},
-            {"output_path": self.folder / "output"},
-            self.log,
-            limits or Limits(seconds=60),
-        )
-
-    def run(self, code: str, limits: Limits | None = None, python: str = "python3") -> str:
-        """Run `code` to its end; returns what it printed."""
-        self.runner.run(self.job(code, limits, python))
-        return self.log.read_text().strip()
-
-
-def containers_of(client: "DockerClient", process: int) -> list[str]:
-    """The names of the containers that a process started and that are still there."""
-    return [
-        str(container.name)
-        for container in client.containers.list(all=True, filters={"label": owner.LABEL})
-        if container.labels[owner.LABEL].split("/")[3] == str(process)
-    ]
+    """A client of each engine in turn."""
+    return engine_called(request.param, request, monkeypatch)
 
 
 @pytest.fixture
-def sandbox(any_engine: "DockerClient") -> Iterator[Sandbox]:
-    """A sandbox on either engine, in a folder that other users may enter."""
-    image_id = str(any_engine.images.get(base_image(any_engine)).id).removeprefix("sha256:")
-    with tempfile.TemporaryDirectory(prefix="medperf-sandbox-") as folder:
-        Path(folder).chmod(0o755)
-        yield Sandbox(image_id, Path(folder))
+def engine_sandbox(any_engine: "DockerClient") -> Iterator[Sandbox]:
+    """A sandbox on each engine in turn."""
+    with open_folder() as folder:
+        yield on_engine(any_engine, folder)
+
+
+@pytest.fixture(params=CONTAINED)
+def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A sandbox on each platform that isolates, in turn."""
+    yield from sandbox_on(request.param, request, monkeypatch)
+
+
+@pytest.fixture(params=PLATFORMS)
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A sandbox on each platform in turn."""
+    yield from sandbox_on(request.param, request, monkeypatch)
+
+
+def sandbox_on(
+    platform: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sandbox]:
+    """A sandbox on a platform."""
+    with open_folder() as folder:
+        if platform == "process":
+            yield process_sandbox(folder)
+        elif platform == "apptainer":
+            image: Converted = request.getfixturevalue("for_apptainer")
+            with on_path():
+                yield apptainer_sandbox(image, folder, request.getfixturevalue("engine"))
+        else:
+            yield on_engine(engine_called(platform, request, monkeypatch), folder)
+
+
+def on_engine(client: "DockerClient", folder: Path) -> Sandbox:
+    """A sandbox on an engine."""
+    image_id = str(client.images.get(base_image(client)).id).removeprefix("sha256:")
+    return Sandbox(image_id, folder, client=client)
+
+
+def apptainer_sandbox(image: Converted, folder: Path, client: "DockerClient") -> Sandbox:
+    """A sandbox on Apptainer, whose images an engine makes."""
+    runner = ApptainerRunner()
+    return Sandbox(image.image_id, folder, runner, image.folder, client, image)
+
+
+@pytest.fixture
+def changed_image(sandbox: Sandbox) -> Iterator[Callable[[str], None]]:
+    """Has the sandbox use an image that is its image once Python code ran there, as root."""
+    assert sandbox.client is not None
+    with ExitStack() as stack:
+        folder = stack.enter_context(open_folder())
+
+        def change(code: str) -> None:
+            assert sandbox.client is not None
+            sandbox.image_id = stack.enter_context(image_after(sandbox.client, code))
+            if sandbox.converted:
+                image = converted(sandbox.client, sandbox.image_id, folder)
+                sandbox.converted, sandbox.archive = image, image.folder
+
+        yield change
+
+
+def process_sandbox(folder: Path) -> Sandbox:
+    """A sandbox whose code runs as a process."""
+    code = folder / "code"
+    code.mkdir()
+    (code / "main.py").touch()
+    sandbox = Sandbox("", folder, ProcessRunner(allowed=True))
+    kept = sandbox.kept(code)
+    sandbox.image_id, sandbox.archive = kept.digest, kept.path
+    return sandbox

@@ -21,7 +21,7 @@ from medperf_client.containers.spec import (
     parse,
 )
 from medperf_client.errors import InvalidContainer
-from tests.support.registry import IMPORT_ROOTS, ROOT
+from tests.support.forks import IMPORT_ROOTS, ROOT
 
 SOURCE = "model/container_config.yaml"
 
@@ -241,6 +241,9 @@ WRONG: list[tuple[str, str, str]] = [
     (yaml.safe_dump({"image": "a", "tasks": {"infer": {}}}), "container_type", "DockerImage"),
     (config(image=""), "image", "where the image is"),
     (config(image=3), "image", "where the image is"),
+    (config(image="Bugs/Mini:1"), "image", "small letters"),
+    (config(image="site/model:1 "), "image", "small letters"),
+    (config(image="https://example.org/model"), "image", "small letters"),
     (config(tasks={}), "tasks", "at least one"),
     (config(tasks=["infer"]), "tasks", "a mapping"),
     (config(tasks={"in/fer": {}}), "tasks", "names of letters"),

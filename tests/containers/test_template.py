@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from medperf_client.containers.docker import DockerRunner
+from medperf_client.containers.job import Job, Limits
 from medperf_client.containers.process import ProcessRunner
-from medperf_client.containers.runner import Job, Limits, Runner
+from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import PROCESS, ContainerSpec, load, parse
 from medperf_client.containers.template import KINDS, write_template
 from medperf_client.errors import UsageError
@@ -74,13 +75,15 @@ class Site:
             else:
                 volumes[volume.name].touch()
         runner.run(
-            Job(
+            Job.of(
+                runner.name,
                 wanted,
                 image_id,
                 {volume.name: volumes[volume.name] for volume in wanted.inputs},
                 {volume.name: volumes[volume.name] for volume in wanted.outputs},
                 self.folder / f"{task}.log",
-                Limits(seconds=60),
+                archive=self.folder / image_id if runner.name == "process" else None,
+                limits=Limits(seconds=60),
             )
         )
 

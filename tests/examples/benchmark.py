@@ -16,8 +16,26 @@ import yaml
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "breast_cancer"
 DEMO = EXAMPLE / "data" / "demo"
-CONTAINERS = ("data_preparator", "model_logistic", "model_mlp", "metrics")
+HOSPITALS = EXAMPLE / "data" / "hospitals"
+CONTAINERS = (
+    *("data_preparator", "data_preparator_staged"),
+    *("model_logistic", "model_mlp", "metrics"),
+)
 SOURCE = Path(sklearn.datasets.__file__).parent / "data" / "breast_cancer.csv"
+
+
+def load(script: Path) -> ModuleType:
+    """Import a Python file of the example, which is no package."""
+    name = f"example_{script.stem}"
+    spec = importlib.util.spec_from_file_location(name, script)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+packaging = load(EXAMPLE / "package.py")
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,24 @@ class Run:
         return self.outputs[name]
 
 
+@dataclass(frozen=True)
+class Task:
+    """A task whose volumes are laid out: what runs it, and where its outputs will be."""
+
+    options: dict[str, Any]
+    outputs: dict[str, Path]
+
+    def run(self) -> Run:
+        """Run it to its end."""
+        done = subprocess.run(**self.options, capture_output=True, text=True, timeout=120)
+        return Run(done.returncode, done.stdout, done.stderr, self.outputs)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it, to be killed."""
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(**self.options, stdout=quiet, stderr=quiet)
+
+
 def run_task(
     container: str,
     task: str,
@@ -42,15 +78,26 @@ def run_task(
     inputs: dict[str, Path],
     changed: dict[str, Any] | None = None,
 ) -> Run:
-    """Run a task with its volumes under `root`, and its parameters in the tree but for `changed`.
+    """Run a task, see `laid_out`."""
+    return laid_out(container, task, root, inputs, changed).run()
 
-    No installed package can be imported.
+
+def laid_out(
+    container: str,
+    task: str,
+    root: Path,
+    inputs: dict[str, Path],
+    changed: dict[str, Any] | None = None,
+) -> Task:
+    """A task with its volumes under `root`, and its parameters in the tree but for `changed`.
+
+    It finds the outputs of an earlier run there again. No installed package can be imported.
     """
     folder = EXAMPLE / container
+    packaging.copy(packaging.code(folder), root / "project")
     spec = yaml.safe_load((folder / "container_config.yaml").read_text())["tasks"][task]
     parameters = yaml.safe_load((folder / "workspace" / "parameters.yaml").read_text())
     parameters_file = root / "parameters.yaml"
-    root.mkdir(parents=True)
     parameters_file.write_text(yaml.safe_dump({**parameters, **(changed or {})}))
     available = {
         "parameters_file": parameters_file,
@@ -64,24 +111,24 @@ def run_task(
         return path
 
     for name, volume in spec["input_volumes"].items():
-        copy = shutil.copytree if volume["type"] == "directory" else shutil.copyfile
-        copy(available[name], place(volume))
+        if volume["type"] == "directory":
+            shutil.rmtree(place(volume), ignore_errors=True)
+            shutil.copytree(available[name], place(volume))
+        else:
+            shutil.copyfile(available[name], place(volume))
     outputs = {name: place(volume) for name, volume in spec.get("output_volumes", {}).items()}
     for name, path in outputs.items():
         if spec["output_volumes"][name]["type"] == "directory":
-            path.mkdir()
+            path.mkdir(exist_ok=True)
         else:
             path.touch()
     _, *arguments = shlex.split(spec["run_args"]["command"])
-    done = subprocess.run(
-        [sys.executable, "-S", "-B", *arguments],
-        cwd=folder / "project",
-        env={"MEDPERF_VOLUMES": str(root / "volumes")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return Run(done.returncode, done.stdout, done.stderr, outputs)
+    options = {
+        "args": [sys.executable, "-S", "-B", *arguments],
+        "cwd": root / "project",
+        "env": {"MEDPERF_VOLUMES": str(root / "volumes")},
+    }
+    return Task(options, outputs)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -98,12 +145,14 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def load(script: Path) -> ModuleType:
-    """Import a Python file of the example, which is no package."""
-    name = f"example_{script.stem}"
-    spec = importlib.util.spec_from_file_location(name, script)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared data set, and the run that made it."""
+
+    data: Path
+    labels: Path
+    run: Run
+
+    def inputs(self) -> dict[str, Path]:
+        """Return it as the inputs of a task."""
+        return {"data_path": self.data, "labels_path": self.labels}

@@ -1,24 +1,10 @@
 """The demo data once prepared, and what each model predicts for it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.examples.benchmark import DEMO, Run, run_task
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared data set, and the run that made it."""
-
-    data: Path
-    labels: Path
-    run: Run
-
-    def inputs(self) -> dict[str, Path]:
-        """Return it as the inputs of a task."""
-        return {"data_path": self.data, "labels_path": self.labels}
+from tests.examples.benchmark import DEMO, Prepared, run_task
 
 
 @pytest.fixture(scope="session")

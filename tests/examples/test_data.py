@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_breast_cancer
 
-from tests.examples.benchmark import DEMO, EXAMPLE, SOURCE, load, read_rows
+from tests.examples.benchmark import DEMO, EXAMPLE, HOSPITALS, SOURCE, load, read_rows
 
 DATA = EXAMPLE / "data"
 KEYS = ("patient_id", "held_by", "diagnosis")
@@ -63,7 +64,18 @@ def test_the_sites_hold_none_of_the_training_patients() -> None:
         assert {holder[patient] for patient in patients} == {path.stem}
 
 
-def test_the_attribution_travels_with_the_demo_data() -> None:
-    notice = (DEMO / "NOTICE.txt").read_text()
+def test_two_hospitals_hold_patients_of_their_own_that_no_model_was_trained_on() -> None:
+    holder = {row["patient_id"]: row["held_by"] for row in read_rows(DATA / "wdbc.csv")}
+    for name, site in (("lakeside", "northgate"), ("hillcrest", "riverside")):
+        for folder in ("measurements", "diagnoses"):
+            text = (HOSPITALS / name / folder / f"{name}.csv").read_text()
+            patients = set(re.findall(r"\bP\d{7}\b", text))
+            assert len(patients) == 60
+            assert {holder[patient] for patient in patients} == {site}
+
+
+@pytest.mark.parametrize("folder", [DEMO, HOSPITALS])
+def test_the_attribution_travels_with_the_data(folder: Path) -> None:
+    notice = (folder / "NOTICE.txt").read_text()
     for needed in ("Wolberg", "10.24432/C5DW2B", "CC BY 4.0", "Changed"):
         assert needed in notice

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
 
-from tests.examples.benchmark import EXAMPLE, Run, load, read_rows, run_task, write_rows
-from tests.examples.conftest import Prepared
+from tests.examples.benchmark import EXAMPLE, Prepared, Run, load, read_rows, run_task, write_rows
 
 scores = load(EXAMPLE / "metrics" / "project" / "scores.py")
 DIGITS = 5.1e-5

@@ -11,8 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
-from tests.examples.benchmark import EXAMPLE, load, read_rows, run_task, write_rows
-from tests.examples.conftest import Prepared
+from tests.examples.benchmark import EXAMPLE, Prepared, load, read_rows, run_task, write_rows
 
 
 def weights_of(model: str) -> dict[str, Any]:

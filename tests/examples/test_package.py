@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.examples.benchmark import CONTAINERS, DEMO, EXAMPLE, load
+from tests.examples.benchmark import CONTAINERS, DEMO, EXAMPLE, load, packaging
 
-packaging = load(EXAMPLE / "package.py")
 URL = "http://127.0.0.1:8000/"
 
 
@@ -23,6 +22,18 @@ def contents(folder: Path) -> dict[str, bytes]:
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+
+def code_of(name: str) -> dict[str, bytes]:
+    """Return the bytes of a container's code: its own files, and those it shares with others."""
+    shared = ["container.py", *(["patients.py"] if name.startswith("model_") else [])]
+    if name.startswith("data_preparator"):
+        shared += ["columns.py", "policy.py", "raw.py", "sanity_check.py", "summary.py"]
+        shared += ["tables.py"]
+    return {
+        **contents(EXAMPLE / name / "project"),
+        **{file: (EXAMPLE / "shared" / file).read_bytes() for file in shared},
     }
 
 
@@ -56,7 +67,7 @@ def test_the_layout_names_every_file_to_host_with_its_digest(tmp_path: Path) -> 
     assert named >= set((tmp_path / "assets").iterdir())
     assert named >= set(tmp_path.glob("*/container_config.yaml"))
     assert named >= set(tmp_path.glob("*/workspace/parameters.yaml"))
-    assert len(named) == len(files) == 15
+    assert len(named) == len(files) == 18
 
 
 def test_archives_hold_the_inside_of_their_folders(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_archives_hold_the_inside_of_their_folders(tmp_path: Path) -> None:
     assert unpacked(layout.demo_data.path) == contents(DEMO)
     for name in CONTAINERS:
         container, folder = layout.containers[name], EXAMPLE / name
-        assert unpacked(container.project.path) == contents(folder / "project")
+        assert unpacked(container.project.path) == code_of(name)
         additional = folder / "workspace" / "additional_files"
         assert (container.additional_files is None) == (not additional.exists())
         if container.additional_files:
@@ -117,7 +128,7 @@ def test_local_process_containers_name_the_copy_of_their_code_beside_them(tmp_pa
     for name, container in layout.containers.items():
         assert yaml.safe_load(container.config.path.read_text())["image"] == "project"
         copy = container.config.path.parent / "project"
-        assert contents(copy) == contents(EXAMPLE / name / "project")
+        assert contents(copy) == code_of(name)
 
 
 def test_platforms_differ_in_kind_and_image_alone(tmp_path: Path) -> None:
@@ -161,13 +172,42 @@ def test_the_script_needs_python_alone_and_prints_digests(tmp_path: Path) -> Non
     assert done.stdout.splitlines() == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "containers"),
-    [("container.py", CONTAINERS), ("patients.py", ("model_logistic", "model_mlp"))],
-)
-def test_a_file_that_containers_share_is_the_same_in_each(
-    name: str, containers: tuple[str, ...]
+def test_no_two_containers_carry_the_same_file_in_the_tree() -> None:
+    holders: dict[bytes, set[Path]] = {}
+    for name in (*CONTAINERS, "shared"):
+        for path in packaging.members(EXAMPLE / name).values():
+            holders.setdefault(path.read_bytes(), set()).add(path)
+    assert [paths for paths in holders.values() if len(paths) > 1] == []
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_container_that_is_laid_out_imports_nothing_from_elsewhere(
+    name: str, tmp_path: Path
 ) -> None:
-    assert len({(EXAMPLE / folder / "project" / name).read_bytes() for folder in containers}) == 1
-    holders = {path.parent.parent.name for path in EXAMPLE.glob(f"*/project/{name}")}
-    assert holders == set(containers)
+    packaging.package(tmp_path, "docker")
+    laid_out = [sys.executable, "-S", "-B", "main.py"]
+    done = subprocess.run(
+        laid_out, cwd=tmp_path / name / "project", env={}, capture_output=True, text=True
+    )
+    assert done.stderr.startswith("usage: python3 main.py ")
+
+
+def test_an_image_is_built_of_a_folder_that_holds_all_it_needs(tmp_path: Path) -> None:
+    layout = packaging.package(tmp_path, "docker")
+    for name, container in layout.containers.items():
+        folder = container.config.path.parent
+        assert contents(folder / "project") == code_of(name)
+        for file in ("Dockerfile", ".dockerignore"):
+            assert (folder / file).read_bytes() == (EXAMPLE / "shared" / file).read_bytes()
+
+
+def test_everything_that_is_shared_is_laid_out_for_somebody() -> None:
+    assert {path.name for path in (EXAMPLE / "shared").iterdir() if path.is_file()} == {
+        *packaging.SHARED_CODE,
+        *packaging.SHARED_BUILD,
+    }
+    for name, holders in packaging.SHARED_CODE.items():
+        module = name.removesuffix(".py")
+        for container in CONTAINERS:
+            own = b"".join(contents(EXAMPLE / container / "project").values()).decode()
+            assert (f"from {module} import" in own) == (container in holders), (name, container)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.examples.benchmark import DEMO, EXAMPLE, Run, read_rows, run_task, write_rows
-from tests.examples.conftest import Prepared
+from tests.examples.benchmark import DEMO, EXAMPLE, Prepared, Run, read_rows, run_task, write_rows
 
 REAL = {row["patient_id"]: row for row in read_rows(EXAMPLE / "data" / "wdbc.csv")}
 COLUMNS = [

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from medperf_client.registry.client import Registry as Client
-from tests.support.people import container
+from tests.support.disks import small_disk  # noqa: F401
+from tests.support.people import Person, behind_proxy, container
 from tests.support.registry import Registry
 
 
@@ -29,3 +30,15 @@ def with_benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registr
         admin = Client(registry.url, registry.token_for("admin@example.org", admin=True))
         admin.put("/benchmarks/1/", {"approval_status": "APPROVED"}, "approve")
         yield registry
+
+
+@pytest.fixture
+def person(with_benchmark: Registry) -> Iterator[Person]:
+    """A member who reaches the registry through a proxy, and has synced."""
+    yield from behind_proxy(with_benchmark)
+
+
+@pytest.fixture
+def direct(with_benchmark: Registry, person: Person) -> Client:
+    """The registry as the member sees it, with no proxy between."""
+    return Client(with_benchmark.url, person.token)

@@ -1,8 +1,8 @@
 """A disk that is full while the queue is written or sent: told, and nothing is lost or doubled."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,12 @@ from medperf_cache.outbox import Outbox
 from medperf_client.registry.client import Registry as Client
 from medperf_client.settings.config import Home
 from tests.cache.processes import run_together
-from tests.cache.test_disk_full import small_disk
-from tests.support.consortium import Member
+from tests.support.consortium import APPROVE, Member
+from tests.support.disks import KIB, crowded, full
 from tests.support.people import container
 from tests.support.registry import Registry
 
-__all__ = ["small_disk"]
-
-KIB = 1 << 10
-APPROVE = ("association", "approve", "--benchmark", "1", "--model_uid", "1", "-y", "--offline")
+OFFLINE = ("association", "approve", "--benchmark", "1", "-y", "--offline", "--model_uid")
 
 
 @pytest.fixture
@@ -35,20 +32,6 @@ def member(small_disk: Path, registry: Registry) -> Member:
 def direct(member: Member, registry: Registry) -> Client:
     """The registry as the member sees it."""
     return Client(registry.url, member.environment["MEDPERF_TOKEN"])
-
-
-@contextmanager
-def full(disk: Path, but_bytes: int = 0) -> Iterator[None]:
-    """Leave no more than so many bytes on a disk for the block."""
-    ballast = disk / "ballast"
-    with suppress(OSError), open(ballast, "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    os.truncate(ballast, ballast.stat().st_size - but_bytes)
-    try:
-        yield
-    finally:
-        ballast.unlink()
 
 
 def queue(member: Member, name: str) -> None:
@@ -70,12 +53,12 @@ def waiting(member: Member) -> Any:
 def test_what_does_not_fit_is_told_and_what_was_queued_stays(
     small_disk: Path, member: Member
 ) -> None:
-    for _ in range(3):
-        member.does(*APPROVE)
+    for model in ("1", "2", "3"):
+        member.does(*OFFLINE, model)
     before = waiting(member)
     assert [entry["uid"] for entry in before] == ["q1", "q2", "q3"]
     with full(small_disk):
-        for words in (APPROVE, ("queue", "drop", "q3", "-y"), ("sync",)):
+        for words in (APPROVE, ("queue", "edit", "q3", "--set", "approval_status=x"), ("sync",)):
             refused = member.run(*words)
             assert refused.returncode == 1 and refused.stdout == ""
             assert refused.stderr.startswith("Error: ") and "cannot be" in refused.stderr
@@ -108,3 +91,29 @@ def test_a_sync_for_which_there_is_too_little_room_loses_and_doubles_nothing(
     assert waiting(member) == []
     there = [one["name"] for one in direct.pages("/me/mlcubes/")]
     assert sorted(there) == sorted(f"model-{room}" for room in range(0, 256, 16))
+
+
+@pytest.mark.parametrize("leaves_no_room", [full, crowded])
+def test_dropping_what_waits_frees_its_files_where_nothing_else_can(
+    small_disk: Path,
+    member: Member,
+    tmp_path: Path,
+    leaves_no_room: Callable[[Path], AbstractContextManager[None]],
+) -> None:
+    member.does("container", "create", "model", "--output", str(tmp_path / "model"))
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_bytes(os.urandom(1024 * KIB))
+    files = ("--container-config-file", str(tmp_path / "model" / "container_config.yaml"))
+    files += ("--parameters-file", str(parameters))
+    member.does("container", "submit", "--name", "large", *files, "-y", "--offline")
+    member.does(*OFFLINE, "1")
+    with leaves_no_room(small_disk):
+        assert member.json("storage", "gc", "--max-size", "0")["bytes"] == 0
+        member.does("queue", "drop", "q1", "-y")
+        assert [entry["uid"] for entry in waiting(member)] == ["q2"]
+        assert member.json("storage", "gc", "--max-size", "0")["bytes"] > 1024 * KIB
+    # There is room again, also for the next time.
+    member.does(*OFFLINE, "2")
+    with leaves_no_room(small_disk):
+        member.does("queue", "drop", "q2", "-y")
+        member.does("queue", "drop", "q3", "-y")

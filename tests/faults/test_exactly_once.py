@@ -15,42 +15,15 @@ from medperf_client.kinds.submission import Submission
 from medperf_client.registry.client import Registry as Client
 from medperf_client.settings.credentials import Credentials
 from medperf_client.site import Site
-from tests.support.badhost import answer, json_answer
+from tests.support.badhost import json_answer
 from tests.support.consortium import Member
-from tests.support.people import REPORT, Person, container
-from tests.support.proxy import FINE, LOST, PORTAL, Fault, Faults, Proxy, Request, status
+from tests.support.people import REPORT, Person, behind_proxy, container, names, new, queue
+from tests.support.proxy import FINE, LOST, PORTAL, Fault, Request, plain, status, writes
 from tests.support.registry import Registry
 from tests.support.sockets import SocketLog
+from tests.support.town import Town
 
 REFUSED_LOGIN = Fault(reply=json_answer({"detail": "Invalid token."}, "401 Unauthorized"))
-NO_CHANGES = Fault(reply=answer("404 Not Found", b"<h1>Not Found</h1>", "Content-Type: text/html"))
-
-
-@pytest.fixture
-def person(with_benchmark: Registry) -> Iterator[Person]:
-    """A member who reaches the registry through a proxy, and has synced."""
-    proxy = Proxy(with_benchmark.url)
-    person = Person(with_benchmark, proxy)
-    person.sync()
-    yield person
-    proxy.stop()
-
-
-@pytest.fixture
-def direct(with_benchmark: Registry, person: Person) -> Client:
-    """The registry as the member sees it, with no proxy between."""
-    return Client(with_benchmark.url, person.token)
-
-
-def writes(*faults: Fault) -> Faults:
-    """The next writes go wrong in this order; reads and later writes do not."""
-    waiting = list(faults)
-    return lambda request: waiting.pop(0) if request.method != "GET" and waiting else FINE
-
-
-def queue(person: Person, *submissions: Submission) -> list[Entry]:
-    """Submissions that wait."""
-    return [person.site().queue.add(submission) for submission in submissions]
 
 
 def send(person: Person, rest: Callable[[float], None] = lambda seconds: None) -> Sending:
@@ -67,16 +40,6 @@ def sender(site: Site, **changes: Any) -> Sender:
 def states(person: Person) -> list[str]:
     """The states of all entries, in order."""
     return [entry.state for entry in person.site().queue.outbox.entries()]
-
-
-def names(direct: Client) -> list[str]:
-    """The member's containers in the registry."""
-    return [one["name"] for one in direct.pages("/me/mlcubes/")]
-
-
-def new(name: str, person: Person) -> Submission:
-    """A container whose name is nobody else's."""
-    return container(f"{name}-{person.email}")
 
 
 def with_model(person: Person, direct: Client) -> int:
@@ -119,6 +82,19 @@ def test_a_chain_with_every_answer_lost_once_exists_once(person: Person, direct:
     (association,) = direct.pages("/me/mlcubes/associations/")
     assert association["approval_status"] == "REJECTED"
     assert person.site().catalog.all("association") == [association]
+
+
+def test_a_request_that_is_refused_is_not_one_that_was_rejected_before(town: Town) -> None:
+    uid = town.ada.site().submit(container("ada's")).real_uid
+    assert uid is not None
+    town.ada.site().submit(association_submission(uid, 1, REPORT))
+    town.ada.site().submit(association_change(uid, 1, approval_status="REJECTED"))
+    town.client().put("/benchmarks/1/", {"approval_status": "REJECTED"}, "reject")
+    (again,) = queue(town.ada, association_submission(uid, 1, REPORT))
+    town.ada.site().queue.outbox.change(again.uid, state=SENDING, attempts=1)
+    town.ada.site().sync()
+    entry = town.ada.site().queue.entry(again.uid)
+    assert entry.state == REJECTED and "not APPROVED" in entry.reason
 
 
 def test_two_syncs_at_once_send_each_thing_once(person: Person, direct: Client) -> None:
@@ -335,27 +311,10 @@ def test_an_old_answer_does_not_undo_what_was_learnt_since(
     assert states(person) == [SENT]
 
 
-def plain(*faults: Fault) -> Faults:
-    """A server as MedPerf's own: no change log, no keys; and its next writes go wrong."""
-    troubles = writes(*faults)
-
-    def respond(request: Request) -> Fault:
-        if request.path.startswith("/api/v0/changes/"):
-            return NO_CHANGES
-        fault = troubles(request)
-        return Fault(reply=fault.reply, lost=fault.lost, hidden=frozenset({"idempotency-key"}))
-
-    return respond
-
-
 @pytest.fixture
 def plainly(with_benchmark: Registry) -> Iterator[Person]:
     """A member of a plain MedPerf server."""
-    proxy = Proxy(with_benchmark.url, plain())
-    person = Person(with_benchmark, proxy)
-    person.sync()
-    yield person
-    proxy.stop()
+    yield from behind_proxy(with_benchmark, plain())
 
 
 @pytest.fixture
@@ -443,6 +402,19 @@ def test_a_decision_is_found_on_a_plain_server_whatever_reason_it_has_there(
         committee.put(f"/mlcubes/{model}/benchmarks/1/", decision, f"no-{model}")
 
     assert len(send(plainly, reject).sent) == 1
+
+
+@pytest.mark.parametrize("change", [{"approval_status": "APPROVED"}, {"priority": 3}])
+def test_a_plain_server_is_not_asked_to_change_a_request_that_it_does_not_have(
+    plainly: Person, registered: Client, change: dict[str, Any]
+) -> None:
+    model = with_model(plainly, registered)
+    queue(plainly, association_change(model, 1, **change))
+    # What MedPerf's server answers for a pair of which it has nothing, however often it is asked.
+    plainly.proxy.faults = plain(*[status("500 Internal Server Error")] * 9)
+    (refused,) = send(plainly).rejected
+    assert refused.reason == f"the registry has no request: container {model} in benchmark 1"
+    assert not [one for one in plainly.proxy.requests if one.method == "PUT"]
 
 
 def test_another_container_of_that_name_is_not_taken_for_ones_own(

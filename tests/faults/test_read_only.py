@@ -4,43 +4,34 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
 from medperf_cache import Storage
-from tests.cache.test_disk_full import small_disk
-from tests.client.conftest import beginning, consortium  # noqa: F401
-from tests.faults.test_disk_full import APPROVE, KIB, full
-from tests.support.consortium import Consortium, Member
-from tests.support.registry import IMPORT_ROOTS
-
-__all__ = ["small_disk"]
+from medperf_client.airgap.bundles import export_bundle, import_bundle, send_bundle
+from medperf_client.errors import MedPerfError, UsageError
+from tests.support.consortium import APPROVE, Consortium, Member
+from tests.support.consortium_fixtures import beginning, consortium  # noqa: F401
+from tests.support.disks import KIB, full, read_only
+from tests.support.forks import IMPORT_ROOTS
+from tests.support.people import Person, new, queue
+from tests.support.proxy import FINE, Fault, Request
 
 READS = [
     *("benchmark ls", "benchmark view 1", "benchmark status 1"),
     *("container ls", "container ls --mine", "container view 2", "association ls -bm"),
     *("test ls", "test view latest", "queue ls", "queue ls --all", "queue view q1"),
     *("storage ls", "profile ls", "profile view", "auth status", "sync --dry-run"),
+    *("ledger ls", "ledger verify"),
 ]
 WRITES = [
     "sync",
-    "queue drop q1 -y",
+    "queue edit q1 --set approval_status=REJECTED",
     "association approve --benchmark 1 --model_uid 2 -y",
     "profile set task_timeout 5",
 ]
-
-
-@contextmanager
-def read_only(disk: Path) -> Iterator[None]:
-    """A disk that is mounted read-only for the block."""
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
 
 
 @pytest.fixture(params=[full, read_only], ids=["full", "read-only"])
@@ -133,7 +124,7 @@ def test_gc_makes_the_room_that_a_full_disk_lacks(member: Member, small_disk: Pa
     storage.blobs.add([bytes(512 * KIB)])
     pinned = [item for item in member.json("storage", "ls")["items"] if item["pins"]]
     with full(small_disk):
-        assert member.run("queue", "drop", "q1", "-y").returncode == 1
+        assert member.run("queue", "edit", "q1", "--set", "approval_status=x").returncode == 1
         assert member.json("storage", "gc", "--max-size", "0")["bytes"] > 512 * KIB
         left = member.json("storage", "ls")["items"]
         assert {item["sha256"] for item in left} == {item["sha256"] for item in pinned}
@@ -154,6 +145,64 @@ def test_gc_keeps_on_a_full_disk_what_waits_to_be_uploaded(
     with full(small_disk):
         member.does("storage", "gc", "--max-size", "0")
     assert waiting and waiting <= {item["sha256"] for item in member.json("storage", "ls")["items"]}
+
+
+def test_nothing_is_sent_that_no_receipt_can_tell_of(
+    person: Person, small_disk: Path, closed: AbstractContextManager[None], tmp_path: Path
+) -> None:
+    member = Member(person.home.data, person.proxy.url, person.token)
+    queue(person, new("carried", person))
+    bundle, receipt = small_disk / "queue.bundle", tmp_path / "receipt"
+    member.does("bundle", "export", str(bundle), "--queue")
+    send = ("sync", "--bundle", str(bundle))
+    with closed:
+        refused = member.run(*send)
+        assert refused.returncode == 1 and refused.stdout == ""
+        assert f"nothing was sent: {bundle}.receipt cannot be written" in refused.stderr
+        assert "--receipt FILE" in refused.stderr and "MEDPERF_HOME" not in refused.stderr
+        assert list(person.site().registry.pages("/me/mlcubes/")) == []
+        sent = member.does(*send, "--receipt", str(receipt))
+    assert f"Wrote {receipt}: bring it back" in sent
+    assert len(list(person.site().registry.pages("/me/mlcubes/"))) == 1
+    assert member.json("bundle", "import", str(receipt))["settled"][0]["state"] == "sent"
+
+
+def test_a_medium_that_fills_up_meanwhile_costs_no_more_than_another_receipt(
+    person: Person, small_disk: Path, tmp_path: Path
+) -> None:
+    queue(person, new("carried", person))
+    bundle, receipt = small_disk / "queue.bundle", tmp_path / "receipt"
+    export_bundle(person.site(), bundle, queue=True)
+    with pytest.raises(UsageError, match="is the bundle that is to be sent"):
+        send_bundle(person.site(), bundle, bundle)
+    with ExitStack() as stack:
+
+        def faults(request: Request) -> Fault:
+            if request.method == "POST":
+                stack.enter_context(full(small_disk))
+            return FINE
+
+        person.proxy.faults = faults
+        with pytest.raises(MedPerfError, match="1 sent, but no receipt tells") as told:
+            send_bundle(person.site(), bundle)
+        assert "Nothing is sent twice" in told.value.hint
+        send_bundle(person.site(), bundle, receipt)
+    assert [one.state for one in import_bundle(person.site(), receipt).settled] == ["sent"]
+    assert len(list(person.site().registry.pages("/me/mlcubes/"))) == 1
+
+
+def test_a_bundle_that_cannot_be_written_leaves_the_queue_and_names_the_file(
+    person: Person, small_disk: Path, closed: AbstractContextManager[None]
+) -> None:
+    member = Member(person.home.data, person.proxy.url, person.token)
+    queue(person, new("stays", person))
+    with closed:
+        for words in (("bundle", "export", "--queue"), ("queue", "export")):
+            refused = member.run(*words, str(small_disk / "queue.bundle"))
+            assert refused.returncode == 1
+            assert f"{small_disk / 'queue.bundle'} cannot be written" in refused.stderr
+            assert "MEDPERF_HOME" not in refused.stderr
+    assert [entry["state"] for entry in member.json("queue", "ls")] == ["queued"]
 
 
 WRITER = """

@@ -9,15 +9,13 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from medperf_cache.outbox import HELD, REJECTED
 from medperf_client.kinds.association import association_change, association_submission
+from medperf_client.kinds.dataset import dataset_operational, dataset_progress, dataset_submission
+from medperf_client.kinds.dataset_association import dataset_request
+from medperf_client.kinds.result import result_submission
 from medperf_client.registry.client import Registry as Client
 from tests.support.people import REPORT, Person, container
 from tests.support.proxy import FINE, LOST, PORTAL, RESET, Fault, Proxy, Request, status
@@ -51,6 +49,7 @@ class Histories(RuleBasedStateMachine):
 
     registry: Registry
     benchmark: int
+    committee: str
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,6 +125,65 @@ class Histories(RuleBasedStateMachine):
     @rule(
         who=st.integers(0, 1),
         fault=st.sampled_from(sorted(FAULTS)),
+        crash=st.sampled_from(["no", "no", "before", "after"]),
+    )
+    def register_a_dataset(self, who: int, fault: str, crash: str) -> None:
+        """A dataset, how far its preparation is, and that it is operational."""
+        self.fault(fault)
+        person, number = self.people[who], next(_numbers)
+        name, uid_hash = f"data-{number}", f"{number:064x}"
+        words = {"name": name, "description": "", "location": "", "preparator": 1}
+        made = dataset_submission(**words, data_hash=uid_hash, as_prepared=False)
+        uid = person.submit(made, crash)
+        assert uid is not None
+        person.datasets[uid] = name
+        data = person.site().queue.reference(uid)
+        person.submit(dataset_progress(data, {"execution_status": "finished"}), "no")
+        person.submit(dataset_operational(data, uid_hash, uid_hash, {"scans": number}), crash)
+
+    @rule(
+        who=st.integers(0, 1),
+        which=st.integers(0),
+        fault=st.sampled_from(sorted(FAULTS)),
+        crash=st.sampled_from(["no", "no", "before", "after"]),
+    )
+    def ask_to_take_part_with_a_dataset(self, who: int, which: int, fault: str, crash: str) -> None:
+        """A request for one of the member's datasets, and a result that waits for its approval."""
+        person = self.people[who]
+        free = [uid for uid in person.datasets if uid not in person.asked]
+        if not free:
+            return
+        self.fault(fault)
+        uid = free[which % len(free)]
+        data = person.site().queue.reference(uid)
+        assert person.submit(dataset_request(data, self.benchmark, {"auc": 0.5}), crash) is not None
+        person.asked.append(uid)
+        # As in a command of its own: the registry may have turned out to have another past.
+        data = person.site().queue.reference(uid)
+        result = result_submission(
+            benchmark=self.benchmark,
+            model=2,
+            dataset=data,
+            name="b1m2",
+            results={"auc": 0.5, "of": person.datasets[uid]},
+            partial=False,
+        )
+        assert person.submit(result, crash) is not None
+        person.released.append(uid)
+
+    @rule()
+    def the_committee_approves_datasets(self) -> None:
+        """Every request that there is, whatever may become of the registry after that."""
+        committee = Client(self.registry.url, self.committee)
+        for one in list(committee.pages("/me/datasets/associations/")):
+            if one["approval_status"] == "PENDING":
+                path = f"/datasets/{one['dataset']}/benchmarks/{one['benchmark']}/"
+                key = f"approve-{next(_numbers)}"
+                committee.put(path, {"approval_status": "APPROVED"}, key)
+
+    @rule(
+        who=st.integers(0, 1),
+        fault=st.sampled_from(sorted(FAULTS)),
         crash=st.sampled_from(["no", "before", "after"]),
     )
     def sync(self, who: int, fault: str, crash: str) -> None:
@@ -177,10 +235,15 @@ class Histories(RuleBasedStateMachine):
             self.proxy.start()
         self.fault("none")
         try:
-            for _ in range(3):
-                for person in self.people:
-                    person.sync()
-                    person.site().resend()
+            for _ in range(2):
+                for _ in range(3):
+                    for person in self.people:
+                        person.sync()
+                        person.site().resend()
+                # What waits for a decision gets it.
+                self.the_committee_approves_datasets()
+            for person in self.people:
+                person.sync()
             for person in self.people:
                 self.check(person)
         finally:
@@ -190,7 +253,9 @@ class Histories(RuleBasedStateMachine):
         """One member's queue, things in the registry, and catalog."""
         site = person.site()
         left = site.queue.waiting()
-        assert {entry.state for entry in left} <= {REJECTED, HELD}
+        assert {entry.state for entry in left} <= {REJECTED, HELD}, [
+            (entry.uid, entry.state, entry.reason) for entry in left
+        ]
         refused = [entry for entry in left if entry.body.get("name") != "taken"]
         # Only a withdrawal that came twice, or after the request it withdraws, may be refused.
         assert all(entry.method == "PUT" for entry in refused), refused
@@ -201,11 +266,26 @@ class Histories(RuleBasedStateMachine):
         real = sorted(site.queue.real_uid(uid) for uid in person.requests.values())
         assert sorted(one["model_mlcube"] for one in associations) == real
         assert site.catalog.all("association") == associations
+        datasets = list(client.pages("/me/datasets/"))
+        assert sorted(one["name"] for one in datasets) == sorted(person.datasets.values())
+        assert {one["state"] for one in datasets} <= {"OPERATION"}
+        requests = list(client.pages("/me/datasets/associations/"))
+        asked = sorted(site.queue.real_uid(uid) for uid in person.asked)
+        assert sorted(one["dataset"] for one in requests) == asked
+        assert {one["approval_status"] for one in requests} <= {"APPROVED"}
+        released = {site.queue.real_uid(uid): person.datasets[uid] for uid in person.released}
+        results = list(client.pages("/me/results/"))
+        assert {one["dataset"]: one["results"]["of"] for one in results} == released
+        assert len(results) == len(released)
+        assert site.catalog.all("dataset_association") == requests
+        assert site.catalog.all("result") == results
         assert site.catalog.all("mlcube") == list(client.pages("/mlcubes/"))
 
 
 def test_everything_confirmed_exists_once_whatever_happens(with_benchmark: Registry) -> None:
-    machine = type("Machine", (Histories,), {"registry": with_benchmark, "benchmark": 1})
+    committee = with_benchmark.token_for("committee@example.org")
+    parts = {"registry": with_benchmark, "benchmark": 1, "committee": committee}
+    machine = type("Machine", (Histories,), parts)
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from medperf_client.registry.client import Registry as Client
-from tests.faults.test_exactly_once import direct, names, new, person, queue
 from tests.support.consortium import Member
-from tests.support.people import Person
+from tests.support.people import Person, names, new, queue
 from tests.support.proxy import FINE, Fault, Request, status
-
-__all__ = ["direct", "person"]
 
 BYE = "Interrupted. Nothing was left half-done."
 BUSY = status("503 Service Unavailable")
@@ -57,6 +54,7 @@ def member(person: Person) -> Member:
 def watch(member: Member) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """Starts `sync --watch`, which looks every second and does not outlive the test."""
     started: list[subprocess.Popen[str]] = []
+    timers: list[threading.Timer] = []
 
     def start() -> subprocess.Popen[str]:
         process = member.start("sync", "--watch", "--interval", "1")
@@ -65,9 +63,14 @@ def watch(member: Member) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         timer = threading.Timer(PATIENCE_SECONDS, process.kill)
         timer.daemon = True
         timer.start()
+        timers.append(timer)
         return process
 
     yield start
+    # Later tests ask which threads there are.
+    for timer in timers:
+        timer.cancel()
+        timer.join()
     for process in started:
         process.kill()
         process.communicate()

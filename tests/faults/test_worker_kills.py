@@ -19,6 +19,7 @@ import requests
 
 from medperf_client.registry.client import Registry as Client
 from tests.support.registry import Registry
+from tests.support.services import BROKEN
 
 WRITES, CLIENTS, KILLS = 200, 4, 8
 MOST_WRITES = 10 * WRITES
@@ -72,7 +73,7 @@ def test_every_answered_write_is_there_and_none_twice(served: tuple[Registry, in
         while number not in answered:
             try:
                 answer = session.post(url, json=body(number), headers=headers, timeout=60)
-            except requests.ConnectionError:
+            except BROKEN:
                 unanswered[number] += 1
                 continue
             assert answer.status_code == 201, answer.text

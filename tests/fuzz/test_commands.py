@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -18,21 +19,31 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medperf_cache import Catalog, Storage
 from medperf_cache.bundle import write
 from medperf_cache.outbox import LOST, QUEUED, REJECTED, SENDING, SENT, Outbox
 from medperf_client.airgap.carried import About
-from medperf_client.cli import medperf, run
+from medperf_client.cli import main, medperf
 from medperf_client.containers.spec import parse
 from medperf_client.errors import MedPerfError, Offline
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.kinds import KINDS
+from medperf_client.ledger.records import Ledger
 from medperf_client.registry.client import _document
 from medperf_client.settings.config import Home, load_config
-from tests.support.hostile import KNOWN_WORDS, KNOWN_YAML, mappings, values, words, yamls
+from tests.support.hostile import (
+    HASTE,
+    KNOWN_WORDS,
+    KNOWN_YAML,
+    SECONDS,
+    mappings,
+    values,
+    words,
+    yamls,
+)
 
 # What shows words of others, from what is here or from what the registry says.
 OFFLINE = [
@@ -44,24 +55,48 @@ OFFLINE = [
     *("bundle view hostile.bundle", "bundle import hostile.bundle", "bundle export out.bundle"),
     *("container associate -b 1 --model_uid 2 -y", "benchmark approve 1 -y"),
     *("association reject -b 1 -m 2 -y", "queue retry q1"),
+    *("dataset ls", "dataset ls -m 1", "dataset view", "dataset view 1", "association ls -bd"),
+    *("association approve -b 1 -d 1 -y", "benchmark results 1", "benchmark follow ls"),
+    *("result ls", "result ls -b 1", "result view", "result view 1", "result submit --all -y"),
+    *("dataset prepare -d 1 -y", "dataset set-operational -d 1 -y", "dataset rm -d 1 -y"),
+    *("dataset associate -d 1 -b 1 -y", "dataset export -d 1 -o exported", "run -b 1 -d 1 -m 1 -y"),
+    *("dataset import -d 1 -i hostile.bundle", "benchmark run -b 1 -d 1"),
+    *("result create -b 1 -d 1 -m 1", "benchmark follow -b 1 -d 1"),
+    *("result review b1m2d1", "dataset review 1"),
+    *("key ls", "key create", "key revoke 1 -y", "key export", "result verify 1"),
+    *("ledger ls", "ledger view 2", "ledger verify", "ledger export out.html --bodies"),
+    "ledger export out.csv --format csv",
 ]
 ONLINE = [
     *("sync", "benchmark ls", "container ls", "association ls -bm", "benchmark view 1"),
     *("benchmark invite 1 a@example.org", "benchmark approve 1 -y", "benchmark reject 1 -y"),
     *("association approve -b 1 -m 2 -y", "association set-priority -b 1 -m 2 -p 3"),
     *("auth login --token mpf_x", "benchmark fetch 1"),
+    *("dataset ls", "dataset view 1", "association ls -bd", "association approve -b 1 -d 1 -y"),
+    *("result ls -b 1", "benchmark results 1"),
 ]
 # They show what their own user wrote, or nothing.
 OWN = {
     *("auth logout", "profile ls", "profile view", "profile create", "profile activate"),
     *("profile set", "profile delete", "container create", "completion", "storage gc"),
-    *("storage unpin", "queue edit"),
+    *("storage unpin", "queue edit", "test rm", "policy view", "policy check"),
     # What they show of others is what `benchmark view` and `test run` show.
-    *("benchmark submit", "container submit"),
+    *("benchmark submit", "container submit", "dataset submit"),
+}
+# How many commands show each case.
+SHOWN = 4
+OTHERS = ("association", "dataset", "dataset_association", "result", "signing_key")
+# What may be anything in an entity, where that is not the same in all.
+MORE = {
+    "association": ("metadata", "priority"),
+    "dataset": ("report", "generated_metadata", "owner"),
+    "dataset_association": ("metadata",),
+    "result": ("metadata",),
+    "signing_key": ("name", "owner", "revoked_at"),
 }
 ROLES = ("data_preparator", "model", "evaluator")
-SECONDS = 60
 COMMANDS = itertools.count(1)
+MOST_WAITING = 8
 NOW = "2026-01-01T00:00:00+00:00"
 
 
@@ -134,17 +169,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, registry_words: str) -> Itera
 
 def entity(kind: str, uid: int) -> st.SearchStrategy[dict[str, Any]]:
     """An entity in the form that the client asks for, and whatever else in it."""
-    fields = {
-        name: words() if expected is str else st.booleans() if expected is bool else st.just(1)
-        for name, expected in KINDS[kind].form.items()
-    }
+    made = {str: words(), bool: st.booleans(), dict: mappings(), int: st.just(1)}
+    fields = {name: made[expected] for name, expected in KINDS[kind].form.items()}
     times = {name: words() for name in ("created_at", "modified_at", "approved_at", "reason")}
-    more = {
-        "metadata": values(),
-        "user_metadata": values(),
-        "priority": values(),
-        "owner": values(),
-    }
+    more = {name: values() for name in MORE.get(kind, ("metadata", "user_metadata", "owner"))}
     optional = {**times, **{name: one for name, one in more.items() if name not in fields}}
     return st.fixed_dictionaries({**fields, "id": st.just(uid)}, optional=optional)
 
@@ -154,7 +182,7 @@ CASE = st.fixed_dictionaries(
     {
         "benchmark": entity("benchmark", 1),
         "containers": CONTAINERS,
-        "association": entity("association", 1),
+        **{kind: entity(kind, 1) for kind in OTHERS},
         "yaml": yamls(),
         "words": words(),
         "body": mappings(),
@@ -175,8 +203,8 @@ def as_the_registry_sends(kind: str, value: dict[str, Any]) -> dict[str, Any] | 
         return None
 
 
-def lay_out(home: Path, server_url: str, case: dict[str, Any], bundle: bool) -> None:
-    """Have a home hold what others wrote, and a bundle of theirs if one is needed."""
+def lay_out(home: Path, server_url: str, case: dict[str, Any], shown: list[str]) -> None:
+    """Have a home hold what others wrote; a bundle of theirs, and a ledger, if `shown` needs it."""
     own = Home(home, home / "cache")
     folder = own.registry(server_url)
     catalog, storage = Catalog(folder / "catalog"), Storage(own.cache)
@@ -188,7 +216,7 @@ def lay_out(home: Path, server_url: str, case: dict[str, Any], bundle: bool) -> 
         for kind, one in (
             ("benchmark", case["benchmark"]),
             *(("mlcube", container) for container in case["containers"]),
-            ("association", case["association"]),
+            *((kind, case[kind]) for kind in OTHERS),
         ):
             one = {**one, **({"mlcube_hash": config} if case["pins"] and kind == "mlcube" else {})}
             if (sound := as_the_registry_sends(kind, one)) is not None:
@@ -196,6 +224,10 @@ def lay_out(home: Path, server_url: str, case: dict[str, Any], bundle: bool) -> 
         token = sha256(b"mpf_x").hexdigest()
         catalog.put("viewer", {"id": 0, "token_sha256": token})
     outbox = Outbox(folder / "outbox")
+    if len(outbox.entries()) > MOST_WAITING:
+        # Else every case would look at, and send, what all the cases before it have queued.
+        shutil.rmtree(folder / "outbox")
+        outbox = Outbox(folder / "outbox")
     body = _document(json.dumps(case["body"]).encode())
     path = "/mlcubes/2/benchmarks/1/"
     if not outbox.entries():
@@ -210,8 +242,18 @@ def lay_out(home: Path, server_url: str, case: dict[str, Any], bundle: bool) -> 
     reports.mkdir(exist_ok=True)
     results = _document(json.dumps({**report, "results": case["results"]}).encode())
     (reports / "20260101-000000-aaaa.json").write_text(json.dumps(results))
-    if bundle:
+    if any(one.startswith("bundle") for one in shown):
         _lay_bundle(home, server_url, case, storage, outbox)
+    if any(one.startswith("ledger") for one in shown):
+        _lay_ledger(folder, server_url, case)
+
+
+def _lay_ledger(folder: Path, server_url: str, case: dict[str, Any]) -> None:
+    shutil.rmtree(folder / "ledger", ignore_errors=True)
+    (folder / "ledger.head").unlink(missing_ok=True)
+    ledger = Ledger(folder / "ledger", server_url, lambda: {"id": 1, "email": case["words"]})
+    line = ledger.write("POST", "/mlcubes/", json.dumps(case["body"]).encode(), None)
+    ledger.answered(line, 400, b"", case["body"], case["words"])
 
 
 def _lay_bundle(
@@ -235,7 +277,7 @@ def command(*arguments: str) -> tuple[int, str, str]:
     sys.stdin, sys.stdout, sys.stderr = io.TextIOWrapper(io.BytesIO(b"")), out, err
     sys.argv = ["medperf", *arguments]
     try:
-        run()
+        main()
     except SystemExit as ended:
         code = ended.code
     finally:
@@ -267,21 +309,30 @@ def check(arguments: list[str]) -> None:
     assert time.monotonic() - began < SECONDS
 
 
-HASTE = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def several(commands: list[str]) -> st.SearchStrategy[list[str]]:
+    """Commands, one after the other, on what the one before left."""
+    return st.lists(st.sampled_from(commands), min_size=SHOWN, max_size=SHOWN, unique=True)
 
 
 @pytest.mark.parametrize("part", range(5))
 def test_what_is_here_of_others_is_only_shown(
     home: Path, registry_words: str, cases: int, part: int
 ) -> None:
-    @settings(HASTE, max_examples=cases // 10)
-    @given(case=CASE, words=st.sampled_from(OFFLINE), as_json=st.booleans())
-    def holds(case: dict[str, Any], words: str, as_json: bool) -> None:
-        lay_out(home, registry_words, case, words.startswith("bundle"))
-        prints = as_json and not words.startswith(("queue drop", "queue export", "queue retry"))
-        check([*words.split(), "--offline", *(["--json"] if prints else [])])
+    # What is laid out takes longer than what shows it: so each case is shown several times.
+    @settings(HASTE, max_examples=cases // (10 * SHOWN))
+    @given(case=CASE, shown=several(OFFLINE), as_json=st.booleans())
+    def holds(case: dict[str, Any], shown: list[str], as_json: bool) -> None:
+        lay_out(home, registry_words, case, shown)
+        for one in shown:
+            prints = as_json and not one.startswith(("queue drop", "queue export", "queue retry"))
+            check([*one.split(), "--offline", *(["--json"] if prints else [])])
 
     holds()
+
+
+def change_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    """What a change log says of an entity."""
+    return entity(kind, 1).map(lambda one: {"type": kind, "id": one["id"], "entity": one})
 
 
 ANSWERS = st.one_of(
@@ -293,14 +344,7 @@ ANSWERS = st.one_of(
         st.lists(
             st.one_of(
                 values(),
-                st.builds(
-                    lambda one: {"type": "mlcube", "id": one["id"], "entity": one},
-                    entity("mlcube", 1),
-                ),
-                st.builds(
-                    lambda one: {"type": "benchmark", "id": one["id"], "entity": one},
-                    entity("benchmark", 1),
-                ),
+                *map(change_of, ("mlcube", "benchmark", *OTHERS)),
             ),
             max_size=2,
         ),
@@ -314,17 +358,18 @@ ANSWERS = st.one_of(
 def test_what_the_registry_says_is_only_shown(
     home: Path, registry_words: str, cases: int, part: int
 ) -> None:
-    @settings(HASTE, max_examples=cases // 10)
+    @settings(HASTE, max_examples=cases // (10 * SHOWN))
     @given(
         case=CASE,
-        words=st.sampled_from(ONLINE),
+        shown=several(ONLINE),
         answer=ANSWERS,
         status=st.sampled_from([200, 200, 200, 201, 400, 403, 404, 422]),
     )
-    def holds(case: dict[str, Any], words: str, answer: Any, status: int) -> None:
-        lay_out(home, registry_words, case, bundle=False)
+    def holds(case: dict[str, Any], shown: list[str], answer: Any, status: int) -> None:
+        lay_out(home, registry_words, case, [])
         Words.said, Words.status = json.dumps(answer).encode(), status
-        check(words.split())
+        for one in shown:
+            check(one.split())
 
     holds()
 
@@ -359,17 +404,15 @@ def test_configurations_and_results_are_read_or_refused(tmp_path: Path, cases: i
 def test_each_word_that_is_known_to_harm_is_only_shown(
     home: Path, registry_words: str, word: str
 ) -> None:
+    made = {str: word, bool: True, dict: {word: word}, int: 1}
     kinds = {
-        kind: {
-            name: word if expected is str else True if expected is bool else 1
-            for name, expected in KINDS[kind].form.items()
-        }
-        for kind in ("benchmark", "mlcube", "association")
+        kind: {name: made[expected] for name, expected in KINDS[kind].form.items()}
+        for kind in ("benchmark", "mlcube", *OTHERS)
     }
     case = {
         "benchmark": {**kinds["benchmark"], "metadata": {word: word}},
         "containers": [{**kinds["mlcube"], "id": uid, "created_at": word} for uid in (1, 2)],
-        "association": {**kinds["association"], "reason": word, "approved_at": word},
+        **{kind: {**kinds[kind], "reason": word, "approved_at": word} for kind in OTHERS},
         "yaml": json.dumps({word: word}),
         "words": word,
         "body": {word: word},
@@ -380,7 +423,7 @@ def test_each_word_that_is_known_to_harm_is_only_shown(
         "pins": False,
     }
     for words_ in OFFLINE:
-        lay_out(home, registry_words, case, words_.startswith("bundle"))
+        lay_out(home, registry_words, case, [words_])
         check([*words_.split(), "--offline"])
 
 

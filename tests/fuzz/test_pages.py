@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import JSON, String, insert, select, update
 
-from tests.fuzz.test_commands import HASTE, SECONDS
-from tests.server.conftest import Member, created
 from tests.server.visitor import Elements
-from tests.support.hostile import KNOWN_WORDS, mappings, storable, words
+from tests.support.api import Member, created
+from tests.support.hostile import HASTE, KNOWN_WORDS, SECONDS, mappings, storable, words
 from tests.support.registry import UNLIMITED, Registry
 
 COMMANDS = ["user ls", "token ls", "invite ls", "audit ls", "check"]
@@ -45,6 +44,10 @@ def _furnished(folder: Path) -> Iterator[Registry]:
         assert admin.put(f"/benchmarks/{benchmark}/", {"approval_status": "APPROVED"}).ok
         model = admin.container()["id"]
         created(admin.post("/mlcubes/benchmarks/", {"model_mlcube": model, "benchmark": benchmark}))
+        reference = admin.get(f"/benchmarks/{benchmark}/").json()["reference_model_mlcube"]
+        sides = {"dataset": admin.dataset(reference)["id"], "benchmark": benchmark}
+        created(admin.post("/datasets/benchmarks/", {**sides, "metadata": {}}))
+        created(admin.post("/results/", {**sides, "model": reference, "results": {"auroc": 1}}))
         registry.command("invite", "create", "guest@example.org")
         registry.stop()
         registry.settings["MEDPERF_TOKEN"] = registry.token_for(admin.email)

@@ -21,14 +21,30 @@ MAY_IMPORT = {
 }
 # The client's wings, from the top: none imports from one above it.
 WINGS = (
-    *("__main__", "cli", "airgap", "site", "execution", "exchange", "containers", "registry"),
-    *("transfer", "settings", "kinds", "deadlines", "files", "strict_yaml", "errors"),
+    *("__main__", "cli", "airgap", "site", "datasets", "execution", "exchange", "containers"),
+    *(
+        "registry",
+        "transfer",
+        "ledger",
+        "settings",
+        "evidence",
+        "kinds",
+        "disclosure",
+        "deadlines",
+        "files",
+        "strict_yaml",
+        "urls",
+        "errors",
+    ),
 )
 
 # Words of one kind; "member" is also whoever is logged in.
-KIND_NAMES = {*("benchmark", "benchmarks", "mlcube", "mlcubes", "association", "models")}
+KIND_NAMES = {
+    *("benchmark", "benchmarks", "mlcube", "mlcubes", "association", "models"),
+    *("dataset", "datasets", "dataset_association", "result"),
+}
 KIND_MODULE = re.compile(
-    r"medperf_client\.kinds\.(benchmark|container|association|invitation|models|user)\b"
+    r"medperf_client\.kinds\.(benchmark|container|association|dataset|dataset_association|invitation|key|models|result|user)\b"
 )
 
 
@@ -99,6 +115,24 @@ def test_no_wing_of_the_client_imports_from_one_above_it() -> None:
             assert WINGS.index(wing(name)) <= WINGS.index(wing(target)), f"{name} -> {target}"
 
 
+def callers(name: str) -> set[str]:
+    """The modules of the client that call something of that name."""
+    return {
+        module
+        for module, path in modules().items()
+        if module.startswith("medperf_client.")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and name in (getattr(node.func, "id", ""), getattr(node.func, "attr", ""))
+    }
+
+
+def test_all_that_goes_to_the_registry_passes_the_ledger() -> None:
+    # One place makes the client, with its ledger; one place has it send.
+    assert callers("Registry") == {"medperf_client.site"}
+    assert callers("whole") == {"medperf_client.registry.client"}
+
+
 def spelled(path: Path) -> set[str]:
     """Which kinds of entities a module names: by their words, their paths or their modules."""
     tree = ast.parse(path.read_text())
@@ -140,3 +174,14 @@ def test_imports_inside_functions_count_too(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text("def late():\n    from medperf_client.site import Site\n")
     assert list(imported(module)) == ["medperf_client.site.Site"]
+
+
+def test_no_test_needs_another_test() -> None:
+    # What several need is in tests/support, or in a module beside them that holds no tests.
+    found = {
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in imported(path)
+        if re.match(r"tests\..*\b(test_\w+|conftest)\b", name)
+    }
+    assert not found

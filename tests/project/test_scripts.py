@@ -3,21 +3,39 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.registry import ROOT
+from tests.support.forks import IMPORT_ROOTS, ROOT
 
 
 @pytest.mark.parametrize(
-    "script", ["demo", "test", "bench", "services", "../.ci/run", "lib/venv.sh"]
+    "script",
+    [
+        *("demo", "test", "bench", "services", "../.ci/run"),
+        *("lib/apptainer.sh", "lib/containerd.sh", "lib/userland.sh", "lib/venv.sh"),
+    ],
 )
 def test_scripts_are_sound_bash(script: str) -> None:
     path = ROOT / "scripts" / script
     assert script.endswith(".sh") or os.access(path, os.X_OK)
     done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_demo_plays_to_its_end() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MEDPERF_")}
+    environment["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in IMPORT_ROOTS)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "tutorial.py"), "--platform", "process"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert "4 results of 2 models on 2 datasets." in done.stderr
 
 
 def test_services_refuses_what_it_does_not_know() -> None:

@@ -15,21 +15,21 @@ import schemathesis
 from marshmallow import ValidationError
 from schemathesis.generation.meta import CoverageScenario
 
-from medperf_server.approval import BENCHMARK_CONTAINERS
 from medperf_server.idempotency import KEY
+from medperf_server.kinds.association.schemas import AssociationSchema
+from medperf_server.kinds.benchmark.schemas import BenchmarkSchema
+from medperf_server.kinds.benchmark.table import ROLES
+from medperf_server.kinds.container.rules import HASHED_URLS
+from medperf_server.kinds.container.schemas import ContainerSchema
+from medperf_server.kinds.dataset.schemas import DatasetSchema
+from medperf_server.kinds.dataset_association.schemas import DatasetAssociationSchema
+from medperf_server.kinds.result.schemas import ResultSchema
 from medperf_server.names import check_name
-from medperf_server.policy import CONTAINER_HASHED_URLS
-from medperf_server.schemas import (
-    MAX_UID,
-    NAME,
-    AssociationSchema,
-    BenchmarkSchema,
-    ContainerSchema,
-)
+from medperf_server.schemas import MAX_UID, NAME
 
 Values = dict[str, Any]
 
-# There are so many entities of a kind when the test begins.
+# There are so many entities of a kind at least when the test begins.
 ENTITIES = 8
 FILE = b"one that the registry has"
 # The variable with the ID of an upload that is under way.
@@ -116,7 +116,7 @@ def container(body: Values) -> Values:
     body = named(body)
     if ContainerSchema().validate(body):
         return body
-    for url, digest in CONTAINER_HASHED_URLS:
+    for url, digest in HASHED_URLS:
         if bool(body.get(url)) != bool(body.get(digest)):
             body |= {url: "", digest: ""}
     tarball = body.get("image_tarball_hash")
@@ -128,7 +128,7 @@ def benchmark(body: Values) -> Values:
     body = named(body)
     if BenchmarkSchema().validate(body):
         return body
-    return body | {field: there(body[field]) for field in BENCHMARK_CONTAINERS}
+    return body | {field: there(body[field]) for field in ROLES}
 
 
 def association(body: Values) -> Values:
@@ -138,8 +138,40 @@ def association(body: Values) -> Values:
     return body | {field: there(body[field]) for field in ("model_mlcube", "benchmark")}
 
 
+def dataset(body: Values) -> Values:
+    """That a container prepares which is there."""
+    body = named(body)
+    if DatasetSchema().validate(body):
+        return body
+    return body | {"data_preparation_mlcube": there(body["data_preparation_mlcube"])}
+
+
+def dataset_association(body: Values) -> Values:
+    """Of a benchmark that is there, and a dataset that may join it; see `test_schema`."""
+    if DatasetAssociationSchema().validate(body) or not often():
+        return body
+    benchmark = there(body["benchmark"])
+    return body | {"benchmark": benchmark, "dataset": ENTITIES + benchmark}
+
+
+def result(body: Values) -> Values:
+    """Of a benchmark that is there, with its reference model and a dataset that is in it."""
+    body = named(body)
+    if ResultSchema().validate(body) or not often():
+        return body
+    benchmark = there(body["benchmark"])
+    return body | {
+        "benchmark": benchmark,
+        "dataset": benchmark,
+        "model": ENTITIES + benchmark,
+    }
+
+
 REPAIRS = {
     "POST /api/v0/mlcubes/": container,
     "POST /api/v0/benchmarks/": benchmark,
     "POST /api/v0/mlcubes/benchmarks/": association,
+    "POST /api/v0/datasets/": dataset,
+    "POST /api/v0/datasets/benchmarks/": dataset_association,
+    "POST /api/v0/results/": result,
 }

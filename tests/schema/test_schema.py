@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import Member, created
-from tests.server.test_assets import begin, send
-from tests.support.registry import IMPORT_ROOTS, ROOT, Registry
+from tests.support.api import Member, created
+from tests.support.forks import IMPORT_ROOTS, ROOT
+from tests.support.registry import Registry
+from tests.support.tus import begin, send
 
 # Cases a path and method. A full run takes half an hour for each database engine:
 # MEDPERF_TEST_SCHEMA_CASES=2000 pytest tests/schema
@@ -34,9 +35,11 @@ def admin(served: Registry) -> Member:
 
     admin = Member(served, "admin", admin=True)
     models = [admin.container()["id"] for _ in range(ENTITIES)]
+    preparators: list[int] = []
     for number in range(ENTITIES):
         owner = Member(served, f"owner-{number}")
-        benchmark = owner.benchmark(is_private=number % 2 == 0)["id"]
+        made = owner.benchmark(is_private=number % 2 == 0)
+        benchmark, preparator = made["id"], made["data_preparation_mlcube"]
         assert admin.put(f"/benchmarks/{benchmark}/", {"approval_status": "APPROVED"}).ok
         created(owner.post(f"/benchmarks/{benchmark}/members/", {"email": admin.email}))
         created(
@@ -44,6 +47,17 @@ def admin(served: Registry) -> Member:
                 "/mlcubes/benchmarks/", {"model_mlcube": models[number], "benchmark": benchmark}
             )
         )
+        # Of each number, like its benchmark.
+        dataset = admin.dataset(preparator)["id"]
+        sides = {"dataset": dataset, "benchmark": benchmark}
+        created(admin.post("/datasets/benchmarks/", {**sides, "metadata": {}}))
+        pair = f"/datasets/{dataset}/benchmarks/{benchmark}/"
+        assert owner.put(pair, {"approval_status": "APPROVED"}).ok
+        created(admin.post("/results/", {**sides, "model": preparator, "results": {"auroc": 1}}))
+        preparators.append(preparator)
+    # And one more for each, which has not asked yet.
+    for preparator in preparators:
+        admin.dataset(preparator)
     return admin
 
 

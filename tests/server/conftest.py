@@ -1,97 +1,12 @@
 """A registry on each database engine, members to speak to it, and entities for them to submit."""
 
-import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import requests
 
+from tests.support.api import Body, Member, NewMember, created
+from tests.support.disks import small_disk  # noqa: F401
 from tests.support.registry import Registry
-
-NUMBERS = itertools.count(1)
-
-Body = dict[str, Any]
-NewMember = Callable[..., "Member"]
-
-
-class Member:
-    """Somebody with a token, and what they submit to the registry."""
-
-    def __init__(self, registry: Registry, name: str, admin: bool = False) -> None:
-        self.registry = registry
-        self.email = f"{name}{next(NUMBERS)}@example.org"
-        self.session = requests.Session()
-        self.session.trust_env = False  # No proxy stands between a test and its registry.
-        token = registry.token_for(self.email, admin)
-        self.session.headers["Authorization"] = f"Bearer {token}"
-        self.uid = self.get("/me/").json()["id"]
-
-    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        """One request to a path of the API."""
-        url = f"{self.registry.url}/api/v0{path}"
-        return self.session.request(method, url, timeout=60, **options)
-
-    def get(self, path: str, **headers: str) -> requests.Response:
-        """GET a path."""
-        return self.ask("GET", path, headers=headers)
-
-    def post(self, path: str, body: Any, key: str | None = None) -> requests.Response:
-        """POST a body, with an Idempotency-Key if one is given."""
-        return self.ask("POST", path, json=body, headers={"Idempotency-Key": key} if key else {})
-
-    def put(self, path: str, body: Any, key: str | None = None) -> requests.Response:
-        """PUT a body, with an Idempotency-Key if one is given."""
-        return self.ask("PUT", path, json=body, headers={"Idempotency-Key": key} if key else {})
-
-    def delete(self, path: str) -> requests.Response:
-        """DELETE a path."""
-        return self.ask("DELETE", path)
-
-    def container(self, **changes: Any) -> Body:
-        """A container of this member, in OPERATION unless `changes` say otherwise."""
-        return created(self.post("/mlcubes/", container_body(**changes)))
-
-    def benchmark(self, **changes: Any) -> Body:
-        """A PENDING benchmark of this member, with one new container in all its roles."""
-        return created(self.post("/benchmarks/", benchmark_body(self, **changes)))
-
-
-def created(response: requests.Response) -> Body:
-    """The entity of a response that must be 201."""
-    assert response.status_code == 201, response.text
-    return response.json()
-
-
-def container_body(**changes: Any) -> Body:
-    """What a member sends to submit a container that nobody has submitted."""
-    number = next(NUMBERS)
-    return {
-        "name": f"container-{number}",
-        "git_mlcube_url": "https://example.org/container_config.yaml",
-        "mlcube_hash": f"config{number}",
-        "image_hash": f"sha256:{number}",
-        "state": "OPERATION",
-        **changes,
-    }
-
-
-def benchmark_body(submitter: Member, **changes: Any) -> Body:
-    """What a member sends to submit a benchmark, its one container registered here."""
-    container = submitter.container()["id"]
-    return {
-        "name": f"benchmark-{next(NUMBERS)}",
-        "description": "Benign or malignant",
-        "docs_url": "https://example.org/docs",
-        "demo_dataset_tarball_url": "https://example.org/demo.tar.gz",
-        "demo_dataset_tarball_hash": "demo",
-        "demo_dataset_generated_uid": "generated",
-        "state": "OPERATION",
-        "data_preparation_mlcube": container,
-        "reference_model_mlcube": container,
-        "data_evaluator_mlcube": container,
-        **changes,
-    }
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +56,12 @@ def model_owner(join: NewMember) -> Member:
 
 
 @pytest.fixture
+def data_owner(join: NewMember) -> Member:
+    """Who owns the dataset."""
+    return join("data-owner")
+
+
+@pytest.fixture
 def stranger(join: NewMember) -> Member:
     """A member who owns nothing."""
     return join("stranger")
@@ -182,3 +103,61 @@ def request_body(model: Body, approved: Body) -> Body:
 def requested(model_owner: Member, request_body: Body) -> Body:
     """The model owner's PENDING association."""
     return created(model_owner.post("/mlcubes/benchmarks/", request_body))
+
+
+@pytest.fixture
+def draft(data_owner: Member, approved: Body) -> Body:
+    """The data owner's dataset, which the benchmark's container is yet to prepare."""
+    return data_owner.dataset(approved["data_preparation_mlcube"], state="DEVELOPMENT")
+
+
+@pytest.fixture
+def dataset(data_owner: Member, approved: Body) -> Body:
+    """The data owner's dataset, in OPERATION."""
+    return data_owner.dataset(approved["data_preparation_mlcube"])
+
+
+@pytest.fixture
+def joining(dataset: Body, approved: Body) -> Body:
+    """What is sent to associate the dataset with the approved benchmark."""
+    result = {"test_result": {"auroc": 0.93}}
+    return {"dataset": dataset["id"], "benchmark": approved["id"], "metadata": result}
+
+
+@pytest.fixture
+def data_pair(dataset: Body, approved: Body) -> str:
+    """The path of the association of the dataset with the approved benchmark."""
+    return f"/datasets/{dataset['id']}/benchmarks/{approved['id']}/"
+
+
+@pytest.fixture
+def asking(data_owner: Member, joining: Body) -> Body:
+    """The data owner's PENDING association."""
+    return created(data_owner.post("/datasets/benchmarks/", joining))
+
+
+@pytest.fixture
+def taken(committee: Member, asking: Body, data_pair: str) -> Body:
+    """The data owner's association, APPROVED."""
+    response = committee.put(data_pair, {"approval_status": "APPROVED"})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.fixture
+def result_body(taken: Body, approved: Body) -> Body:
+    """What is sent as the reference model's result on the dataset."""
+    return {
+        "name": "b1m1d1",
+        "benchmark": approved["id"],
+        "model": approved["reference_model_mlcube"],
+        "dataset": taken["dataset"],
+        "results": {"auroc": 0.91},
+        "metadata": {"partial": False},
+    }
+
+
+@pytest.fixture
+def result(data_owner: Member, result_body: Body) -> Body:
+    """The reference model's result on the data owner's dataset."""
+    return created(data_owner.post("/results/", result_body))

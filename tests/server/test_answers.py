@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.conftest import Body, Member
+from tests.support.api import Body, Member
 from tests.support.registry import Registry, copy_database
 
 PATHS = ["/me/", "/mlcubes/", "/mlcubes/{uid}/", "/me/mlcubes/", "/changes/", "/users/{owner}/"]
@@ -55,6 +55,21 @@ def test_every_process_tells_at_once_what_another_has_changed(
         for _ in range(2):
             answer = model_owner.session.get(url, timeout=60)
             assert answer.json()["user_metadata"] == {"number": number}
+
+
+def test_every_process_tells_progress_at_once(
+    second: Registry, data_owner: Member, draft: Body
+) -> None:
+    path = f"/datasets/{draft['id']}/"
+    for share in ("10%", "20%", "30%"):
+        report = {"execution_status": "running", "progress": {"Stage 1": share}}
+        data_owner.put(path, {"report": report})
+        for registry in (second, data_owner.registry):
+            url = f"{registry.url}/api/v0"
+            answer = data_owner.session.get(url + path, timeout=60)
+            assert answer.json()["report"] == report
+            mine = data_owner.session.get(f"{url}/me/datasets/", timeout=60)
+            assert mine.json()["results"][0]["report"] == report
 
 
 def test_members_never_get_each_others_answers(model_owner: Member, stranger: Member) -> None:

@@ -1,55 +1,32 @@
 """Files in the registry: sent by the tus protocol, read by their SHA-256, given up."""
 
-import random
-from base64 import b64encode
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from medperf_server.assets import Store, store_at
-from tests.server.conftest import Member, benchmark_body, container_body, created
-from tests.server.test_idempotency import together
-from tests.support.bucket import bucket
+from medperf_server.assets import Store
+from tests.support.api import Member, NewMember, benchmark_body, container_body, created, together
+from tests.support.asset_fixtures import files_in_bucket, join, registry, store
 from tests.support.registry import Registry
+from tests.support.tus import (
+    MIB,
+    PIECE_TYPE,
+    TUS,
+    begin,
+    begun,
+    content,
+    digest,
+    held,
+    metadata,
+    offset,
+    patch,
+    send,
+)
 
-TUS = {"Tus-Resumable": "1.0.0"}
-PIECE_TYPE = {"Content-Type": "application/offset+octet-stream"}
-MIB = 1 << 20
-
-NewMember = Callable[..., Member]
-
-
-def content(size: int = 3 * MIB) -> bytes:
-    """Bytes that no other test sends."""
-    return random.randbytes(size)
-
-
-def digest(data: bytes) -> str:
-    """SHA-256, hexadecimal."""
-    return sha256(data).hexdigest()
-
-
-def metadata(expected: str) -> dict[str, str]:
-    """`Upload-Metadata` that announces a SHA-256."""
-    return {"Upload-Metadata": f"sha256 {b64encode(expected.encode()).decode()}"}
-
-
-def begin(
-    member: Member, data: bytes, expected: str | None = None, **headers: str
-) -> requests.Response:
-    """Announce a file."""
-    announced = {**TUS, "Upload-Length": str(len(data)), **metadata(expected or digest(data))}
-    return member.ask("POST", "/assets/", headers={**announced, **headers})
-
-
-def begun(member: Member, data: bytes, expected: str | None = None) -> str:
-    """The path of an upload that is begun."""
-    return f"/assets/uploads/{created(begin(member, data, expected))['upload']}/"
+__all__ = ["files_in_bucket", "join", "registry", "store"]
 
 
 def sweep(member: Member) -> None:
@@ -57,32 +34,6 @@ def sweep(member: Member) -> None:
     member.registry.stop()
     member.registry.start()
     begun(member, content(10))
-
-
-def patch(member: Member, path: str, offset: int, data: Any) -> requests.Response:
-    """Append to an upload."""
-    headers = {**TUS, **PIECE_TYPE, "Upload-Offset": str(offset)}
-    return member.ask("PATCH", path, data=data, headers=headers)
-
-
-def offset(member: Member, path: str) -> int:
-    """How much of an upload the registry has."""
-    answer = member.ask("HEAD", path, headers=TUS)
-    assert answer.status_code == 200
-    return int(answer.headers["Upload-Offset"])
-
-
-def send(member: Member, data: bytes) -> str:
-    """Store a file; its path."""
-    answer = patch(member, begun(member, data), 0, data)
-    assert answer.status_code == 204, answer.text
-    return f"/assets/{digest(data)}"
-
-
-def held(member: Member) -> dict[str, int]:
-    """The sizes of what a member holds, by SHA-256."""
-    found = member.get("/me/assets/?limit=1000").json()["results"]
-    return {asset["sha256"]: asset["size_bytes"] for asset in found}
 
 
 def set_row(registry: Registry, model: str, key: Any, **values: Any) -> None:
@@ -96,33 +47,6 @@ def set_row(registry: Registry, model: str, key: Any, **values: Any) -> None:
         models.db.session.commit()
 
 
-@pytest.fixture(scope="module")
-def files_in_bucket() -> Iterator[dict[str, str]]:
-    """The settings of a registry whose files are in a bucket."""
-    with bucket() as settings:
-        yield settings
-
-
-@pytest.fixture(scope="module", params=["folder", "bucket"])
-def registry(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Registry]:
-    """A registry with SQLite and a folder of files, and one with PostgreSQL and a bucket."""
-    folder = tmp_path_factory.mktemp("assets")
-    if request.param == "folder":
-        yield from Registry.serving(folder)
-        return
-    settings = request.getfixturevalue("files_in_bucket")
-    url = request.getfixturevalue("postgres").new_database()
-    yield from Registry.serving(folder, url, **settings)
-
-
-@pytest.fixture
-def join(registry: Registry) -> NewMember:
-    """Admits a new member."""
-    return lambda name, admin=False: Member(registry, name, admin)
-
-
 @pytest.fixture
 def ada(join: NewMember) -> Member:
     """A member who sends files."""
@@ -133,15 +57,6 @@ def ada(join: NewMember) -> Member:
 def bob(join: NewMember) -> Member:
     """Another member."""
     return join("bob")
-
-
-@pytest.fixture
-def store(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Where the registry keeps its files."""
-    for name, value in registry.settings.items():
-        monkeypatch.setenv(name, value)
-    place = registry.settings.get("MEDPERF_ASSETS", str(registry.folder / "assets"))
-    return store_at(place, registry.settings.get("MEDPERF_S3_ENDPOINT"))
 
 
 def test_a_file_that_is_sent_in_pieces_is_read_whole(ada: Member, bob: Member) -> None:
@@ -371,7 +286,7 @@ def test_files_are_for_members(ada: Member) -> None:
 
 def test_a_token_to_read_with_reads(ada: Member, bob: Member) -> None:
     from medperf_server.auth import issue_token
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     data = content(10)
     path = send(ada, data)
@@ -463,8 +378,8 @@ def test_the_quota_counts_what_one_holds_and_what_is_on_its_way(ada: Member, bob
 
 
 def test_a_registry_may_have_another_quota(tmp_path: Path) -> None:
-    for registry in Registry.serving(tmp_path / "small", MEDPERF_ASSET_QUOTA_BYTES="100"):
-        member = Member(registry, "ada")
+    for small in Registry.serving(tmp_path / "small", MEDPERF_ASSET_QUOTA_BYTES="100"):
+        member = Member(small, "ada")
         assert begin(member, content(101)).status_code == 413
         created(begin(member, content(100)))
 
@@ -563,7 +478,7 @@ def test_who_owns_something_is_not_removed_nor_a_byte_of_theirs(
 def test_uploads_that_nobody_goes_on_with_are_cleared_away(
     ada: Member, bob: Member, store: Store
 ) -> None:
-    from medperf_server.models import utc_now
+    from medperf_server.base import utc_now
 
     paths = [begun(ada, data := content()) for _ in range(2)]
     uids = [path.split("/")[-2] for path in paths]
@@ -597,7 +512,8 @@ def test_what_a_crash_left_is_no_part_of_the_file(ada: Member, store: Store) -> 
 
 
 def test_a_check_that_was_interrupted_is_made_again(ada: Member, store: Store) -> None:
-    from medperf_server.models import UploadPiece, db
+    from medperf_server.base import db
+    from medperf_server.models import UploadPiece
 
     data = content()
     path = begun(ada, data)
@@ -618,7 +534,8 @@ def test_a_check_that_was_interrupted_is_made_again(ada: Member, store: Store) -
 def test_the_audit_log_tells_who_stored_and_who_gave_up(
     registry: Registry, ada: Member, bob: Member
 ) -> None:
-    from medperf_server.models import AuditEntry, db
+    from medperf_server.base import db
+    from medperf_server.models import AuditEntry
 
     data = content(10)
     path = send(ada, data)

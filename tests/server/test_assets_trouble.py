@@ -16,28 +16,23 @@ import pytest
 import requests
 
 from medperf_server.assets import Store
-from tests.server.conftest import Member, created
-from tests.server.test_assets import (
+from tests.support.api import Member, NewMember, created, together
+from tests.support.asset_fixtures import files_in_bucket, join, registry, store
+from tests.support.registry import Registry
+from tests.support.services import BROKEN, free_port
+from tests.support.tus import (
     MIB,
     PIECE_TYPE,
     TUS,
-    NewMember,
     begin,
     begun,
     content,
     digest,
-    files_in_bucket,
     held,
-    join,
     offset,
     patch,
-    registry,
     send,
-    store,
 )
-from tests.server.test_idempotency import together
-from tests.support.registry import Registry
-from tests.support.services import free_port
 
 __all__ = ["files_in_bucket", "join", "registry", "store"]
 
@@ -182,7 +177,7 @@ def test_killed_workers_lose_nothing_that_was_acknowledged(workers: Workers) -> 
     killing = threading.Thread(target=kill)
     killing.start()
     while acknowledged < len(data):
-        with suppress(requests.ConnectionError):
+        with suppress(*BROKEN):
             answer = begin(member, data)
             if answer.status_code == 200:
                 break
@@ -312,7 +307,7 @@ def test_what_is_given_up_while_it_is_sent_is_stored_again(
 
     from medperf_server.app import create_app
     from medperf_server.assets.holdings import locked, release
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     ada, bob, data = join("ada"), join("bob"), content(1000)
     path = begun(bob, data)

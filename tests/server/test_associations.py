@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.server.conftest import Body, Member, NewMember, created
+from tests.server.visitor import signed_in
+from tests.support.api import Body, Member, created
 from tests.support.registry import Registry
 
 PATH = "/mlcubes/benchmarks/"
@@ -29,7 +30,8 @@ def test_a_request_needs_an_approved_benchmark(
 def test_a_request_needs_a_benchmark_in_operation(
     served: Registry, model_owner: Member, model: Body, approved: Body
 ) -> None:
-    from medperf_server.models import Benchmark, db
+    from medperf_server.base import db
+    from medperf_server.kinds.benchmark.table import Benchmark
 
     with served.app.app_context():
         # As older registries approved them.
@@ -47,8 +49,8 @@ def test_a_request_needs_a_container_in_operation(model_owner: Member, approved:
 
 
 @pytest.mark.parametrize("field", ["model_mlcube", "benchmark"])
-def test_a_request_names_what_exists(model_owner: Member, request_body: Body, field: str) -> None:
-    answer = model_owner.post(PATH, {**request_body, field: 2_000_000_000})
+def test_a_request_names_what_exists(admin: Member, request_body: Body, field: str) -> None:
+    answer = admin.post(PATH, {**request_body, field: 2_000_000_000})
     assert answer.status_code == 400
     assert "2000000000" in answer.json()[field][0]
 
@@ -193,11 +195,58 @@ def test_a_pair_without_a_request_cannot_be_decided(committee: Member, pair: str
     assert committee.put(pair, {"approval_status": "APPROVED"}).status_code == 404
 
 
-def test_one_owner_of_both_sides_needs_an_admin(
-    join: NewMember, admin: Member, committee: Member, approved: Body
+@pytest.fixture
+def of_one_owner(committee: Member, approved: Body) -> Body:
+    """What the committee sends to take a model of its own into its benchmark."""
+    return {"model_mlcube": committee.container()["id"], "benchmark": approved["id"]}
+
+
+@pytest.mark.parametrize("asking", ["committee", "admin"])
+def test_a_request_with_one_owner_on_both_sides_is_approved_at_once(
+    request: pytest.FixtureRequest, of_one_owner: Body, asking: str
 ) -> None:
-    own = committee.container()["id"]
-    created(committee.post(PATH, {"model_mlcube": own, "benchmark": approved["id"]}))
-    path = f"/mlcubes/{own}/benchmarks/{approved['id']}/"
-    assert committee.put(path, {"approval_status": "APPROVED"}).status_code == 400
-    assert admin.put(path, {"approval_status": "APPROVED"}).status_code == 200
+    made = created(request.getfixturevalue(asking).post(PATH, of_one_owner))
+    assert made["approval_status"] == "APPROVED" and made["approved_at"] is not None
+
+
+def test_it_ends_and_begins_again_as_any_other(committee: Member, of_one_owner: Body) -> None:
+    for status in ("APPROVED", "REJECTED", "APPROVED"):
+        wanted = {"approval_status": "REJECTED"} if status == "REJECTED" else {}
+        made = created(committee.post(PATH, {**of_one_owner, **wanted}))
+        assert made["approval_status"] == status
+
+
+def test_what_an_older_registry_left_pending_its_one_owner_approves(
+    served: Registry, committee: Member, of_one_owner: Body
+) -> None:
+    from medperf_server.base import PENDING, db
+    from medperf_server.kinds.association.table import Association
+
+    made = created(committee.post(PATH, of_one_owner))
+    with served.app.app_context():
+        db.session.get_one(Association, made["id"]).approval_status = PENDING
+        db.session.commit()
+    path, visitor = f"/associations/{made['id']}", signed_in(committee)
+    waiting = visitor.opens("/").text.partition("Your benchmarks")[0]
+    assert f'href="{path}"' in waiting and "Requests to decide" in waiting
+    told = visitor.fills(path, {"approval_status": "APPROVED"}, on=path)
+    assert "The request is approved." in told.text
+
+
+@pytest.mark.parametrize("body", [{}, [], "none", {"model_mlcube": "1", "benchmark": [1]}])
+def test_who_owns_neither_side_is_told_so_whatever_the_body_holds(
+    stranger: Member, admin: Member, body: object
+) -> None:
+    assert stranger.post(PATH, body).status_code == 403
+    assert admin.post(PATH, body).status_code == 400
+
+
+def test_who_names_nothing_of_theirs_does_not_learn_what_is_wrong(
+    stranger: Member, model: Body, approved: Body
+) -> None:
+    body = {"model_mlcube": model["id"], "benchmark": approved["id"], "approval_status": "MAYBE"}
+    assert stranger.post(PATH, body).status_code == 403
+    for field in ("model_mlcube", "benchmark"):
+        assert stranger.post(PATH, {**body, field: 2_000_000_000}).status_code == 403
+    deep = stranger.ask("POST", PATH, data=b"[" * 200_000)
+    assert deep.status_code == 403

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DatabaseError
 
-from tests.server.conftest import Body, Member, container_body, created
 from tests.server.visitor import Visitor, signed_in, token_of
-from tests.support.registry import ROOT, Registry
+from tests.support.api import Body, Member, container_body, created
+from tests.support.forks import ROOT
+from tests.support.registry import Registry
 
 Log = Callable[[], list[Body]]
 
@@ -19,7 +20,8 @@ Log = Callable[[], list[Body]]
 @pytest.fixture
 def log(served: Registry) -> Log:
     """What was logged since the test began, oldest first, as the table has it."""
-    from medperf_server.models import AuditEntry, db
+    from medperf_server.base import db
+    from medperf_server.models import AuditEntry
 
     with served.app.app_context():
         start = db.session.scalar(select(func.max(AuditEntry.id))) or 0
@@ -300,7 +302,8 @@ def assert_no_secret(entries: list[Body], *secrets: str) -> None:
 
 
 def test_no_entry_of_all_these_tests_holds_a_secret(served: Registry, admin: Member) -> None:
-    from medperf_server.models import Token, db
+    from medperf_server.base import db
+    from medperf_server.models import Token
 
     entries = walk(admin)
     assert len(entries) > 5
@@ -337,7 +340,7 @@ OF_ENGINE = {
 def test_the_database_lets_nobody_rewrite_it(
     served: Registry, model: Body, log: Log, number: int
 ) -> None:
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     before = log()
     with served.app.app_context(), db.engine.connect() as connection:
@@ -408,20 +411,20 @@ def test_a_filter_that_nothing_can_match_is_refused_by_name(admin: Member, query
 
 
 def test_every_table_that_people_change_is_logged() -> None:
-    from medperf_server.audit import ENTITY_TYPES
-    from medperf_server.models import db
+    from medperf_server.audit import entity_types
+    from medperf_server.base import db
 
     classes = {mapper.class_.__name__ for mapper in db.Model.registry.mappers}
     # The logs themselves, what they count by, and how far a write or an upload has come.
     logs = {"AuditEntry", "Change", "ChangeCounter", "Calendar"}
     under_way = {"IdempotencyKey", "Upload", "UploadPiece"}
-    assert classes - {model.__name__ for model in ENTITY_TYPES} == logs | under_way
+    assert classes - {model.__name__ for model in entity_types()} == logs | under_way
 
 
 def test_no_statement_in_the_code_goes_around_it() -> None:
-    from medperf_server.audit import ENTITY_TYPES
+    from medperf_server.audit import entity_types
 
-    logged = {model.__name__ for model in ENTITY_TYPES}
+    logged = {model.__name__ for model in entity_types()}
     found = 0
     server = ROOT / "server" / "medperf_server"
     for file in server.rglob("*.py"):

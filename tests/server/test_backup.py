@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import io
+import json
+import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.server.conftest import Member
+from tests.support.api import Member, created
 from tests.support.registry import Registry
 from tests.support.services import PostgresCluster
 
@@ -48,11 +50,22 @@ def source(new_registry: NewRegistry) -> Iterator[Registry]:
 
 @pytest.fixture
 def member(source: Registry) -> Member:
-    """Its administrator, who has a container there, and the file that it names."""
+    """Its administrator, who has a container there, the file that it names, and a dataset with a
+    result."""
     member = Member(source, "ada", admin=True)
     upload(member)
     address = f"{source.url}/api/v0/assets/{DIGEST}"
     member.container(additional_files_tarball_url=address, additional_files_tarball_hash=DIGEST)
+    benchmark = member.benchmark()
+    member.put(f"/benchmarks/{benchmark['id']}/", {"approval_status": "APPROVED"})
+    sides = {"dataset": member.dataset(benchmark["data_preparation_mlcube"])["id"]}
+    sides["benchmark"] = benchmark["id"]
+    created(member.post("/datasets/benchmarks/", {**sides, "metadata": {}}))
+    model = benchmark["reference_model_mlcube"]
+    created(member.post("/results/", {**sides, "model": model, "results": {"auroc": 0.9}}))
+    report = {"execution_status": "running"}
+    draft = member.dataset(benchmark["data_preparation_mlcube"], state="DEVELOPMENT")
+    member.put(f"/datasets/{draft['id']}/", {"report": report})
     return member
 
 
@@ -91,14 +104,19 @@ def upload(member: Member) -> None:
 
 def everything(member: Member) -> dict[str, Any]:
     """What the registry shows an administrator."""
-    paths = ("/users/", "/mlcubes/", "/audit/")
-    return {path: member.get(f"{path}?limit=1000").json()["results"] for path in paths}
+    data = ("/me/datasets/", "/me/datasets/associations/", "/results/")
+    paths = ("/users/", "/mlcubes/", "/audit/", *data)
+    answers = {path: member.get(f"{path}?limit=1000").text for path in paths}
+    # A key comes with the address that the registry is asked at.
+    plain = {path: re.sub(r"\?key=[0-9a-f]{64}", "", text) for path, text in answers.items()}
+    return {path: json.loads(text)["results"] for path, text in plain.items()}
 
 
 def test_what_comes_back_is_the_registry(
     source: Registry, member: Member, new_registry: NewRegistry, tmp_path: Path
 ) -> None:
     before = everything(member)
+    assert all(before.values())
     file = tmp_path / "registry.backup"
     source.command("backup", str(file))
     assert file.stat().st_mode & 0o777 == 0o600
@@ -240,7 +258,7 @@ def test_a_backup_of_a_newer_version_is_refused(
     source: Registry, member: Member, new_registry: NewRegistry, tmp_path: Path
 ) -> None:
     from medperf_server.backup import back_up
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     file = tmp_path / "new.backup"
     with source.app.app_context():

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.server.conftest import Body, Member, benchmark_body
+from tests.support.api import Body, Member, benchmark_body
 from tests.support.registry import Registry
 
 CONTAINERS = ["data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube"]
@@ -144,7 +144,8 @@ def test_a_benchmark_in_development_can_be_rejected(committee: Member, admin: Me
 @pytest.fixture
 def of_old(served: Registry, committee: Member) -> Body:
     """A benchmark that an older registry approved in DEVELOPMENT."""
-    from medperf_server.models import Benchmark, db
+    from medperf_server.base import db
+    from medperf_server.kinds.benchmark.table import Benchmark
 
     made = committee.benchmark(state="DEVELOPMENT")
     with served.app.app_context():

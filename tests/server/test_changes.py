@@ -6,30 +6,12 @@ import time
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from tests.server.conftest import Body, Member, NewMember, container_body
+from tests.support.api import Body, Member, NewMember, container_body, now, seen, since
 from tests.support.registry import Registry
-
-
-def now(member: Member) -> int:
-    """The cursor after everything that has happened."""
-    page = member.get("/changes/?limit=1000").json()
-    while page["more"]:
-        page = member.get(f"/changes/?limit=1000&since={page['next']}").json()
-    return int(page["next"])
-
-
-def since(member: Member, cursor: int) -> list[dict[str, Any]]:
-    changes: list[dict[str, Any]] = member.get(f"/changes/?since={cursor}").json()["changes"]
-    return changes
-
-
-def seen(member: Member, cursor: int) -> list[tuple[str, int, str]]:
-    return [(row["type"], row["id"], row["action"]) for row in since(member, cursor)]
 
 
 def test_it_tells_what_changed_oldest_first(

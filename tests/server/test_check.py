@@ -33,7 +33,8 @@ def sound(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
 def fill(registry: Registry) -> None:
     """Give an empty installation an administrator and a file."""
     from medperf_server.assets import store_at
-    from medperf_server.models import Asset, AssetHolder, db
+    from medperf_server.base import db
+    from medperf_server.models import Asset, AssetHolder
 
     registry.command("init")
     ada = json.loads(registry.command("user", "add", "ada@example.org", "--admin", "--json"))
@@ -58,7 +59,7 @@ def troubles(registry: Registry, *options: str) -> dict[str, str]:
 
 def execute(registry: Registry, statement: str) -> None:
     """Change the database behind the registry's back."""
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     with registry.app.app_context(), db.engine.begin() as connection:
         connection.execute(text(statement))

@@ -31,6 +31,7 @@ COMMANDS = [
     ("check",),
     ("backup",),
     ("restore",),
+    ("renew-links",),
 ]
 
 
@@ -107,7 +108,8 @@ def test_tokens_are_made_listed_and_revoked(shared_registry: Registry) -> None:
 
 
 def test_a_token_expires(shared_registry: Registry) -> None:
-    from medperf_server.models import Token, db, utc_now
+    from medperf_server.base import db, utc_now
+    from medperf_server.models import Token
 
     shared_registry.command("user", "add", "kay@example.org")
     made = shared_registry.command(
@@ -137,7 +139,8 @@ def test_a_token_of_a_scope_can_do_no_more(shared_registry: Registry) -> None:
 
 
 def test_a_revoked_token_takes_its_browser_sessions_along(shared_registry: Registry) -> None:
-    from medperf_server.models import Token, db
+    from medperf_server.base import db
+    from medperf_server.models import Token
 
     made = json.loads(shared_registry.command("user", "add", "lea@example.org", "--json"))
     with shared_registry.app.app_context():

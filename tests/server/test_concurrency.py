@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from tests.server.conftest import Member, container_body
+from tests.support.api import Member, container_body
 from tests.support.registry import Registry
 from tests.support.services import PostgresCluster
 

@@ -12,8 +12,9 @@ import pytest
 import requests
 import yaml
 
-from tests.server.conftest import Member
-from tests.support.registry import ROOT, Registry
+from tests.support.api import Member
+from tests.support.forks import ROOT
+from tests.support.registry import Registry
 from tests.support.services import PostgresCluster, free_port
 
 DEPLOY = ROOT / "deploy"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.server.conftest import Member
+from tests.support.api import Member
 from tests.support.registry import Registry
 from tests.support.services import postgres_cluster
 

@@ -3,35 +3,29 @@
 import contextlib
 import signal
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
 from typing import Any
 
 import pytest
 import requests
 
-from tests.server.conftest import Body, Member, benchmark_body, container_body
-from tests.server.test_changes import now, since
+from tests.support.api import (
+    Body,
+    Member,
+    benchmark_body,
+    container_body,
+    dataset_body,
+    now,
+    since,
+    together,
+)
 from tests.support.registry import Registry
 
 
 @pytest.fixture
 def key() -> str:
     return str(uuid.uuid4())
-
-
-def together(times: int, action: Callable[[int], requests.Response]) -> list[requests.Response]:
-    """What `action` answers when called this many times at the same moment."""
-    start = Barrier(times)
-
-    def act(number: int) -> requests.Response:
-        start.wait()
-        return action(number)
-
-    with ThreadPoolExecutor(times) as pool:
-        return list(pool.map(act, range(times)))
 
 
 def test_a_repeated_post_answers_the_same(model_owner: Member, key: str) -> None:
@@ -115,6 +109,32 @@ def test_at_once_one_benchmark_is_pending(committee: Member) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] + [400] * 5
 
 
+def test_at_once_the_same_data_are_in_operation_once(data_owner: Member, draft: Body) -> None:
+    body = dataset_body(draft["data_preparation_mlcube"])
+    twins = [data_owner.post("/datasets/", body).json()["id"] for _ in range(8)]
+    state = {"state": "OPERATION"}
+    answers = together(8, lambda number: data_owner.put(f"/datasets/{twins[number]}/", state))
+    assert sorted(answer.status_code for answer in answers) == [200] + [400] * 7
+    for refused in (answer for answer in answers if answer.status_code == 400):
+        assert set(refused.json()) == {"non_field_errors"}
+
+
+def test_at_once_without_keys_one_dataset_asks_once(
+    data_owner: Member, joining: Body, data_pair: str
+) -> None:
+    answers = together(8, lambda _: data_owner.post("/datasets/benchmarks/", joining))
+    assert sorted(answer.status_code for answer in answers) == [201] + [400] * 7
+    assert len(data_owner.get(data_pair).json()) == 1
+
+
+def test_at_once_with_a_key_one_result_is_sent(
+    data_owner: Member, result_body: Body, key: str
+) -> None:
+    answers = together(8, lambda _: data_owner.post("/results/", result_body, key))
+    assert [answer.status_code for answer in answers] == [201] * 8
+    assert data_owner.get("/me/results/").json()["count"] == 1
+
+
 def test_at_once_an_association_is_decided_once(
     committee: Member, admin: Member, requested: Body, pair: str
 ) -> None:
@@ -136,13 +156,33 @@ def test_a_repeat_adds_no_change(model_owner: Member, key: str) -> None:
     assert sum(row["type"] == "mlcube" and row["id"] == uid for row in changes) == 1
 
 
+def test_of_progress_only_the_newest_key_is_remembered(
+    served: Registry, data_owner: Member, draft: Body
+) -> None:
+    from medperf_server.base import db
+    from medperf_server.models import IdempotencyKey
+
+    path, keys = f"/datasets/{draft['id']}/", [str(uuid.uuid4()) for _ in range(5)]
+    data_owner.put(path, {"location": "Milan"}, keys[0])
+    bodies = [{"report": {"progress": {"Stage 1": f"{share}%"}}} for share in range(4)]
+    for body, key in zip(bodies, keys[1:], strict=True):
+        assert data_owner.put(path, body, key).status_code == 200
+    with served.app.app_context():
+        kept = db.session.query(IdempotencyKey).filter_by(user_id=data_owner.uid)
+        assert {row.key for row in kept} == {keys[0], keys[-1]}
+    again = data_owner.put(path, bodies[-1], keys[-1])
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json()["report"] == bodies[-1]["report"]
+
+
 @pytest.mark.parametrize(("age", "kept"), [(29, True), (31, False)])
 def test_keys_last_thirty_days_that_the_registry_has_seen(
     served: Registry, model_owner: Member, key: str, age: int, kept: bool
 ) -> None:
     from sqlalchemy import update
 
-    from medperf_server.models import Calendar, IdempotencyKey, db
+    from medperf_server.base import db
+    from medperf_server.models import Calendar, IdempotencyKey
 
     body = container_body(state="DEVELOPMENT")
     uid = model_owner.post("/mlcubes/", body, key).json()["id"]
@@ -162,7 +202,8 @@ def test_the_first_write_of_a_day_keeps_its_key(
 ) -> None:
     from sqlalchemy import select, update
 
-    from medperf_server.models import Calendar, db
+    from medperf_server.base import db
+    from medperf_server.models import Calendar
 
     with served.app.app_context():
         known = db.session.scalar(select(Calendar.number))
@@ -181,7 +222,8 @@ def test_a_clock_that_jumps_forgets_no_key(
 ) -> None:
     from sqlalchemy import select, update
 
-    from medperf_server.models import Calendar, IdempotencyKey, db, utc_now
+    from medperf_server.base import db, utc_now
+    from medperf_server.models import Calendar, IdempotencyKey
 
     body = container_body(state="DEVELOPMENT")
     uid = model_owner.post("/mlcubes/", body, key).json()["id"]

@@ -106,7 +106,8 @@ def test_two_links_that_are_opened_at_once_admit_one_member(
 
 
 def test_whose_address_is_anothers_username_is_told_so(registry: Registry) -> None:
-    from medperf_server.models import User, db
+    from medperf_server.base import db
+    from medperf_server.kinds.user.table import User
 
     registry.command("user", "add", "eve@example.org")
     with registry.app.app_context():
@@ -147,7 +148,8 @@ def test_what_was_accepted_cannot_be_revoked(registry: Registry) -> None:
 
 
 def test_a_link_expires(registry: Registry) -> None:
-    from medperf_server.models import Invitation, db, utc_now
+    from medperf_server.base import db, utc_now
+    from medperf_server.models import Invitation
 
     link = invite(registry, "--days", "2")
     with registry.app.app_context():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.server.conftest import Member
+from tests.support.api import Member
 from tests.support.registry import Registry
 from tests.support.services import free_port, require
 
@@ -66,7 +66,7 @@ def test_a_token_has_a_limit_of_its_own(serve: Serve) -> None:
 
 def test_refusals_of_a_token_that_may_only_read_are_counted_too(serve: Serve) -> None:
     from medperf_server.auth import issue_token
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     registry = serve(MEDPERF_RATE_LIMIT="3/hour")
     ada = Member(registry, "ada")

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from medperf_server.assets import receiving
-from tests.server.conftest import Member, created
-from tests.server.test_assets import TUS, begin, begun, content
+from tests.support.api import Member, created
 from tests.support.registry import Registry
+from tests.support.tus import TUS, begin, begun, content
 
 # More than the 65,535 values that a statement takes on PostgreSQL, or the 32,766 on SQLite.
 MANY, OF_NOBODY = 70_000, 500
@@ -29,7 +29,9 @@ def crowded(
 
 def fill(registry: Registry) -> None:
     """Begin uploads behind the API's back, as many members would."""
-    from medperf_server.models import Upload, User, db
+    from medperf_server.base import db
+    from medperf_server.kinds.user.table import User
+    from medperf_server.models import Upload
 
     uids = [f"{number:032x}" for number in range(MANY + OF_NOBODY)]
     with registry.app.app_context():
@@ -61,7 +63,8 @@ def test_tens_of_thousands_of_uploads_stop_nobody(crowded: Registry) -> None:
 
 
 def test_a_member_begins_so_many_uploads_and_no_more(crowded: Registry) -> None:
-    from medperf_server.models import Upload, db
+    from medperf_server.base import db
+    from medperf_server.models import Upload
 
     member, other = Member(crowded, "ada"), Member(crowded, "bob")
     path, again = begun(member, data := content(10)), content(10)
@@ -86,7 +89,8 @@ def test_a_member_begins_so_many_uploads_and_no_more(crowded: Registry) -> None:
 
 def test_a_backup_may_say_of_any_number_of_files_that_they_are_gone(crowded: Registry) -> None:
     from medperf_server.backup import Manifest, _prepare
-    from medperf_server.models import Asset, db
+    from medperf_server.base import db
+    from medperf_server.models import Asset
 
     gone = [f"{number:064x}" for number in range(MANY)]
     with crowded.app.app_context():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.server.conftest import Member, benchmark_body, container_body
+from tests.support.api import Member, benchmark_body, container_body
 from tests.support.registry import Registry
 
 NAMES = ["my-model", "My Model 2", "Prüfung", "模型", "модель", "👍 model", "naïve"]
@@ -55,6 +55,7 @@ def test_an_honest_name_is_taken(join, name: str) -> None:  # type: ignore[no-un
     assert answer.status_code == 201 and answer.json()["name"] == f"{name} {ada.uid}"
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
 def test_a_name_that_people_cannot_tell_apart_is_refused(model_owner: Member, name: str) -> None:
     for path, body in (
@@ -65,6 +66,7 @@ def test_a_name_that_people_cannot_tell_apart_is_refused(model_owner: Member, na
         assert answer.status_code == 400 and NO_NAMES[name] in str(answer.json()["name"])
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("field", ["username", "first_name", "last_name"])
 def test_members_have_such_names_too(admin: Member, stranger: Member, field: str) -> None:
     path = f"/users/{stranger.uid}/"
@@ -72,6 +74,7 @@ def test_members_have_such_names_too(admin: Member, stranger: Member, field: str
     assert admin.put(path, {field: f"Zoë {stranger.uid}"}).status_code == 200
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(
     "address", ["\u212aate@example.org", "a\u200b@example.org", '"\x1b[31m"@example.org']
 )
@@ -79,12 +82,14 @@ def test_an_address_is_of_ascii(admin: Member, stranger: Member, address: str) -
     assert admin.put(f"/users/{stranger.uid}/", {"email": address}).status_code == 400
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("url", NO_URLS, ids=ascii)
 def test_what_no_client_can_take_apart_is_no_url(model_owner: Member, url: str) -> None:
     answer = model_owner.post("/mlcubes/", container_body(git_mlcube_url=url))
     assert answer.status_code == 400 and "git_mlcube_url" in answer.json()
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("url", URLS)
 def test_what_clients_understand_is_taken(model_owner: Member, url: str) -> None:
     assert model_owner.container(git_mlcube_url=url)["git_mlcube_url"] == url

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Body, Member, NewMember, benchmark_body, created
 from tests.server.visitor import signed_in, token_of
 from tests.support import consortium
+from tests.support.api import Body, Member, NewMember, benchmark_body, created
 from tests.support.registry import Registry
 
 
@@ -130,6 +130,21 @@ GUESSES: list[tuple[str, str, Body | None]] = [
     ("PUT", "/mlcubes/{model}/benchmarks/{uid}/", {"approval_status": "APPROVED"}),
     ("DELETE", "/mlcubes/{model}/benchmarks/{uid}/", None),
     ("POST", "/mlcubes/benchmarks/", {"model_mlcube": "{model}", "benchmark": "{uid}"}),
+    ("GET", "/benchmarks/{uid}/datasets/", None),
+    ("GET", "/benchmarks/{uid}/results/", None),
+    ("GET", "/datasets/{dataset}/benchmarks/{uid}/", None),
+    ("PUT", "/datasets/{dataset}/benchmarks/{uid}/", {"approval_status": "REJECTED"}),
+    ("DELETE", "/datasets/{dataset}/benchmarks/{uid}/", None),
+    (
+        "POST",
+        "/datasets/benchmarks/",
+        {"dataset": "{dataset}", "benchmark": "{uid}", "metadata": {}},
+    ),
+    (
+        "POST",
+        "/results/",
+        {"benchmark": "{uid}", "model": "{model}", "dataset": "{dataset}", "results": {}},
+    ),
 ]
 
 
@@ -139,11 +154,13 @@ def test_guessing_its_uid_tells_no_more_than_any_number(
 ) -> None:
     guesser = join("guesser")
     model = guesser.container()["id"]
+    dataset = guesser.dataset(private["data_preparation_mlcube"])["id"]
 
     def guess(uid: int) -> tuple[int, str]:
-        uids = {"{uid}": uid, "{model}": model}
+        uids = {"{uid}": uid, "{model}": model, "{dataset}": dataset}
         sent = body and {key: uids.get(str(value), value) for key, value in body.items()}
-        answer = guesser.ask(method, path.format(uid=uid, model=model), json=sent)
+        named = path.format(uid=uid, model=model, dataset=dataset)
+        answer = guesser.ask(method, named, json=sent)
         return answer.status_code, answer.text.replace(str(uid), "UID")
 
     told = guess(private["id"])
@@ -246,6 +263,62 @@ def test_without_an_invitation_its_associations_are_hidden_too(
     created(committee.post(members, {"email": model_owner.email}))
     back = {(row["type"], row["id"]): row["entity"] for row in changes(model_owner, start)}
     assert back["association", joined["id"]]["priority"] == 5
+
+
+@pytest.fixture
+def measured(
+    data_owner: Member, committee: Member, members: str, private: Body
+) -> tuple[Body, Body]:
+    """The association of an invited owner's dataset with the private benchmark, approved; and a
+    result."""
+    created(committee.post(members, {"email": data_owner.email}))
+    sides = {
+        "dataset": data_owner.dataset(private["data_preparation_mlcube"])["id"],
+        "benchmark": private["id"],
+    }
+    created(data_owner.post("/datasets/benchmarks/", {**sides, "metadata": {}}))
+    pair = f"/datasets/{sides['dataset']}/benchmarks/{private['id']}/"
+    association = committee.put(pair, {"approval_status": "APPROVED"}).json()
+    body = {**sides, "model": private["reference_model_mlcube"], "results": {"auroc": 0.9}}
+    return association, created(data_owner.post("/results/", body))
+
+
+def test_without_an_invitation_what_was_measured_is_hidden_too(
+    measured: tuple[Body, Body], private: Body, data_owner: Member, committee: Member, members: str
+) -> None:
+    association, result = measured
+    pair = f"/datasets/{association['dataset']}/benchmarks/{private['id']}/"
+    models, mine = f"/benchmarks/{private['id']}/models/", "/me/datasets/associations/"
+    one = f"/results/{result['id']}/"
+    assert [data_owner.get(path).status_code for path in (pair, models, one)] == [200] * 3
+    assert ids(data_owner.get(mine).json()) == [association["id"]]
+    start = cursor(data_owner)
+    committee.delete(f"{members}{data_owner.uid}/")
+    hidden = [data_owner.get(path).status_code for path in (pair, models, one)]
+    assert hidden == [404, 404, 403]
+    for path in (mine, "/me/results/"):
+        assert ids(data_owner.get(path).json()) == []
+    told = {(row["type"], row["id"]): row["entity"] for row in changes(data_owner, start)}
+    gone = [("dataset_association", association["id"]), ("result", result["id"])]
+    assert told == dict.fromkeys([("benchmark", private["id"]), *gone])
+    start = cursor(data_owner)
+    created(committee.post(members, {"email": data_owner.email}))
+    told = {(row["type"], row["id"]): row["entity"] for row in changes(data_owner, start)}
+    assert [told[one] for one in gone] == [association, result]
+
+
+def test_privacy_hides_what_was_measured_by_those_whom_nobody_invited(
+    approved: Body, result: Body, taken: Body, data_owner: Member, committee: Member
+) -> None:
+    path, told = f"/benchmarks/{approved['id']}/", {}
+    for private in (True, False):
+        start = cursor(data_owner)
+        committee.put(path, {"is_private": private})
+        rows = changes(data_owner, start)
+        told[private] = {(row["type"], row["id"]): row["entity"] for row in rows}
+    gone = [("dataset_association", taken["id"]), ("result", result["id"])]
+    assert told[True] == dict.fromkeys([("benchmark", approved["id"]), *gone])
+    assert [told[False][one] for one in gone] == [taken, result]
 
 
 def test_privacy_hides_the_associations_of_those_whom_nobody_invited(

@@ -8,35 +8,49 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import pytest
 import requests
 
-from tests.server.conftest import NUMBERS, Body, Member, container_body, created
+from tests.support.api import NUMBERS, Body, Member, container_body, created, dataset_body, key_body
 from tests.support.registry import Registry
 
-# `model_owner` and `committee` are the owners of the two sides of an association; `reader` is an
-# admin whose token's scope is read.
-ROLES = ("anonymous", "stranger", "model_owner", "committee", "admin", "reader")
+# `model_owner` and `data_owner` each own what is associated with the benchmark of the `committee`;
+# `reader` is an admin whose token's scope is read.
+ROLES = ("anonymous", "stranger", "model_owner", "data_owner", "committee", "admin", "reader")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 READING = ("GET", "HEAD")
 
 # A status for each role, in this order.
-Row = tuple[int, int, int, int, int, int]
+Row = tuple[int, int, int, int, int, int, int]
 
 
-def row(stranger: int, model_owner: int, committee: int, admin: int, reader: int = 403) -> Row:
-    """Nothing for who has no token; and for a reading token nothing that changes anything."""
-    return 401, stranger, model_owner, committee, admin, reader
+def row(
+    stranger: int,
+    model_owner: int,
+    committee: int,
+    admin: int,
+    reader: int = 403,
+    data_owner: int | None = None,
+) -> Row:
+    """Nothing for who has no token; and for a reading token nothing that changes anything.
+
+    A data owner is a stranger where nothing else is said.
+    """
+    data_owner = stranger if data_owner is None else data_owner
+    return 401, stranger, model_owner, data_owner, committee, admin, reader
 
 
-OPEN: Row = (200,) * 6
+OPEN: Row = (200,) * 7
 ALL = row(200, 200, 200, 200, reader=200)
 ADMIN = row(403, 403, 403, 200)
 COMMITTEE = row(403, 403, 200, 200)
+MAKING_ONE = row(201, 201, 201, 201)
+REMOVING = row(403, 403, 403, 204)
+# The two sides of a dataset's association.
+DATA_SIDES = row(403, 403, 200, 200, data_owner=200)
 # Where the caller's own things are, others find none.
 THEIRS = row(404, 204, 404, 404)
 
@@ -52,39 +66,69 @@ MATRIX: dict[str, dict[str, Row]] = {
     "/me/assets/": {"GET": ALL},
     "/me/datasets/": {"GET": ALL},
     "/me/results/": {"GET": ALL},
+    "/me/keys/": {"GET": ALL},
+    "/keys/": {"GET": ALL, "POST": MAKING_ONE},
+    # The model owner's.
+    "/keys/{key}/": {"GET": ALL, "PUT": row(403, 200, 403, 200)},
     "/me/datasets/associations/": {"GET": ALL},
-    "/datasets/": {"GET": ALL},
-    "/results/": {"GET": ALL},
+    "/datasets/": {"GET": ALL, "POST": MAKING_ONE},
+    # One that nothing refers to.
+    "/datasets/{spare_dataset}/": {
+        "GET": ALL,
+        "PUT": row(403, 403, 403, 200, data_owner=200),
+        "DELETE": REMOVING,
+    },
+    "/datasets/benchmarks/": {"POST": row(403, 403, 201, 201, data_owner=201)},
+    "/datasets/{asking}/benchmarks/{benchmark}/": {
+        "GET": DATA_SIDES,
+        "PUT": DATA_SIDES,
+        "DELETE": REMOVING,
+    },
+    "/results/": {"GET": ADMIN, "POST": row(403, 403, 403, 201, data_owner=201)},
+    "/results/{result}/": {"GET": DATA_SIDES, "PUT": ADMIN, "DELETE": REMOVING},
     "/users/": {"GET": ADMIN},
     # The stranger's own page.
     "/users/{stranger}/": {
-        "GET": row(200, 403, 403, 200),
+        "GET": row(200, 403, 403, 200, data_owner=403),
         "PUT": ADMIN,
-        "DELETE": row(403, 403, 403, 204),
+        "DELETE": REMOVING,
     },
-    "/benchmarks/": {"GET": ALL, "POST": row(201, 201, 201, 201)},
+    # The page of who owns datasets, which containers of both others prepare.
+    "/users/{data_owner}/": {
+        "GET": row(403, 200, 200, 200, data_owner=200),
+        "PUT": ADMIN,
+        "DELETE": row(403, 403, 403, 400),
+    },
+    "/benchmarks/": {"GET": ALL, "POST": MAKING_ONE},
     "/benchmarks/{benchmark}/": {
         "GET": ALL,
         "PUT": COMMITTEE,
-        "DELETE": row(403, 403, 403, 204),
+        "DELETE": REMOVING,
     },
-    "/benchmarks/{benchmark}/models/": {"GET": COMMITTEE},
+    "/benchmarks/{benchmark}/models/": {"GET": DATA_SIDES},
+    "/benchmarks/{benchmark}/datasets/": {"GET": COMMITTEE},
+    "/benchmarks/{benchmark}/results/": {"GET": COMMITTEE},
+    # One that is not published; the data owner has a result.
+    "/benchmarks/{benchmark}/ranking/": {"GET": DATA_SIDES},
     "/benchmarks/{benchmark}/members/": {"GET": COMMITTEE, "POST": row(403, 403, 201, 201)},
     "/benchmarks/{benchmark}/members/{stranger}/": {"DELETE": row(403, 403, 204, 204)},
-    "/mlcubes/": {"GET": ALL, "POST": row(201, 201, 201, 201)},
+    "/mlcubes/": {"GET": ALL, "POST": MAKING_ONE},
     "/mlcubes/{model}/": {
         "GET": ALL,
         "PUT": row(403, 200, 403, 200),
-        "DELETE": row(403, 403, 403, 204),
+        "DELETE": REMOVING,
     },
+    # Of one in DEVELOPMENT; in OPERATION it is no role that is missing.
+    "/mlcubes/{draft}/datasets/": {"GET": row(403, 200, 403, 200)},
+    "/mlcubes/{model}/datasets/": {"GET": row(403, 400, 403, 400)},
     "/mlcubes/benchmarks/": {"POST": row(403, 201, 201, 201)},
     "/mlcubes/{model}/benchmarks/{benchmark}/": {
         "GET": row(403, 200, 200, 200),
         "PUT": row(403, 200, 200, 200),
-        "DELETE": row(403, 403, 403, 204),
+        "DELETE": REMOVING,
     },
     "/audit/": {"GET": ADMIN},
-    "/assets/": {"POST": row(201, 201, 201, 201)},
+    "/assets/": {"POST": MAKING_ONE},
     # The model owner's file, and what they are about to send.
     "/assets/{asset}": {"GET": ALL, "DELETE": THEIRS},
     "/assets/uploads/{upload}/": {
@@ -98,6 +142,7 @@ MATRIX: dict[str, dict[str, Row]] = {
 OF_FIELDS: list[tuple[str, str, Body, Row]] = [
     ("PUT", "/benchmarks/{benchmark}/", {"approval_status": "REJECTED"}, ADMIN),
     ("PUT", "/benchmarks/{benchmark}/", {"is_private": True}, COMMITTEE),
+    ("PUT", "/benchmarks/{benchmark}/", {"ranking_published": True}, COMMITTEE),
     ("PUT", "/mlcubes/{model}/benchmarks/{benchmark}/", {"priority": 3}, COMMITTEE),
     # Whoever asked for it, the model owner here, cannot approve it: a rule, and no lack of role.
     (
@@ -106,6 +151,12 @@ OF_FIELDS: list[tuple[str, str, Body, Row]] = [
         {"approval_status": "APPROVED"},
         row(403, 400, 200, 200),
     ),
+    (
+        "PUT",
+        "/datasets/{asking}/benchmarks/{benchmark}/",
+        {"approval_status": "APPROVED"},
+        row(403, 403, 200, 200, data_owner=400),
+    ),
     ("POST", "/benchmarks/{benchmark}/members/", {"user": 1}, row(403, 403, 403, 201)),
 ]
 # What is the committee's, of a benchmark that is private now: nobody else finds it.
@@ -113,9 +164,20 @@ HIDDEN: dict[str, dict[str, Row]] = {
     "/benchmarks/{benchmark}/": {
         "GET": row(404, 404, 200, 200, reader=404),
         "PUT": row(404, 404, 200, 200),
-        "DELETE": row(403, 403, 403, 204),
+        "DELETE": REMOVING,
     },
     "/benchmarks/{benchmark}/models/": {"GET": row(404, 404, 200, 200, reader=404)},
+    "/benchmarks/{benchmark}/datasets/": {"GET": row(404, 404, 200, 200, reader=404)},
+    "/benchmarks/{benchmark}/results/": {"GET": row(404, 404, 200, 200, reader=404)},
+    "/benchmarks/{benchmark}/ranking/": {"GET": row(404, 404, 200, 200, reader=404)},
+    "/datasets/benchmarks/": {"POST": row(403, 403, 201, 201, data_owner=400)},
+    "/datasets/{asking}/benchmarks/{benchmark}/": {
+        "GET": row(404, 404, 200, 200, reader=404),
+        "PUT": row(404, 404, 200, 200),
+        "DELETE": REMOVING,
+    },
+    "/results/": {"POST": row(403, 403, 403, 201, data_owner=400)},
+    "/results/{result}/": {"GET": COMMITTEE, "PUT": ADMIN, "DELETE": REMOVING},
     "/benchmarks/{benchmark}/members/": {
         "GET": row(404, 404, 200, 200, reader=404),
         "POST": row(404, 404, 201, 201),
@@ -124,7 +186,7 @@ HIDDEN: dict[str, dict[str, Row]] = {
     "/mlcubes/{model}/benchmarks/{benchmark}/": {
         "GET": row(404, 404, 200, 200, reader=404),
         "PUT": row(404, 404, 200, 200),
-        "DELETE": row(403, 403, 403, 204),
+        "DELETE": REMOVING,
     },
 }
 
@@ -145,6 +207,13 @@ class World:
     uids: dict[str, Any]
     # Another container of the model owner.
     spare: int
+    # What the data owner sends as a result.
+    result: Body
+
+    @property
+    def registry(self) -> Registry:
+        """Where it all is."""
+        return self.members["admin"].registry
 
     def ask(self, role: str, method: str, path: str, body: Body | None) -> requests.Response:
         """What somebody in this role is answered, who sends what such a request needs."""
@@ -166,9 +235,20 @@ class World:
             roles = ("data_preparation", "reference_model", "data_evaluator")
             uids = {f"{role}_mlcube": self.uids["model"] for role in roles}
             name = f"benchmark-{next(NUMBERS)}"
-            return {"name": name, "demo_dataset_tarball_hash": "demo", **uids}
+            where = "https://example.org/demo"
+            demo = {"demo_dataset_tarball_url": where, "demo_dataset_tarball_hash": "demo"}
+            return {"name": name, **demo, **uids}
         if method == "POST" and path == "/mlcubes/benchmarks/":
             return {"model_mlcube": self.spare, "benchmark": self.uids["benchmark"]}
+        if method == "POST" and path == "/datasets/":
+            return dataset_body(self.uids["preparator"])
+        if method == "POST" and path == "/datasets/benchmarks/":
+            sides = {"dataset": self.uids["spare_dataset"], "benchmark": self.uids["benchmark"]}
+            return {**sides, "metadata": {"test_result": {}}}
+        if method == "POST" and path == "/results/":
+            return self.result
+        if method == "POST" and path == "/keys/":
+            return key_body()
         if method == "POST" and path == "/benchmarks/{benchmark}/members/":
             return {"email": self.members["committee"].email}
         if method == "PUT":
@@ -177,14 +257,19 @@ class World:
                 "/benchmarks/{benchmark}/": {"is_active": False},
                 "/mlcubes/{model}/": {"is_valid": False},
                 "/mlcubes/{model}/benchmarks/{benchmark}/": {"approval_status": "REJECTED"},
+                "/users/{data_owner}/": {"first_name": "Grace"},
+                "/datasets/{spare_dataset}/": {"is_valid": False},
+                "/datasets/{asking}/benchmarks/{benchmark}/": {"approval_status": "REJECTED"},
+                "/results/{result}/": {"approval_status": "APPROVED"},
+                "/keys/{key}/": {"is_revoked": True},
             }.get(path, {})
         return None
 
 
-def make_world(registry: Registry) -> World:
-    """An approved benchmark, and an association with it that waits."""
+def make_members(registry: Registry) -> dict[str, Member]:
+    """A new member of each role."""
     from medperf_server.auth import issue_token
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     members = {role: Member(registry, role) for role in ROLES if role not in ("admin", "reader")}
     members |= {role: Member(registry, role, admin=True) for role in ("admin", "reader")}
@@ -193,6 +278,11 @@ def make_world(registry: Registry) -> World:
         db.session.commit()
     members["reader"].session.headers["Authorization"] = f"Bearer {token}"
     del members["anonymous"].session.headers["Authorization"]
+    return members
+
+
+def make_world(members: dict[str, Member]) -> World:
+    """An approved benchmark of theirs, and an association with it that waits."""
     owner, committee = members["model_owner"], members["committee"]
     model, spare = owner.container()["id"], owner.container()["id"]
     benchmark = committee.benchmark()["id"]
@@ -201,15 +291,36 @@ def make_world(registry: Registry) -> World:
     created(owner.post("/mlcubes/benchmarks/", {"model_mlcube": model, "benchmark": benchmark}))
     guest = {"email": members["stranger"].email}
     created(committee.post(f"/benchmarks/{benchmark}/members/", guest))
-    uids = {role: members[role].uid for role in ("stranger", "model_owner")}
+    uids = {role: members[role].uid for role in ("stranger", "model_owner", "data_owner")}
     uids |= {"model": model, "benchmark": benchmark}
-    return World(members, {**uids, **files(owner)}, spare)
+    uids["key"] = created(owner.post("/keys/", key_body()))["id"]
+    uids["draft"] = owner.container(state="DEVELOPMENT")["id"]
+    uids["preparator"] = members["admin"].container()["id"]
+    data, result = data_of(members, benchmark)
+    created(members["data_owner"].post("/datasets/", dataset_body(uids["draft"])))
+    return World(members, {**uids, **data, **files(owner)}, spare, result)
+
+
+def data_of(members: dict[str, Member], benchmark: int) -> tuple[dict[str, int], Body]:
+    """The data owner's datasets: one in the benchmark and with a result, one that asks to be, and
+    one more; and what is sent as a result."""
+    owner, committee = members["data_owner"], members["committee"]
+    container = committee.get(f"/benchmarks/{benchmark}/").json()["reference_model_mlcube"]
+    taken, asking, spare = (owner.dataset(container)["id"] for _ in range(3))
+    for uid in (taken, asking):
+        sides = {"dataset": uid, "benchmark": benchmark}
+        created(owner.post("/datasets/benchmarks/", {**sides, "metadata": {"test_result": {}}}))
+    decision = {"approval_status": "APPROVED"}
+    assert committee.put(f"/datasets/{taken}/benchmarks/{benchmark}/", decision).ok
+    body = {"benchmark": benchmark, "model": container, "dataset": taken, "results": {"auroc": 1}}
+    result = created(owner.post("/results/", body))["id"]
+    return {"asking": asking, "spare_dataset": spare, "result": result}, body
 
 
 @pytest.fixture(scope="session")
 def quiet_world(served: Registry) -> World:
-    """A world for what changes nothing."""
-    return make_world(served)
+    """A world for what changes nothing in it."""
+    return make_world(make_members(served))
 
 
 def files(owner: Member) -> dict[str, str]:
@@ -223,13 +334,22 @@ def files(owner: Member) -> dict[str, str]:
     return {"asset": begun["sha256"], "upload": coming["upload"]}
 
 
+# What is made by these is one more, and stands in nobody's way.
+MAKING = {("POST", path) for path in ("/mlcubes/", "/assets/", "/datasets/", "/results/", "/keys/")}
+MakeWorld = Callable[[dict[str, Member]], World]
+
+
 def check(
-    quiet: World, new: Callable[[], World], method: str, path: str, body: Body | None, expected: Row
+    quiet: World, make: MakeWorld, method: str, path: str, body: Body | None, expected: Row
 ) -> None:
     """Ask in every role: in a new world each who may, and in one that stays as it is the others."""
     found = []
     for role, status in zip(ROLES, expected, strict=True):
-        place = new() if status < 300 and method not in READING else quiet
+        place = quiet
+        if status < 300 and method not in READING and (method, path) not in MAKING:
+            # What changes a member, or has them wait for an admin, is done to others than these.
+            of_members = path.startswith("/users/") or path == "/benchmarks/"
+            place = make(make_members(quiet.registry) if of_members else quiet.members)
         sent = place.body(method, path) if body is None else body
         found.append((role, place.ask(role, method, path, sent).status_code))
     assert found == list(zip(ROLES, expected, strict=True))
@@ -245,32 +365,29 @@ def expected_of(method: str, path: str) -> Row:
         return known["GET"]
     # Nobody without a token learns so much as which methods there are; a reading token is told
     # what it cannot do before that.
-    absent = (405 if known.get("GET") == OPEN else 401, *(405,) * 4)
+    absent = (405 if known.get("GET") == OPEN else 401, *(405,) * 5)
     reader = 405 if known.get("GET") == OPEN or method in READING else 403
     return known.get(method, (*absent, reader))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("method", "path"), CELLS, ids=[f"{m} {p}" for m, p in CELLS])
-def test_what_every_role_is_answered(
-    served: Registry, quiet_world: World, method: str, path: str
-) -> None:
-    new = partial(make_world, served)
-    check(quiet_world, new, method, path, None, expected_of(method, path))
+def test_what_every_role_is_answered(quiet_world: World, method: str, path: str) -> None:
+    check(quiet_world, make_world, method, path, None, expected_of(method, path))
 
 
 @pytest.mark.parametrize(("method", "path", "body", "expected"), OF_FIELDS)
 def test_what_one_field_decides(
-    served: Registry, quiet_world: World, method: str, path: str, body: Body, expected: Row
+    quiet_world: World, method: str, path: str, body: Body, expected: Row
 ) -> None:
-    check(quiet_world, partial(make_world, served), method, path, body, expected)
+    check(quiet_world, make_world, method, path, body, expected)
 
 
-def make_hidden_world(registry: Registry) -> World:
+def make_hidden_world(members: dict[str, Member]) -> World:
     """A world whose benchmark has become private; nobody is invited."""
-    place = make_world(registry)
+    place = make_world(members)
     committee, benchmark = place.members["committee"], place.uids["benchmark"]
-    members = f"/benchmarks/{benchmark}/members/"
-    assert committee.delete(f"{members}{place.uids['stranger']}/").status_code == 204
+    invited = f"/benchmarks/{benchmark}/members/"
+    assert committee.delete(f"{invited}{place.uids['stranger']}/").status_code == 204
     assert committee.put(f"/benchmarks/{benchmark}/", {"is_private": True}).ok
     return place
 
@@ -278,7 +395,7 @@ def make_hidden_world(registry: Registry) -> World:
 @pytest.fixture(scope="session")
 def quiet_hidden_world(served: Registry) -> World:
     """A hidden world for what changes nothing."""
-    return make_hidden_world(served)
+    return make_hidden_world(make_members(served))
 
 
 HIDDEN_CELLS = [(method, path) for path, methods in HIDDEN.items() for method in methods]
@@ -286,10 +403,9 @@ HIDDEN_CELLS = [(method, path) for path, methods in HIDDEN.items() for method in
 
 @pytest.mark.parametrize(("method", "path"), HIDDEN_CELLS)
 def test_what_every_role_is_answered_about_a_private_benchmark(
-    served: Registry, quiet_hidden_world: World, method: str, path: str
+    quiet_hidden_world: World, method: str, path: str
 ) -> None:
-    new = partial(make_hidden_world, served)
-    check(quiet_hidden_world, new, method, path, None, HIDDEN[path][method])
+    check(quiet_hidden_world, make_hidden_world, method, path, None, HIDDEN[path][method])
 
 
 def test_the_matrix_lacks_nothing_that_the_registry_offers(served: Registry) -> None:

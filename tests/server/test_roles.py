@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from tests.server.conftest import Body, Member, created
+from tests.support.api import Body, Member, created
 from tests.support.registry import Registry
 
 ROLES = ("stranger", "model_owner", "committee", "admin")
@@ -110,6 +110,7 @@ def test_either_owner_or_an_admin_asks_for_an_association(
     assert answer.status_code == (201 if role in EITHER_SIDE else 403)
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(
     ("method", "path"), sorted({(method, path) for method, path, _, _ in RULES})
 )

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.server.conftest import Body, Member, NewMember, benchmark_body, container_body
-from tests.server.test_changes import now, since
 from tests.server.visitor import signed_in
+from tests.support.api import Body, Member, NewMember, benchmark_body, container_body, now, since
 from tests.support.registry import Registry
 
 Narrowed = Callable[[Member, str], Member]
@@ -19,7 +18,7 @@ def narrowed(served: Registry) -> Narrowed:
 
     def narrow(member: Member, scope: str) -> Member:
         from medperf_server.auth import issue_token
-        from medperf_server.models import db
+        from medperf_server.base import db
 
         with served.app.app_context():
             _, token = issue_token(member.uid, scope=scope)
@@ -159,7 +158,8 @@ def test_the_admin_scope_makes_nobody_an_admin(
 
 def test_a_session_is_no_bearer_token(served: Registry, stranger: Member) -> None:
     from medperf_server.auth import issue_token
-    from medperf_server.models import Token, db
+    from medperf_server.base import db
+    from medperf_server.models import Token
 
     with served.app.app_context():
         uid, token = issue_token(stranger.uid)
@@ -170,7 +170,8 @@ def test_a_session_is_no_bearer_token(served: Registry, stranger: Member) -> Non
 
 
 def test_who_is_not_active_gets_nowhere_and_comes_back(served: Registry, stranger: Member) -> None:
-    from medperf_server.models import User, db
+    from medperf_server.base import db
+    from medperf_server.kinds.user.table import User
 
     for is_active, status in ((False, 401), (True, 200)):
         with served.app.app_context():

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import Member, NewMember
-from tests.server.test_web_reports import table_of
-from tests.server.visitor import Visitor, form_token, seen_on, signed_in
+from tests.server.visitor import Visitor, form_token, seen_on, signed_in, table_of
+from tests.support.api import Member, NewMember
 from tests.support.registry import Registry
 
 
@@ -51,6 +50,7 @@ def test_a_quota_is_set_in_gib(
     assert quota_of(served, ada) == stored
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("typed", ["much", "-1", "1.5", "9999999", "1e9", "²", "9" * 5000])
 def test_a_quota_that_is_none_changes_nothing(
     host: Visitor, served: Registry, join: NewMember, typed: str
@@ -64,7 +64,8 @@ def test_a_quota_that_is_none_changes_nothing(
 
 def quota_of(registry: Registry, member: Member) -> Any:
     """A member's quota in bytes, as the database has it."""
-    from medperf_server.models import User, db
+    from medperf_server.base import db
+    from medperf_server.kinds.user.table import User
 
     with registry.app.app_context():
         return db.session.get_one(User, member.uid).quota_bytes
@@ -81,6 +82,7 @@ def test_anyones_token_can_be_found_and_revoked(host: Visitor, join: NewMember) 
     assert rows[0][3] == "revoked"
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("email", ["", "nobody", "a@b@c", "x" * 300 + "@example.org"])
 def test_an_address_that_is_none_is_not_invited(host: Visitor, email: str) -> None:
     answer = host.fills("/admin/invitations", {"email": email})
@@ -94,6 +96,7 @@ def test_nobody_is_invited_to_a_benchmark_that_is_not_there(host: Visitor, bench
     assert host.fills("/admin/invitations", form).status_code == 400
 
 
+@pytest.mark.one_engine
 def test_the_page_with_a_new_link_still_says_who_is_signed_in(host: Visitor, admin: Member) -> None:
     page = host.fills("/admin/invitations", {"email": "fresh@example.org"}).text
     assert f"<span>{admin.email}</span>" in page and "The link for fresh@example.org" in page
@@ -109,6 +112,7 @@ def test_a_benchmark_is_decided_once(host: Visitor, committee: Member, status: s
     assert committee.get(f"{path}/").json()["approval_status"] == status
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("status", ["", "PENDING", "MAYBE"])
 def test_a_decision_that_is_none_changes_nothing(
     host: Visitor, committee: Member, status: str

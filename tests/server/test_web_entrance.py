@@ -15,10 +15,12 @@ from werkzeug.exceptions import Unauthorized
 
 from medperf_server import invitations
 from medperf_server.auth import issue_token, revoke_token
+from medperf_server.base import db, utc_now
 from medperf_server.callers import digest_of
-from medperf_server.models import Invitation, Token, User, db, utc_now
-from tests.server.conftest import Member, NewMember
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Invitation, Token
 from tests.server.visitor import COOKIE, Visitor, form_token, signed_in, token_of
+from tests.support.api import Member, NewMember
 from tests.support.registry import Registry
 
 Enter = Callable[[str], Visitor]
@@ -225,6 +227,7 @@ def test_signing_in_anew_ends_the_session_before(
     assert not is_in(visitor)
 
 
+@pytest.mark.one_engine
 def test_signing_out_needs_a_form_of_the_session(enter: Enter, stranger: Member) -> None:
     visitor = enter(token_of(stranger))
     assert visitor.opens("/sign-out").status_code == 405
@@ -234,6 +237,7 @@ def test_signing_out_needs_a_form_of_the_session(enter: Enter, stranger: Member)
     assert COOKIE not in visitor.session.cookies
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(
     "headers",
     [
@@ -298,6 +302,7 @@ def test_a_token_from_the_page_is_as_good_as_it_says(
         assert abs(row.expires_at - utc_now() - timedelta(days=2)) < timedelta(minutes=1)
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(
     "form",
     [
@@ -322,6 +327,7 @@ def test_a_token_that_makes_no_sense_is_not_made(
 
 
 # Where one goes on after signing in, and what of other sites leads home instead.
+@pytest.mark.one_engine
 @pytest.mark.parametrize(
     ("target", "leads_to"),
     [
@@ -344,6 +350,7 @@ def test_signing_in_goes_on_at_a_path_of_this_site(
     assert answer.headers["Set-Cookie"].startswith(COOKIE)
 
 
+@pytest.mark.one_engine
 def test_who_has_to_sign_in_comes_back_to_where_they_were(
     served: Registry, stranger: Member
 ) -> None:
@@ -442,6 +449,7 @@ def test_an_invitation_does_not_let_in_who_was_disabled(
     assert visitor.sends(path, {}).status_code == 200
 
 
+@pytest.mark.one_engine
 def test_the_welcome_says_how_to_log_in_at_a_shell(served: Registry, invite: Invite) -> None:
     welcome = Visitor(served).sends(invite("shell@example.org"), {})
     assert f"medperf profile set server_url {served.url}" in welcome.text

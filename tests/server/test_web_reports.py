@@ -1,15 +1,15 @@
 """Test reports on pages: the request's, and the leaderboard's."""
 
-import html
 import re
 from typing import Any
 
 import pytest
 
+from medperf_server.readings import LONGEST, MOST, numbers
 from medperf_server.web.charts import Bar, bars
-from medperf_server.web.reports import LONGEST, MOST, numbers, others, side_by_side, steps
-from tests.server.conftest import Body, Member, NewMember, created
-from tests.server.visitor import Visitor, signed_in
+from medperf_server.web.reports import others, side_by_side, steps
+from tests.server.visitor import Visitor, signed_in, table_of
+from tests.support.api import Body, Member, NewMember, created
 from tests.support.registry import Registry
 
 
@@ -150,14 +150,6 @@ def decide(committee: Member, model: int, benchmark: int, status: str) -> None:
     assert response.status_code == 200, response.text
 
 
-def table_of(page: str, caption: str) -> list[list[str]]:
-    """The texts of the cells of the table with this caption, a list a row."""
-    (table,) = [one for one in re.findall(r"<table.*?</table>", page, re.S) if caption in one]
-    rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in rows]
-    return [[html.unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in row] for row in cells]
-
-
 def test_a_request_shows_its_test_beside_the_references(
     visitor: Visitor, benchmark: Body, model_owner: Member
 ) -> None:
@@ -272,20 +264,19 @@ def test_the_leaderboard_ranks_the_newest_approved_test_of_each_model(
         ["4", worst["name"], "-0.5"],
         ["–", without["name"], "–"],
     ]
-    lowest = places(visitor.opens(f"{path}?metric=loss&order=asc").text)
+    lowest = places(visitor.opens(f"{path}?metric=loss&better=lower").text)
     assert lowest[:2] == [["1", tied["name"], "1"], ["2", first["name"], "3"]]
     assert {row[0] for row in lowest[2:]} == {"–"} and len(lowest) == 5
     # A metric that no test has is not an error.
-    assert places(visitor.opens(f"{path}?metric=none&order=x").text)[0][1] == first["name"]
+    assert places(visitor.opens(f"{path}?metric=none&better=x").text)[0][1] == first["name"]
 
 
 def test_the_reference_model_has_one_place(
-    visitor: Visitor, benchmark: Body, committee: Member, admin: Member
+    visitor: Visitor, benchmark: Body, committee: Member
 ) -> None:
     model, uid = benchmark["reference_model_mlcube"], benchmark["id"]
     body = {"model_mlcube": model, "benchmark": uid, "metadata": {"test_result": {"auroc": 0.1}}}
     created(committee.post("/mlcubes/benchmarks/", body))
-    decide(admin, model, uid, "APPROVED")
     page = visitor.opens(f"/benchmarks/{uid}/leaderboard").text
     assert [row[2] for row in places(page)] == ["0.9"]
     assert "demo data" in page

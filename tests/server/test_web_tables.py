@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from medperf_server.models import Container, db
-from tests.server.conftest import NUMBERS, Member
+from medperf_server.base import db
+from medperf_server.kinds.container.table import Container
 from tests.server.visitor import Visitor, signed_in
+from tests.support.api import NUMBERS, Member
 from tests.support.registry import Registry
 
 ROWS = 25
@@ -161,6 +162,7 @@ def test_an_entity_that_cannot_be_is_not_there(visitor: Visitor, path: str, uid:
     assert answer.status_code == 404 and "<h1>There is no such page</h1>" in answer.text
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("path", ["/benchmarks/", "/containers/", "/associations/", "/tokens/"])
 def test_a_table_can_be_read_by_a_screen_reader_and_scrolled_by_keys(
     visitor: Visitor, path: str, filled: Filled
@@ -174,6 +176,7 @@ def test_a_table_can_be_read_by_a_screen_reader_and_scrolled_by_keys(
         assert f'<label for="{field}">' in page
 
 
+@pytest.mark.one_engine
 def test_states_are_told_in_words(visitor: Visitor, filled: Filled) -> None:
     page = visitor.opens(f"/containers/?q={filled[0]}").text
     assert '<span class="badge operation">operation</span>' in page

@@ -15,7 +15,8 @@ import requests
 
 from medperf_server.worker import HEAD_SECONDS, Timed
 from tests.support.floods import FLOODS, HEAD, HERE, PROMPT_SECONDS, check_answered, flooding
-from tests.support.registry import ROOT, Registry
+from tests.support.forks import ROOT
+from tests.support.registry import Registry
 from tests.support.services import free_port
 
 THREADS = 8

@@ -1,12 +1,13 @@
 """A browser as far as most tests need one: it keeps cookies and sends forms."""
 
+import html
 import re
 from html.parser import HTMLParser
 from typing import Any
 
 import requests
 
-from tests.server.conftest import Member
+from tests.support.api import Member
 from tests.support.registry import Registry
 
 COOKIE = "medperf_session"
@@ -83,3 +84,11 @@ def signed_in(member: Member) -> Visitor:
     answer = visitor.sends("/sign-in", {"token": token_of(member)})
     assert answer.status_code == 200 and member.email in answer.text
     return visitor
+
+
+def table_of(page: str, caption: str) -> list[list[str]]:
+    """The texts of the cells of the table with this caption, a list a row."""
+    (table,) = [one for one in re.findall(r"<table.*?</table>", page, re.S) if caption in one]
+    rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in rows]
+    return [[html.unescape(re.sub("<[^>]*>", "", cell)).strip() for cell in row] for row in cells]

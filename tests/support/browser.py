@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,3 +131,6 @@ class Visitor:
 def _told(where: str, violation: dict[str, Any]) -> str:
     nodes = [f"{node['html'][:200]} {node['failureSummary']}" for node in violation["nodes"][:3]]
     return f"{where}: {violation['help']} ({violation['id']}): {'; '.join(nodes)}"
+
+
+Visit = Callable[..., Visitor]

@@ -3,7 +3,6 @@
 import copy
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,19 +13,27 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.registry import IMPORT_ROOTS, ROOT, Registry
+from tests.support import forks
+from tests.support.forks import ROOT
+from tests.support.registry import Registry
 
 EXAMPLE = ROOT / "examples" / "breast_cancer"
+APPROVE = ("association", "approve", "--benchmark", "1", "--model_uid", "1", "-y", "--offline")
 
 
-def package_example(out: Path, platform: str, image_prefix: str, base_url: str | None) -> Any:
-    """Lay the tutorial's files out in `out`; see `examples/breast_cancer/package.py`."""
+def packaging() -> Any:
+    """The tutorial's `examples/breast_cancer/package.py`, which is no package, as a module."""
     spec = importlib.util.spec_from_file_location("package", EXAMPLE / "package.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["package"] = module
     spec.loader.exec_module(module)
-    return module.package(out, platform, image_prefix, base_url)
+    return module
+
+
+def package_example(out: Path, platform: str, image_prefix: str, base_url: str | None) -> Any:
+    """Lay the tutorial's files out in `out`; see `examples/breast_cancer/package.py`."""
+    return packaging().package(out, platform, image_prefix, base_url)
 
 
 class FileHost:
@@ -76,11 +83,9 @@ class Member:
 
     def __init__(self, home: Path, server_url: str, token: str | None = None) -> None:
         self.home = home
-        path = os.pathsep.join([*IMPORT_ROOTS, os.environ.get("PYTHONPATH", "")])
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MEDPERF_")}
+        inherited = {k: v for k, v in forks.ordinary().items() if not k.startswith("MEDPERF_")}
         self.environment = {
             **inherited,
-            "PYTHONPATH": path,
             "MEDPERF_HOME": str(home),
             "MEDPERF_SERVER_URL": server_url,
         }
@@ -95,13 +100,11 @@ class Member:
         self, *words: str, answers: str = "", cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run `medperf` with these words; `answers` is what is typed."""
-        return subprocess.run(
+        return forks.run(
             self.command(*words),
             env=self.environment,
             cwd=cwd or self.home.parent,
             input=answers,
-            capture_output=True,
-            text=True,
             timeout=300,
         )
 
@@ -117,7 +120,7 @@ class Member:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A command that goes on while the test does something else."""
-        return subprocess.Popen(
+        return forks.Popen(
             self.command(*words),
             env=self.environment,
             cwd=self.home.parent,
@@ -192,3 +195,10 @@ class Consortium:
         """Serve again, at the same addresses."""
         self.registry.start()
         self.host.start()
+
+
+def not_json(member: Member, *words: str) -> tuple[Any, str]:
+    """The JSON and the stderr of a command that ends with 1."""
+    done = member.run(*words, "--json")
+    assert done.returncode == 1, done.stderr
+    return json.loads(done.stdout), done.stderr

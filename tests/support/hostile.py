@@ -1,8 +1,10 @@
 """What somebody writes who means harm: words, values, JSON, YAML, as hypothesis finds them."""
 
 import json
+from functools import cache
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 SCRIPT = "<script>alert('x')</script>"
@@ -66,6 +68,11 @@ KNOWN_YAML = [
 ]
 
 
+SECONDS = 60
+HASTE = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@cache
 def words(*, stored: bool = False) -> st.SearchStrategy[str]:
     """Text; `stored` is what a database can hold: no NUL, no half of a surrogate pair."""
     known = [word for word in KNOWN_WORDS if not stored or storable(word)]
@@ -80,6 +87,7 @@ def storable(word: str) -> bool:
     return "\0" not in word and not any("\ud800" <= char <= "\udfff" for char in word)
 
 
+@cache
 def values(*, stored: bool = False) -> st.SearchStrategy[Any]:
     """Anything that JSON says, and Python's decoder takes."""
     # In JSON every half of a surrogate pair is ASCII, so a database can hold it.
@@ -100,11 +108,13 @@ def values(*, stored: bool = False) -> st.SearchStrategy[Any]:
     )
 
 
+@cache
 def mappings(*, stored: bool = False) -> st.SearchStrategy[dict[str, Any]]:
     """JSON objects."""
     return st.dictionaries(words(), values(stored=stored), max_size=3)
 
 
+@cache
 def yamls() -> st.SearchStrategy[str]:
     """YAML, or nearly."""
     written = st.one_of(mappings(), values()).map(lambda value: json.dumps(value))

@@ -2,13 +2,14 @@
 
 import itertools
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from medperf_cache.outbox import Entry
 from medperf_client.errors import MedPerfError, Refused
 from medperf_client.exchange.sender import Sender
 from medperf_client.kinds.submission import Submission
@@ -17,7 +18,7 @@ from medperf_client.settings.config import Config, Home, Profile, save_config
 from medperf_client.settings.credentials import Credentials
 from medperf_client.site import Site
 from tests.support.consortium import Member
-from tests.support.proxy import Proxy
+from tests.support.proxy import NO_FAULTS, Faults, Proxy
 from tests.support.registry import Registry
 
 REPORT: dict[str, Any] = {"results": {"auroc": 0.9}, "steps": []}
@@ -60,7 +61,8 @@ class Person:
     """A member at a machine of their own, and what they were told is safe."""
 
     def __init__(self, registry: Registry, proxy: Proxy) -> None:
-        self.email = f"member-{next(_numbers)}@example.org"
+        self.name = f"member-{next(_numbers)}"
+        self.email = f"{self.name}@example.org"
         self.token = registry.token_for(self.email)
         self.proxy = proxy
         folder = Path(mkdtemp(prefix="medperf-machine-"))
@@ -68,6 +70,9 @@ class Person:
         log_in(self.home, proxy.url, self.token)
         self.containers: dict[int | str, str] = {}
         self.requests: dict[int | str, int | str] = {}
+        self.datasets: dict[int | str, str] = {}
+        self.asked: list[int | str] = []
+        self.released: list[int | str] = []
 
     def site(self) -> Site:
         """What a new command would work with; it does not rest between tries."""
@@ -126,3 +131,27 @@ def crashing(client: Client, when: str) -> None:
         raise Crash
 
     client.__dict__["_send"] = sends
+
+
+def queue(person: Person, *submissions: Submission) -> list[Entry]:
+    """Submissions that wait."""
+    return [person.site().queue.add(submission) for submission in submissions]
+
+
+def names(direct: Client) -> list[str]:
+    """The member's containers in the registry."""
+    return [one["name"] for one in direct.pages("/me/mlcubes/")]
+
+
+def new(name: str, person: Person) -> Submission:
+    """A container whose name is nobody else's."""
+    return container(f"{name}-{person.name}")
+
+
+def behind_proxy(registry: Registry, faults: Faults = NO_FAULTS) -> Iterator[Person]:
+    """A member who reaches the registry through a proxy with these faults, and has synced."""
+    proxy = Proxy(registry.url, faults)
+    person = Person(registry, proxy)
+    person.sync()
+    yield person
+    proxy.stop()

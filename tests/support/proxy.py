@@ -20,12 +20,16 @@ BLOCK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came: `number` counts from 0, the names of headers are lower-case."""
+    """A request as it came: `number` counts from 0, the names of headers are lower-case.
+
+    `body` is what came of it, which is not all where its sender was killed.
+    """
 
     number: int
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Proxy:
             headers = _headers(head)
             body = rest + _exactly(client, int(headers.get("content-length", 0)) - len(rest))
             with self._counting:
-                request = Request(len(self.requests), method, path, headers)
+                request = Request(len(self.requests), method, path, headers, body)
                 self.requests.append(request)
             fault = self.faults(request)
             time.sleep(fault.delay)
@@ -216,3 +220,25 @@ def proxy(target: str, faults: Faults = NO_FAULTS) -> Iterator[Proxy]:
         yield made
     finally:
         made.stop()
+
+
+NO_CHANGES = Fault(reply=answer("404 Not Found", b"<h1>Not Found</h1>", "Content-Type: text/html"))
+
+
+def writes(*faults: Fault) -> Faults:
+    """The next writes go wrong in this order; reads and later writes do not."""
+    waiting = list(faults)
+    return lambda request: waiting.pop(0) if request.method != "GET" and waiting else FINE
+
+
+def plain(*faults: Fault) -> Faults:
+    """A server as MedPerf's own: no change log, no keys; and its next writes go wrong."""
+    troubles = writes(*faults)
+
+    def respond(request: Request) -> Fault:
+        if request.path.startswith("/api/v0/changes/"):
+            return NO_CHANGES
+        fault = troubles(request)
+        return Fault(reply=fault.reply, lost=fault.lost, hidden=frozenset({"idempotency-key"}))
+
+    return respond

@@ -1,6 +1,5 @@
 """A real registry in a process of its own, on a database of its own."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -13,9 +12,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-ROOT = Path(__file__).parents[2]
-IMPORT_ROOTS = [str(ROOT / name) for name in ("cache", "client", "server")]
-
+from tests.support import forks
 
 # The tests of all members come from one address, and in a hurry.
 UNLIMITED = {
@@ -32,6 +29,10 @@ def copy_database(source: Path, target: Path) -> None:
 
 class Registry:
     """`medperf-server run` on a loopback port that stays the same over stops and starts."""
+
+    # The module that is run as `medperf-server`, and how.
+    program = "medperf_server.cli"
+    popen: type[subprocess.Popen[str]] = forks.Popen
 
     def __init__(self, folder: Path, database_url: str | None = None, **settings: str) -> None:
         """With environment variables of its own as `settings`."""
@@ -80,9 +81,8 @@ class Registry:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which Python finds the product and the product its database."""
-        path = os.pathsep.join([*IMPORT_ROOTS, os.environ.get("PYTHONPATH", "")])
         own = {**self.settings, "MEDPERF_DATABASE_URL": self.database_url}
-        return {**os.environ, "PYTHONPATH": path, **own}
+        return {**forks.ordinary(), **own}
 
     def invoke(self, *arguments: str) -> Result:
         """Run a `medperf-server` command, in this process, on this registry's database."""
@@ -129,8 +129,8 @@ class Registry:
     def start(self) -> None:
         """Serve, on the same port as before if it has served before; returns when it listens."""
         with self.log.open("a") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "medperf_server.cli", "run", "--port", str(self.port)],
+            self._process = self.popen(
+                [sys.executable, "-u", "-m", self.program, "run", "--port", str(self.port)],
                 env=self.environment,
                 cwd=self.folder,
                 stdout=subprocess.PIPE,

@@ -11,6 +11,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import requests
+
+# How the answer of a process ends that is killed before it, or in the middle of it.
+BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 
 
 def require(service: str, available: bool, reason: str) -> None:

@@ -75,7 +75,7 @@ def benchmark_of(
         },
         operational=True,
         private=private,
-        report={**REPORT, "prepared_data": "1" * 64},
+        report={**REPORT, "generated_uid": "1" * 64, "already_prepared": False},
     )
 
 

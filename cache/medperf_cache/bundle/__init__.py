@@ -7,6 +7,6 @@ A bundle is a tar archive in one zstd frame. Its members, in this order: `manife
 
 from medperf_cache.bundle.manifest import Head, Manifest
 from medperf_cache.bundle.reading import Bundle, read_head, verified
-from medperf_cache.bundle.writing import Progress, write
+from medperf_cache.bundle.writing import Progress, document, write
 
-__all__ = ["Bundle", "Head", "Manifest", "Progress", "read_head", "verified", "write"]
+__all__ = ["Bundle", "Head", "Manifest", "Progress", "document", "read_head", "verified", "write"]

@@ -13,6 +13,8 @@ from medperf_cache.errors import CacheError, UnsafeArchive
 FORMAT = "medperf-bundle-1"
 # It is held in memory: enough for a quarter of a million files and folders.
 MOST_BYTES = 32 << 20
+# Of one line of a document, without its end.
+MOST_LINE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,22 @@ from typing import Any
 
 from medperf_cache.archives import Guard, Member, UnpackLimits, tarfile
 from medperf_cache.bundle.background import Ahead, Background, ahead, background
-from medperf_cache.bundle.manifest import MOST_BYTES, Head, Manifest, TreeSize
+from medperf_cache.bundle.manifest import (
+    MOST_BYTES,
+    MOST_LINE_BYTES,
+    Head,
+    Manifest,
+    TreeSize,
+)
 from medperf_cache.bundle.writing import Progress, unwatched
 from medperf_cache.bundle.zstd import Decompressed
 from medperf_cache.digests import CHUNK_BYTES, is_digest
 from medperf_cache.errors import CacheError, CorruptContent, UnsafeArchive
 from medperf_cache.names import DERIVED, IMAGE
+from medperf_cache.signatures import ZSTD, described
 from medperf_cache.storage import Storage
 from medperf_cache.trees import TreeStore
 
-MOST_LINE_BYTES = 16 << 20
 SIGNATURE_BYTES = 64
 
 # Raises if the bundle is not wanted; called before the rest of it is read.
@@ -169,7 +175,8 @@ def _damage(file: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        said = str(error) or type(error).__name__
+        kind = "" if ZSTD.begins(file) else described(file)
+        said = f"it is {kind}" if kind else str(error) or type(error).__name__
         raise UnsafeArchive(f"{file} is no bundle, or is damaged: {said}") from error
 
 

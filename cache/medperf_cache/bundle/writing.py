@@ -1,21 +1,33 @@
 """Write a bundle, file by file as they lie in the cache."""
 
-import io
+import json
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any, BinaryIO
 
-from medperf_cache.archives import tarfile
 from medperf_cache.bundle.background import Background, background
-from medperf_cache.bundle.manifest import Document, Head, Manifest, TreeSize
+from medperf_cache.bundle.manifest import (
+    MOST_LINE_BYTES,
+    Document,
+    Head,
+    Manifest,
+    TreeSize,
+)
 from medperf_cache.bundle.zstd import Compressed
-from medperf_cache.digests import CHUNK_BYTES, entries, file_digest, tree_digest
-from medperf_cache.errors import CorruptContent
+from medperf_cache.digests import SHOWN, entries, file_digest, kept_digest
+from medperf_cache.errors import CacheError, CorruptContent
+from medperf_cache.packing import (
+    Watch,
+    add_bytes,
+    add_file,
+    add_folder,
+    named,
+    open_to_write,
+    replacing,
+)
 from medperf_cache.storage import Storage
 
 # Called with bytes so far and bytes in all.
@@ -27,6 +39,18 @@ def unwatched(done: int, total: int) -> None:
     """Progress for nobody."""
 
 
+def document(file: Path, rows: Iterable[Any]) -> Path:
+    """Write a document, a row a line. Raises `CacheError` for a row that no reader would take."""
+    with open(file, "w", encoding="ascii") as lines:
+        for row in rows:
+            line = json.dumps(row)
+            if len(line) > MOST_LINE_BYTES:
+                said = f"{line[:SHOWN]}… has {len(line)} bytes as JSON"
+                raise CacheError(f"{said}, and a bundle takes {MOST_LINE_BYTES}")
+            lines.write(line + "\n")
+    return file
+
+
 def write(
     file: Path,
     storage: Storage,
@@ -36,14 +60,36 @@ def write(
     other_side: Iterable[str] = (),
     sign: Sign | None = None,
     progress: Progress = unwatched,
+    watch: Watch | None = None,
 ) -> Head:
     """Write a bundle of documents and of the blobs and trees whose digests are in `content`.
 
     Leaves out what is in `other_side`. The file appears whole or not at all, in place of an
-    earlier one. Raises `CorruptContent` if something in the cache is damaged, `OSError` if the
-    file cannot be written. Nothing may be removed from the cache meanwhile: see `Storage.in_use`.
+    earlier one; `watch` hears of it before. Raises `CorruptContent` if something in the cache is
+    damaged, `NotWritable` if the file cannot be written. Nothing may be removed from the cache
+    meanwhile: see `Storage.in_use`.
     """
-    wanted, known = set(content), set(other_side)
+    with replacing(file) as new:
+        head = _head(storage, about, documents, set(content), set(other_side), sign)
+        if watch is not None:
+            watch.begin(head.data)
+        with background() as writing:
+            out = _Target(new, file, writing)
+            with closing(Compressed(out)) as target, open_to_write(target) as tar:
+                _Writer(tar, head, progress).write(storage, documents)
+            if watch is not None:
+                watch.seal(out.digest, out.size_bytes)
+    return head
+
+
+def _head(
+    storage: Storage,
+    about: dict[str, Any],
+    documents: Mapping[str, Path],
+    wanted: set[str],
+    known: set[str],
+    sign: Sign | None,
+) -> Head:
     carried = sorted(wanted - known)
     manifest = Manifest(
         about,
@@ -53,50 +99,34 @@ def write(
         sorted(wanted & known),
     )
     data = manifest.encoded()
-    head = Head(data, manifest, sign(data) if sign else None)
-    with (
-        _replacing(file) as new,
-        background() as writing,
-        closing(Compressed(_Target(new, writing))) as target,
-        _tar(target) as tar,
-    ):
-        _Writer(tar, head, progress).write(storage, documents)
-    return head
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """A new file that takes this one's place after the block, unless that raises."""
-    descriptor, name = mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-    os.close(descriptor)
-    try:
-        yield Path(name)
-        os.replace(name, file)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+    return Head(data, manifest, sign(data) if sign else None)
 
 
 class _Target:
-    """A file that is written in the background; closing it waits until it is on the disk."""
+    """A file that is written in the background; closing it waits until it is on the disk.
 
-    def __init__(self, file: Path, writing: Background) -> None:
-        self._file, self._writing = file, writing
+    It is to become `what`.
+    """
+
+    def __init__(self, file: Path, what: Path, writing: Background) -> None:
+        self._file, self._what, self._writing = file, what, writing
+        self._digest, self.size_bytes = sha256(), 0
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all that was written."""
+        return self._writing.hashed(self._digest)
 
     def write(self, data: bytes) -> None:
-        self._writing.write(self._file, data)
+        self.size_bytes += len(data)
+        self._writing.hash(self._digest, data)
+        with named(self._what):
+            self._writing.write(self._file, data)
 
     def close(self) -> None:
-        self._writing.settle(self._file)
-        self._writing.finish()
-
-
-def _tar(target: Any) -> Any:
-    # Not a stream of tarfile's, which cuts what is written into blocks of 10 KiB.
-    return tarfile.open(
-        fileobj=target, mode="w", format=tarfile.PAX_FORMAT, copybufsize=CHUNK_BYTES
-    )
+        with named(self._what):
+            self._writing.settle(self._file)
+            self._writing.finish()
 
 
 def _document(path: Path) -> Document:
@@ -106,7 +136,7 @@ def _document(path: Path) -> Document:
 def _tree(storage: Storage, digest: str) -> TreeSize:
     """The size of a folder, which is sound."""
     root = storage.trees.path(digest)
-    found = tree_digest(root)
+    found = kept_digest(root)
     if found != digest:
         raise CorruptContent(f"tree {root}", digest, found, "tree")
     sizes = [
@@ -119,15 +149,17 @@ def _tree(storage: Storage, digest: str) -> TreeSize:
 class _Sound:
     """A file that raises `CorruptContent` at its end unless its bytes have their digest."""
 
-    def __init__(self, file: BinaryIO, what: str, expected: str, note: Callable[[int], None]):
-        self._file, self._what, self._expected, self._note = file, what, expected, note
+    def __init__(self, file: BinaryIO, what: str, expected: str) -> None:
+        self._file, self._what, self._expected = file, what, expected
         self._digest, self._left = sha256(), os.fstat(file.fileno()).st_size
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def read(self, size: int) -> bytes:
         chunk = self._file.read(size)
         self._digest.update(chunk)
         self._left -= len(chunk)
-        self._note(len(chunk))
         found = self._digest.hexdigest() if self._left <= 0 else self._expected
         if found != self._expected:
             raise CorruptContent(self._what, self._expected, found, "blob")
@@ -147,45 +179,16 @@ class _Writer:
     def write(self, storage: Storage, documents: Mapping[str, Path]) -> None:
         """Write all of them, in the order that `reading` expects."""
         manifest = self._head.manifest
-        self._bytes("manifest.json", self._head.data)
+        add_bytes(self._tar, "manifest.json", self._head.data)
         if self._head.signature is not None:
-            self._bytes("signature", self._head.signature)
+            add_bytes(self._tar, "signature", self._head.signature)
         for name, document in manifest.documents.items():
             self._file(f"documents/{name}", documents[name], document.sha256)
         for digest in manifest.blobs:
             self._file(f"blobs/{digest}", storage.blobs.path(digest), digest)
         for digest in manifest.trees:
-            self._tree(digest, storage.trees.path(digest))
-
-    def _add(self, info: Any, content: Any = None) -> None:
-        self._tar.addfile(info, content)
-        # Not kept: millions of members would fill the memory.
-        self._tar.members.clear()
-
-    def _bytes(self, name: str, data: bytes) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        self._add(info, io.BytesIO(data))
+            add_folder(self._tar, f"trees/{digest}/", storage.trees.path(digest), self._note)
 
     def _file(self, name: str, path: Path, digest: str) -> None:
-        info = tarfile.TarInfo(name)
         with open(path, "rb", buffering=0) as file:
-            info.size = os.fstat(file.fileno()).st_size
-            self._add(info, _Sound(file, str(path), digest, self._note))
-
-    def _tree(self, digest: str, root: Path) -> None:
-        for path, entry in entries(root):
-            info = tarfile.TarInfo(f"trees/{digest}/{path}")
-            if entry.is_symlink():
-                info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path)
-                self._add(info)
-            elif entry.is_dir():
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-                self._add(info)
-            else:
-                status = entry.stat(follow_symlinks=False)
-                info.size = status.st_size
-                info.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-                with open(entry.path, "rb", buffering=0) as file:
-                    self._add(info, file)
-                self._note(info.size)
+            add_file(self._tar, name, _Sound(file, str(path), digest), self._note)

@@ -1,17 +1,16 @@
 """Carry catalog, assets, results and the queue between machines that no network joins."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from medperf_cache import Storage
-from medperf_cache.bundle import Bundle, Head, Progress, read_head, verified, write
-from medperf_cache.names import DERIVED, IMAGE
-from medperf_cache.outbox import LOST, QUEUED, SENDING, Entry, Outbox
+from medperf_cache import Storage, UnsafeArchive
+from medperf_cache.bundle import Bundle, Head, Progress, document, read_head, verified, write
+from medperf_cache.errors import NotWritable
+from medperf_cache.names import DERIVED, IMAGE, IMAGE_ID
+from medperf_cache.outbox import LOST, QUEUED, SENDING, WAITS, Entry, Outbox
 from medperf_client.airgap.carried import (
     CATALOG,
     MEMO,
@@ -25,15 +24,18 @@ from medperf_client.airgap.carried import (
     fates,
     merge,
     settle,
+    takeable,
     to_carry,
 )
 from medperf_client.airgap.signing import check_signature, signer
-from medperf_client.errors import UsageError
+from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.exchange.sender import Sending
 from medperf_client.exchange.sync import learn
 from medperf_client.execution.provisions import Provisions, pin_name
 from medperf_client.kinds import Entity, described
 from medperf_client.site import Site
+
+RECEIPT_HINT = "Say where the receipt goes: medperf sync --bundle FILE --receipt FILE."
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,28 @@ def export_bundle(
             with site.catalog.transaction():
                 about = _about(site, benchmark=benchmark)
                 chosen = everything(site.catalog) if benchmark is None else _needed(site, benchmark)
-                documents[CATALOG] = _written(folder / CATALOG, chosen)
+                documents[CATALOG] = document(folder / CATALOG, chosen)
             results = benchmark is None and sign is not None
             content = set(storage.blobs) if benchmark is None else _content(site, chosen)
             if results:
                 content |= _outputs(storage)
-                documents[MEMO] = _written(folder / MEMO, _memo(storage, content))
-            documents[NAMES] = _written(folder / NAMES, _names(storage, content, sign is not None))
+                documents[MEMO] = document(folder / MEMO, _memo(storage, content))
+            names = dict(_names(storage, content, sign is not None))
+            # A result is found by the image that a digest means, carried or not.
+            names |= storage.names.items(IMAGE_ID) if results else {}
+            documents[NAMES] = document(folder / NAMES, names.items())
         with ExitStack() as stack:
             if queue:
                 away = stack.enter_context(_carried_away(site, file))
-                documents[OUTBOX] = _written(folder / OUTBOX, map(asdict, away))
+                documents[OUTBOX] = document(folder / OUTBOX, takeable(away))
                 # What the other side is to upload. It may have been deleted here by hand.
                 uploads = {digest for entry in away for digest in entry.uploads}
                 content |= {digest for digest in uploads if digest in storage.blobs}
             progress = _progress(site, f"writing {file}")
+            queued = [documents[OUTBOX]] if queue else []
+            watch = stack.enter_context(site.ledger.exporting("bundle", file, queued))
             return write(
-                file, storage, asdict(about), documents, content, other_side, sign, progress
+                file, storage, asdict(about), documents, content, other_side, sign, progress, watch
             )
 
 
@@ -123,7 +130,6 @@ def import_bundle(site: Site, file: Path, public_key: Path | None = None) -> Imp
         settled, unsent = list[Entry](), len(carried)
         if about.receipt_for is not None:
             settled, unsent = settle(site.queue.outbox, site.catalog, carried), 0
-            site.keep_queued()
         return Imported(bundle.head, changed, settled, unsent, missing, results, unsigned, kept)
 
 
@@ -136,12 +142,16 @@ def send_bundle(
 ) -> Sending:
     """Send the queue in a bundle from this machine, and write a receipt to carry back.
 
-    The receipt is written beside the bundle, `.receipt` added to its name, unless told where.
-    Again goes on where it was interrupted, and writes the receipt anew. What is sent is sent once,
+    The receipt is written beside the bundle, `.receipt` added to its name, unless told where; once
+    before anything is sent, so that none is sent that nobody can tell of. Again goes on where it
+    was interrupted, and writes the receipt anew. What is sent is sent once,
     wherever from, as long as it is the same member who sends: an idempotency key belongs to a
     member. Raises `UsageError` for another member's queue, and if the bundle carries none.
     """
     sign = signer(sign_with) if sign_with else None
+    receipt = receipt or receipt_beside(file)
+    if receipt.resolve() == file.resolve():
+        raise UsageError(f"{receipt} is the bundle that is to be sent", RECEIPT_HINT)
     with _verified(site, file, public_key) as (bundle, about, _):
         carried = entries(bundle)
         if not carried or about.receipt_for is not None:
@@ -162,19 +172,36 @@ def send_bundle(
                 # Its owner cannot be asked here, and wanted it sent.
                 outbox.change(entry.uid, state=QUEUED, answer=None)
         bundle.add_content()
-        sending = site.sender_of(outbox).send(
+
+        def write_receipt() -> None:
+            with site.storage.scratch() as folder:
+                documents = {OUTBOX: document(folder / OUTBOX, map(vars, fates(outbox)))}
+                about = _about(site, receipt_for=bundle.head.id)
+                with site.ledger.exporting("receipt", receipt, [documents[OUTBOX]]) as watch:
+                    write(receipt, site.storage, asdict(about), documents, sign=sign, watch=watch)
+
+        try:
+            write_receipt()
+        except NotWritable as error:
+            raise MedPerfError(f"nothing was sent: {error}", RECEIPT_HINT) from error
+        sending = site.sender_of(outbox, may_wait=False).send(
             look=lambda: site.tell_lost(learn(outbox, site.registry, site.catalog))
         )
-        with site.storage.scratch() as folder:
-            documents = {OUTBOX: _written(folder / OUTBOX, map(asdict, fates(outbox)))}
-            about = _about(site, receipt_for=bundle.head.id)
-            receipt = receipt or file.with_name(f"{file.name}.receipt")
-            write(receipt, site.storage, asdict(about), documents, sign=sign)
+        try:
+            write_receipt()
+        except NotWritable as error:
+            told = f"{len(sending.sent)} sent, but no receipt tells of it: {error}"
+            raise MedPerfError(told, f"{RECEIPT_HINT} Nothing is sent twice.") from error
         return sending
 
 
+def receipt_beside(bundle: Path) -> Path:
+    """Where the receipt for a bundle is written unless told where."""
+    return bundle.with_name(f"{bundle.name}.receipt")
+
+
 def _about(site: Site, benchmark: int | None = None, receipt_for: str | None = None) -> About:
-    return About(
+    about = About(
         registry=site.profile.server_url,
         created_at=_now(),
         member=site.catalog.me,
@@ -183,6 +210,13 @@ def _about(site: Site, benchmark: int | None = None, receipt_for: str | None = N
         benchmark=benchmark,
         receipt_for=receipt_for,
     )
+    try:
+        about.check()
+    except UnsafeArchive as error:
+        raise MedPerfError(
+            f"nobody would take a bundle from here: {error}", "Is the clock of this machine right?"
+        ) from error
+    return about
 
 
 def _now() -> str:
@@ -244,13 +278,6 @@ def _memo(storage: Storage, content: set[str]) -> Iterator[tuple[str, Entity]]:
             yield key, record
 
 
-def _written(file: Path, rows: Iterable[Any]) -> Path:
-    with open(file, "w", encoding="ascii") as lines:
-        for row in rows:
-            lines.write(json.dumps(row) + "\n")
-    return file
-
-
 @contextmanager
 def _carried_away(site: Site, file: Path) -> Iterator[list[Entry]]:
     """The entries to carry, marked as sent from elsewhere, perhaps, unless the block raises.
@@ -261,7 +288,7 @@ def _carried_away(site: Site, file: Path) -> Iterator[list[Entry]]:
     with outbox.alone():
         with outbox.transaction():
             known = to_carry(outbox)
-            waiting = [entry for entry in known if entry.state in (QUEUED, SENDING)]
+            waiting = [entry for entry in known if entry.state in WAITS]
             if not waiting:
                 raise UsageError("nothing waits that could be sent", "See: medperf queue ls")
             reason = f"carried in {file.name} since {_now()}; import its receipt, or sync"

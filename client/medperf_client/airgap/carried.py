@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,9 +10,22 @@ from typing import Any
 from medperf_cache import Catalog, UnsafeArchive
 from medperf_cache.bundle import Bundle, Manifest
 from medperf_cache.digests import is_digest
-from medperf_cache.outbox import HELD, LOST, QUEUED, REJECTED, SENDING, SENT, Entry, Outbox
+from medperf_cache.outbox import (
+    HELD,
+    LOST,
+    QUEUED,
+    REJECTED,
+    SENDING,
+    SENT,
+    WAITING,
+    WAITS,
+    Entry,
+    Outbox,
+    with_needs,
+)
 from medperf_client.errors import MedPerfError
-from medperf_client.exchange.past import doubt
+from medperf_client.exchange import conditions
+from medperf_client.exchange.past import reread
 from medperf_client.kinds import (
     KINDS,
     USER,
@@ -35,7 +48,7 @@ FORMS = {
     # Nothing that leads out of the API, or to another host.
     "path": re.compile(r"(/([a-z]{1,32}|[1-9][0-9]{0,17}|\{q[1-9][0-9]{0,17}\}))+/"),
     "key": re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
-    "state": re.compile("|".join((QUEUED, SENDING, SENT, REJECTED, LOST))),
+    "state": re.compile("|".join((*WAITS, SENT, REJECTED, LOST))),
 }
 
 
@@ -60,24 +73,31 @@ class About:
         """What a manifest says. Raises `UnsafeArchive` unless it has this form."""
         try:
             about = cls(**manifest.about)
-            if about.member is not None:
-                USER.checked(about.member)
-            for text in (about.created_at, about.fetched_at or about.created_at):
+        except TypeError as error:
+            raise UnsafeArchive(f"what the bundle says of itself is wrong: {error}") from error
+        about.check()
+        return about
+
+    def check(self) -> None:
+        """Raise `UnsafeArchive` unless it has this form; who makes a bundle asks it, too."""
+        try:
+            if self.member is not None:
+                USER.checked(self.member)
+            for text in (self.created_at, self.fetched_at or self.created_at):
                 told = datetime.fromisoformat(text)
                 if told.utcoffset() != timedelta(0) or not FIRST_YEAR < told.year < LAST_YEAR:
                     raise ValueError(f"{text} is no time in UTC")
             sound = (
-                isinstance(about.registry, str)
-                and type(about.cursor) is int
-                and about.cursor >= 0
-                and type(about.benchmark) in (int, type(None))
-                and isinstance(about.receipt_for, (str, type(None)))
+                isinstance(self.registry, str)
+                and type(self.cursor) is int
+                and self.cursor >= 0
+                and type(self.benchmark) in (int, type(None))
+                and isinstance(self.receipt_for, (str, type(None)))
             )
             if not sound:
                 raise ValueError("it is of another form")
         except (TypeError, ValueError, MedPerfError) as error:
             raise UnsafeArchive(f"what the bundle says of itself is wrong: {error}") from error
-        return about
 
     @property
     def as_of(self) -> tuple[int, str]:
@@ -107,13 +127,26 @@ def everything(catalog: Catalog) -> Iterator[tuple[str, Entity]]:
 
 def entries(bundle: Bundle) -> list[Entry]:
     """The queue that a bundle carries. Raises `UnsafeArchive` unless each entry has the form."""
+    return _checked(bundle.lines(OUTBOX))
+
+
+def takeable(queue: Sequence[Entry]) -> list[Entity]:
+    """A queue as a bundle carries it. Raises as `entries` does: what nobody would take is found out
+    before somebody carries it."""
+    lines = [vars(entry) for entry in queue]
+    _checked(lines)
+    return lines
+
+
+def _checked(lines: Iterable[Any]) -> list[Entry]:
     try:
-        found = [_entry(line) for line in bundle.lines(OUTBOX)]
+        found = [_entry(line) for line in lines]
         uids = {entry.uid for entry in found}
         if len(uids) != len(found):
             raise ValueError("a UID is there twice")
         for entry in found:
-            if not entry.needs <= uids:
+            # What was sent needs nothing any more.
+            if entry.state != SENT and not entry.needs <= uids:
                 raise ValueError(f"{entry.uid} needs what is not there")
             if entry.state == SENT and entry.real_uid is not None:
                 kind_of(entry.kind).checked(entry.answer)
@@ -135,6 +168,7 @@ def _entry(line: Any) -> Entry:
         **dict.fromkeys(("body", "unknown"), dict),
         **{"after": list, "attempts": int, "before": int | None, "uploads": list},
         **{"answer": dict | None, "member": int | str | None, "sent_day": int | None},
+        **{"until": dict | None, "instead_of": str | None, "past": int | None},
     }
     for name, kind in kinds.items():
         if not isinstance(getattr(entry, name), kind):
@@ -143,6 +177,10 @@ def _entry(line: Any) -> Entry:
         raise ValueError("unknown and after hold what is no text")
     if not all(isinstance(value, str) and is_digest(value) for value in entry.uploads):
         raise ValueError("uploads holds what is no SHA-256")
+    if entry.instead_of is not None and not FORMS["uid"].fullmatch(entry.instead_of):
+        raise ValueError(f"instead_of is {entry.instead_of!r}")
+    if entry.until is not None:
+        conditions.check(entry.until)
     return entry
 
 
@@ -154,8 +192,9 @@ def merge(
     Returns how many entities changed, and in words those that stay as they were although they are
     newer there: what pins an entity's content only the registry itself may change, or who is
     `trusted`. A whole view of this member that comes from there, and is newer than all seen here,
-    takes the catalog's place; of any other what is newer than its copy here, or new, is taken. All
-    that is in doubt until the registry itself is read again, from the beginning.
+    takes the catalog's place; of any other what is newer than its copy here, or new, is taken, and
+    of another member's only what everybody may see. All that is in doubt until the registry itself
+    is read again, from the beginning.
     """
     with catalog.transaction():
         if about.fetched_at is None:
@@ -169,20 +208,12 @@ def merge(
             changed = _replace(catalog, carried)
             catalog.fetched_at = about.fetched_at
         else:
-            changed = 0
-            for kind, entity in carried:
-                if not (mine or kind_of(kind).is_public) or not _is_newer(
-                    catalog, about, newest, kind, entity
-                ):
-                    continue
-                if not trusted and _gives_other_content(catalog, kind, entity):
-                    kept.append(described(kind, entity))
-                    continue
-                catalog.put(kind, entity)
-                changed += 1
+            seen_here = carried if mine else _seen_by_all(carried)
+            newer = (one for one in seen_here if _is_newer(catalog, about, newest, *one))
+            changed, kept = _add(catalog, newer, trusted)
             catalog.fetched_at = catalog.fetched_at or about.fetched_at
         if changed:
-            doubt(catalog)
+            reread(catalog)
         if changed or trusted:
             # The cursor, which began anew, says no more how new the view is that was here.
             as_of = max(newest, about.as_of) if trusted else newest
@@ -190,6 +221,29 @@ def merge(
         if me is None and about.member is not None:
             catalog.me = about.member
         return changed, kept
+
+
+def _seen_by_all(carried: Iterable[tuple[str, Entity]]) -> Iterator[tuple[str, Entity]]:
+    for kind, entity in carried:
+        seen = kind_of(kind).seen_by_all(entity)
+        if seen is not None:
+            yield kind, seen
+
+
+def _add(
+    catalog: Catalog, newer: Iterable[tuple[str, Entity]], trusted: bool
+) -> tuple[int, list[str]]:
+    """Put in what is newer; how many that are, and in words those that stay as they were."""
+    changed, kept = 0, []
+    for kind, entity in newer:
+        if not trusted and _gives_other_content(catalog, kind, entity):
+            kept.append(described(kind, entity))
+            continue
+        known = catalog.get(kind, entity["id"]) or {}
+        hidden = {name: known[name] for name in kind_of(kind).hidden if name in known}
+        catalog.put(kind, {**hidden, **entity})
+        changed += 1
+    return changed, kept
 
 
 def _replace(catalog: Catalog, carried: Iterable[tuple[str, Entity]]) -> int:
@@ -231,9 +285,9 @@ def _gives_other_content(catalog: Catalog, kind: str, entity: Entity) -> bool:
 
 
 def to_carry(outbox: Outbox) -> list[Entry]:
-    """The entries that wait, and those already sent that they refer to."""
+    """The entries that wait, and those already sent that they need."""
     known = {entry.uid: entry for entry in outbox.entries()}
-    waiting = {uid for uid, entry in known.items() if entry.state in (QUEUED, SENDING)}
+    waiting = {uid for uid, entry in known.items() if entry.state in WAITS}
     needed = {need for uid in waiting for need in known[uid].needs}
     return [entry for uid, entry in known.items() if uid in waiting | needed]
 
@@ -258,7 +312,7 @@ def asked_before(outbox: Outbox, catalog: Catalog) -> dict[str, int]:
             continue
         pair = (entry.kind, *sides)
         before = entry.before
-        if entry.state == QUEUED or before is None:
+        if entry.state in (QUEUED, WAITING) or before is None:
             before = max(before or 0, pairs[pair])
         found[entry.uid] = before
         pairs[pair] = max(pairs[pair], before + 1)
@@ -266,23 +320,33 @@ def asked_before(outbox: Outbox, catalog: Catalog) -> dict[str, int]:
 
 
 def fates(outbox: Outbox) -> list[Entry]:
-    """What became of every entry of a queue that was carried here."""
-    return [
-        replace(entry, state=SENDING) if entry.state == HELD else entry
-        for entry in outbox.entries()
-    ]
+    """What became of every entry of a queue that was carried here.
+
+    What needs one that was refused here is not sent from here any more: it is queued again. All
+    else that was not decided may yet be sent from here.
+    """
+    known = {entry.uid: entry for entry in outbox.entries()}
+    refused = {uid for uid, entry in known.items() if entry.state == REJECTED}
+
+    def fate(entry: Entry) -> Entry:
+        if entry.state != HELD:
+            return entry
+        given_back = not refused.isdisjoint(with_needs([entry.uid], known))
+        return replace(entry, state=QUEUED if given_back else SENDING)
+
+    return [fate(entry) for entry in known.values()]
 
 
 def settle(outbox: Outbox, catalog: Catalog, carried: Iterable[Entry]) -> list[Entry]:
     """Let the queue know what became of the entries that were carried away.
 
-    Returns those that were decided. What was sent or changed here meanwhile stays as it is.
+    Returns those that were decided. What nobody tried to send, and nobody will, is queued again.
+    What was sent or changed here meanwhile stays as it is.
     """
     settled = []
     with outbox.alone():
-        here = {entry.uid: entry for entry in outbox.entries()}
         for entry in carried:
-            known = here.get(entry.uid)
+            known = outbox.find(entry.uid)
             if known is None or known.key != entry.key or known.state == SENT:
                 continue
             fate: Entity = {}
@@ -293,14 +357,31 @@ def settle(outbox: Outbox, catalog: Catalog, carried: Iterable[Entry]) -> list[E
             if entry.state in (SENT, REJECTED):
                 fate |= {"state": entry.state, "reason": entry.reason, "answer": entry.answer}
                 fate["sent_day"] = outbox.today()
+            elif (entry.state, known.state) == (QUEUED, SENDING) and not known.attempts:
+                fate |= {"state": known.begins, "reason": conditions.why(known.until)}
             changed = outbox.update(known, **fate)
-            if changed is None or "state" not in fate:
+            if changed is None or entry.state not in (SENT, REJECTED):
                 continue
             settled.append(changed)
-            uid, answer = entry.real_uid, entry.answer
-            if answer and uid is not None and catalog.get(entry.kind, uid) is None:
-                catalog.put(entry.kind, answer)
+            _learn(catalog, changed)
     if settled:
         # A receipt is somebody's word: what it says is in doubt until the registry says it, too.
-        doubt(catalog)
+        reread(catalog)
     return settled
+
+
+def _learn(catalog: Catalog, sent: Entry) -> None:
+    """Let the catalog know what the registry answered, as a receipt tells it.
+
+    Of what is known here only that changes which this site asked for, and got.
+    """
+    answer, uid = sent.answer, sent.real_uid
+    if not answer or uid is None:
+        return
+    known = catalog.get(sent.kind, uid)
+    if known is None:
+        catalog.put(sent.kind, answer)
+    elif moment(known) < moment(answer):
+        asked = {name: value for name, value in sent.body.items() if answer.get(name) == value}
+        times = {name: answer[name] for name in ("modified_at",) if name in answer}
+        catalog.put(sent.kind, {**known, **asked, **times})

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from medperf_client.errors import MedPerfError, UsageError
 
@@ -15,7 +14,9 @@ CONTEXT = b"medperf bundle\n"
 
 def signer(key_file: Path) -> Callable[[bytes], bytes]:
     """Signs with the private key in a PEM file. Raises `UsageError` if it holds none."""
-    serialization, ed25519 = _library()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
     try:
         key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
     except (ValueError, TypeError) as error:
@@ -27,8 +28,9 @@ def signer(key_file: Path) -> Callable[[bytes], bytes]:
 
 def check_signature(data: bytes, signature: bytes | None, public_key_file: Path) -> str:
     """The SHA-256 of a public key, if its owner signed the data; else raises `MedPerfError`."""
-    serialization, ed25519 = _library()
     from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     try:
         key = serialization.load_pem_public_key(public_key_file.read_bytes())
@@ -45,16 +47,3 @@ def check_signature(data: bytes, signature: bytes | None, public_key_file: Path)
             f"its signature is not that of {public_key_file}", "Ask who made it for it again."
         ) from None
     return sha256(key.public_bytes_raw()).hexdigest()
-
-
-def _library() -> tuple[Any, Any]:
-    # Imported late, and perhaps not installed: only who signs needs it.
-    try:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError:
-        raise UsageError(
-            "signatures need the package `cryptography`",
-            "Install it with: pip install 'medperf-offline[signing]'",
-        ) from None
-    return serialization, ed25519

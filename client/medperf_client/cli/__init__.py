@@ -17,18 +17,26 @@ COMMANDS = {
     "profile": "Choose a registry and how to work with it.",
     "benchmark": "See benchmarks, and submit one.",
     "container": "See, write, submit and associate containers.",
+    "dataset": "Register data, prepare them, and have them take part in a benchmark.",
+    "run": "Run one model of a benchmark on a dataset.",
+    "result": "See what models gave on your data, and release it.",
+    "policy": "See and try what your site lets leave it.",
+    "key": "Make keys that sign the results you release, and see those of others.",
     "association": "Follow and decide association requests.",
     "test": "Test a container's compatibility with a benchmark.",
     "queue": "See what waits to be sent, and mend what was refused.",
     "sync": "Send the queue, then learn what is new.",
+    "ledger": "See what left this site, and prove that nobody changed the record of it.",
     "bundle": "Carry cache, catalog and queue in a file, where no network leads.",
     "storage": "Look after the local cache.",
     "completion": "Complete commands in your shell.",
 }
+# MedPerf's older word for containers, which its command line still takes.
+OLDER = {"mlcube": "container"}
 INTERRUPTED = 130
 
 
-@click.group(cls=Group, modules=COMMANDS)
+@click.group(cls=Group, modules=COMMANDS, older=OLDER)
 @click.version_option(package_name="medperf-offline", prog_name="medperf")
 def medperf() -> None:
     """Evaluate medical AI models without the data leaving the building; with no network too.
@@ -40,7 +48,7 @@ def medperf() -> None:
     """
 
 
-def run() -> NoReturn:
+def main() -> NoReturn:
     """Run the command line and exit: 0 ok, 1 failed, 2 usage, 3 queued, 130 interrupted."""
     _prepare_process()
     try:
@@ -54,7 +62,7 @@ def run() -> NoReturn:
         _explain("\nInterrupted. Nothing was left half-done.")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]
+        _leave_stdout()
         sys.exit(FAILED)
     except MedPerfError as error:
         _explain(f"Error: {error}", error.hint)
@@ -67,6 +75,7 @@ def run() -> NoReturn:
         if known is None:
             raise
         _explain(f"Error: {known}", known.hint)
+        _leave_stdout()
         sys.exit(FAILED)
 
 
@@ -87,6 +96,14 @@ def _prepare_process() -> None:
     ):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+
+
+def _leave_stdout() -> None:
+    """Have nobody write at the end what stdout did not take: that would be another error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None  # type: ignore[assignment]
 
 
 def _explain(*lines: str) -> None:

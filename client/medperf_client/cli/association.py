@@ -1,4 +1,4 @@
-"""`medperf association`: follow requests of models to join benchmarks, and decide them."""
+"""`medperf association`: follow requests to join benchmarks, and decide them."""
 
 from typing import Any
 
@@ -16,14 +16,19 @@ from medperf_client.cli.base import (
     yes_option,
 )
 from medperf_client.cli.text import print_json, print_table
+from medperf_client.errors import UsageError
 
+MODELS, DATASETS = "association", "dataset_association"
 STATUSES = ("PENDING", "APPROVED", "REJECTED")
 
 benchmark_option = click.option(
     "-b", "--benchmark", type=Uid(), required=True, help="Benchmark UID."
 )
 model_option = click.option(
-    "-m", "--model_uid", "--model", type=Uid(), required=True, help="Container UID."
+    "-m", "--model_uid", "--model", "model", type=Uid(), help="UID of the model's container."
+)
+dataset_option = click.option(
+    "-d", "--data_uid", "--dataset", "dataset", type=Uid(), help="UID of the dataset."
 )
 reason_option = click.option("--reason", default="", help="What the other side is told.")
 
@@ -34,31 +39,35 @@ def group() -> None:
 
 
 @group.command()
+@click.option("-bm", "--benchmark-model", "of_models", is_flag=True, help="Only those of models.")
 @click.option(
-    "-bm", "--benchmark-model", is_flag=True, help="Benchmarks and models: the only kind so far."
+    "-bd", "--benchmark-dataset", "of_datasets", is_flag=True, help="Only those of datasets."
 )
 @click.option(
     "-s", "--status", "--approval-status", type=click.Choice(STATUSES, case_sensitive=False)
 )
 @json_option
-@example("medperf association ls -bm", "medperf association ls -bm --status PENDING")
-def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
-    """List the associations of your models and of your benchmarks."""
+@example("medperf association ls -bd", "medperf association ls -bm --status PENDING")
+def ls(of_models: bool, of_datasets: bool, status: str | None, as_json: bool) -> None:
+    """List the associations of your models, your datasets and your benchmarks."""
     here = site()
     here.freshen()
+    both = of_models == of_datasets
     associations = [
         association
-        for association in here.listed("association")
+        for kind, is_asked in ((MODELS, both or of_models), (DATASETS, both or of_datasets))
+        for association in (here.listed(kind) if is_asked else ())
         if status is None or association["approval_status"] == status.upper()
     ]
     if as_json:
         print_json(associations)
         return
     print_table(
-        ("MODEL", "BENCHMARK", "STATUS", "PRIORITY", "REQUESTED", "DECIDED"),
+        ("MODEL", "DATASET", "BENCHMARK", "STATUS", "PRIORITY", "REQUESTED", "DECIDED"),
         [
             (
-                a["model_mlcube"],
+                a.get("model_mlcube"),
+                a.get("dataset"),
                 a["benchmark"],
                 a.get("queued") or a["approval_status"],
                 a.get("priority"),
@@ -73,13 +82,17 @@ def ls(benchmark_model: bool, status: str | None, as_json: bool) -> None:
 @group.command()
 @benchmark_option
 @model_option
+@dataset_option
 @reason_option
 @yes_option
 @online_option
 @json_option
-@example("medperf association approve --benchmark 1 --model_uid 4")
+@example(
+    "medperf association approve --benchmark 1 --model_uid 4",
+    "medperf association approve -b 1 -d 3",
+)
 def approve(**options: Any) -> None:
-    """Approve a model's pending request.
+    """Approve the pending request of a model, or of a dataset.
 
     You approve the request that `medperf association ls` shows here: if a newer one took its place
     since, the registry refuses.
@@ -90,65 +103,88 @@ def approve(**options: Any) -> None:
 @group.command()
 @benchmark_option
 @model_option
+@dataset_option
 @reason_option
 @yes_option
 @online_option
 @json_option
 @example('medperf association reject --benchmark 1 --model_uid 4 --reason "See page 3 of the docs"')
 def reject(**options: Any) -> None:
-    """Reject a model's pending request, or withdraw your own."""
+    """Reject the pending request of a model, or of a dataset; or withdraw your own."""
     _decide("Reject", "REJECTED", **options)
 
 
 @group.command()
 @benchmark_option
-@model_option
+@click.option(
+    "-m", "--model_uid", "--model", "model", type=Uid(), required=True, help="Container UID."
+)
 @click.option("-p", "--priority", type=int, required=True, help="Higher runs earlier.")
 @online_option
 @json_option
 @example("medperf association set_priority --benchmark 1 --model_uid 4 --priority 10")
 def set_priority(
-    benchmark: int | str, model_uid: int | str, priority: int, require_online: bool, as_json: bool
+    benchmark: int | str, model: int | str, priority: int, require_online: bool, as_json: bool
 ) -> None:
     """Set how early a model runs in your benchmark."""
-    _change("Change", model_uid, benchmark, True, require_online, as_json, priority=priority)
+    sides = {"model_mlcube": model, "benchmark": benchmark}
+    _change("Change", MODELS, sides, True, require_online, as_json, priority=priority)
 
 
 def _decide(
     verb: str,
     status: str,
     benchmark: int | str,
-    model_uid: int | str,
+    model: int | str | None,
+    dataset: int | str | None,
     reason: str,
     **delivery: bool,
 ) -> None:
-    from medperf_client.kinds.association import newest_pending
+    from medperf_client.kinds import kind_of
+    from medperf_client.kinds.pairs import newest_pending
 
-    here = site()
-    pair = here.queue.real_uid(model_uid), here.queue.real_uid(benchmark)
-    request = newest_pending(here.catalog.all("association"), *pair)
+    if (model is None) == (dataset is None):
+        raise UsageError("give --model or --dataset, one of both")
+    kind, side = (MODELS, "model_mlcube") if model is not None else (DATASETS, "dataset")
+    here, sides = site(), {side: model or dataset or 0, "benchmark": benchmark}
+    real = {name: here.queue.real_uid(uid) for name, uid in sides.items()}
+    request = newest_pending(kind_of(kind), here.catalog.all(kind), real)
     values: dict[str, Any] = {"approval_status": status, **({"reason": reason} if reason else {})}
     meant = {"id": request["id"]} if request else {}
-    _change(verb, model_uid, benchmark, **delivery, **values, **meant)
+    _change(verb, kind, sides, **delivery, **values, **meant)
 
 
 def _change(
     verb: str,
-    model: int | str,
-    benchmark: int | str,
+    kind: str,
+    sides: dict[str, int | str],
     yes: bool,
     require_online: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
-    from medperf_client.kinds.association import association_change
+    from medperf_client.kinds import kind_of
+    from medperf_client.kinds.pairs import pair_change
 
-    confirm(f"{verb} the association of container {model} with benchmark {benchmark}?", yes)
+    word = "container" if "model_mlcube" in sides else "dataset"
+    asks, benchmark = f"{word} {next(iter(sides.values()))}", sides["benchmark"]
+    confirm(f"{verb} the association of {asks} with benchmark {benchmark}?", yes)
     queue = site().queue
-    shown = ", ".join(f"{name} is {value}" for name, value in values.items() if name != "id")
+
+    def said(answer: dict[str, Any]) -> str:
+        kept = {name: value for name, value in values.items() if name not in ("id", "reason")}
+        lost = ""
+        if "reason" in values and answer.get("reason") == values["reason"]:
+            kept["reason"] = values["reason"]
+        elif "reason" in values:
+            lost = " This registry keeps no reasons, so nobody was told yours."
+        shown = ", ".join(f"{name} is {value}" for name, value in kept.items())
+        return f"{asks.capitalize()} in benchmark {benchmark}: {shown}.{lost}"
+
+    references = {name: queue.reference(uid) for name, uid in sides.items()}
     deliver(
-        association_change(queue.reference(model), queue.reference(benchmark), **values),
+        pair_change(kind_of(kind), references, **values),
         as_json,
         require_online,
-        lambda _: f"Container {model} in benchmark {benchmark}: {shown}.",
+        said,
     )

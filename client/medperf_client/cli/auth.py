@@ -37,6 +37,7 @@ def login(token: str | None) -> None:
     except Offline as error:
         where = here.credentials.store(url, token)
         click.echo(plain(f"{error}. The token is kept unchecked in {where}."), err=True)
+        click.echo(plain(error.hint), err=True)
         return
     except Refused as error:
         raise MedPerfError(

@@ -14,6 +14,7 @@ from medperf_client.cli.text import plain, print_json
 from medperf_client.errors import QUEUED, MedPerfError
 
 if TYPE_CHECKING:  # A command that only shows its help needs none of it.
+    from medperf_cache.outbox import Entry
     from medperf_client.kinds.submission import Submission
     from medperf_client.site import Site
 
@@ -45,18 +46,25 @@ class Group(click.Group):
     """A group whose sub-groups are imported when called, and named in its help without that.
 
     `modules` maps names to one-line descriptions; `medperf_client.cli.<name>` defines `group`.
+    `older` maps names that people still type to those of today, and is not listed.
     Options and commands may be spelt with dashes or with underscores.
     """
 
     command_class = Command
 
-    def __init__(self, *args: Any, modules: dict[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        modules: dict[str, str] | None = None,
+        older: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("context_settings", {}).update(
             help_option_names=["-h", "--help"],
             token_normalize_func=lambda token: token.replace("_", "-"),
         )
         super().__init__(*args, **kwargs)
-        self._modules = modules or {}
+        self._modules, self._older = modules or {}, older or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order they were declared."""
@@ -64,6 +72,7 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported if it is not yet."""
+        cmd_name = self._older.get(cmd_name, cmd_name)
         if cmd_name in self._modules:
             module = importlib.import_module(f"medperf_client.cli.{cmd_name}")
             found: click.Command = module.group
@@ -111,8 +120,6 @@ def foreseen(error: Exception) -> MedPerfError | None:
     """What to say of an error of a lower layer that needs no traceback; None for a bug."""
     import sqlite3
 
-    from diskcache import Timeout
-
     from medperf_cache import CacheError
     from medperf_client.files import WRITE_HINT, hint_for
 
@@ -121,7 +128,7 @@ def foreseen(error: Exception) -> MedPerfError | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return MedPerfError(f"{where}{error.strerror or error}", hint_for(error))
-    if isinstance(error, (sqlite3.Error, Timeout)):
+    if isinstance(error, sqlite3.Error):
         return MedPerfError(f"the files in MEDPERF_HOME cannot be used: {error}", WRITE_HINT)
     if isinstance(error, RecursionError):
         return MedPerfError("what was read is nested too deeply")
@@ -160,8 +167,17 @@ class Uid(click.ParamType):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 yes_option = click.option("-y", "--yes", "--approval", "yes", is_flag=True, help="Do not ask.")
+cache_option = click.option("--no-cache", is_flag=True, help="Run every step, even unchanged ones.")
+dataset_option = click.option(
+    "-d", "--data_uid", "dataset", type=Uid(), required=True, help="UID of the dataset."
+)
 online_option = click.option(
     "--require-online", is_flag=True, help="Exit with 3 if it could only be queued."
+)
+prepared_option = click.option(
+    *("--skip-demo-data-preparation", "prepared"),
+    is_flag=True,
+    help="The data given are prepared: check and use them as they are.",
 )
 mine_option = click.option("--mine", is_flag=True, help="Only what you own.")
 
@@ -204,9 +220,18 @@ def deliver(
     said: Callable[[dict[str, Any]], str],
 ) -> None:
     """Send a submission, or queue it, and say which; `said` words what the registry took."""
+    tell_delivered(site().submit(submission), as_json, require_online, said)
+
+
+def tell_delivered(
+    entry: "Entry",
+    as_json: bool,
+    require_online: bool,
+    said: Callable[[dict[str, Any]], str],
+) -> None:
+    """Say whether a submission was sent, or is queued; see `deliver`."""
     from medperf_cache.outbox import SENT
 
-    entry = site().submit(submission)
     if entry.state == SENT:
         answer = entry.answer or {}
         print_json(answer) if as_json else click.echo(plain(said(answer)))
@@ -215,22 +240,41 @@ def deliver(
         print_json({"id": entry.uid, "queued": entry.state, "reason": entry.reason})
     else:
         click.echo(plain(f"Queued as {entry.uid}. Send it with: medperf sync"))
-        click.echo(plain(entry.reason), err=True)
+        if entry.reason:
+            click.echo(plain(entry.reason), err=True)
     if require_online:
         sys.exit(QUEUED)
 
 
 def confirm(question: str, yes: bool) -> None:
     """Go on if the user agrees; else leave with exit code 1, nothing done."""
+    if not agrees(question, yes):
+        click.echo("Nothing was sent.", err=True)
+        sys.exit(1)
+
+
+def agrees(question: str, yes: bool) -> bool:
+    """Whether the user agrees; `yes` says so beforehand."""
     # What is live on the terminal would write over the question, and over what follows it.
     display().close()
     if yes:
-        return
+        return True
     # Not `click.confirm`, which writes a space to stdout, where a script reads the result.
     click.echo(f"{question} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
         click.echo("\nNobody is there to answer; -y agrees beforehand.", err=True)
-    if answer.strip().lower() not in ("y", "yes"):
-        click.echo("Nothing was sent.", err=True)
-        sys.exit(1)
+    return answer.strip().lower() in ("y", "yes")
+
+
+def show_before(body: dict[str, Any], yes: bool) -> None:
+    """Show what is about to leave the site to who is going to be asked."""
+    from medperf_cache.outbox import REFERENCE, is_reference
+    from medperf_client.cli.text import print_entity
+
+    if not yes:
+        click.echo("This will be sent to the registry:", err=True)
+        named = {
+            name: value[REFERENCE] if is_reference(value) else value for name, value in body.items()
+        }
+        print_entity(named, err=True)

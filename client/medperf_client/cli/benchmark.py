@@ -1,7 +1,8 @@
 """`medperf benchmark`: see benchmarks, bring one along, and submit one."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,10 +18,14 @@ from medperf_client.cli.base import (
     limit_option,
     mine_option,
     online_option,
+    prepared_option,
+    show_before,
     shown,
     site,
     yes_option,
 )
+from medperf_client.cli.evaluating import end, evaluated, run_options, tell_outcomes
+from medperf_client.cli.following import follow
 from medperf_client.cli.text import (
     human_size,
     plain,
@@ -44,6 +49,9 @@ CONTAINERS = (
 @click.group(cls=Group)
 def group() -> None:
     """See benchmarks, bring one along, and submit one."""
+
+
+group.add_command(follow)
 
 
 @group.command()
@@ -87,15 +95,28 @@ def view(uid: int | str, as_json: bool) -> None:
     show_default=True,
     help="Which of its models to bring too; all: also those that wait for a decision.",
 )
+@click.option(
+    *("-d", "--data_uid", "dataset"),
+    type=Uid(),
+    help="All that a run of its models on this dataset of yours needs.",
+)
 @json_option
-@example("medperf benchmark fetch 1", "medperf benchmark fetch 1 --models none")
-def fetch(uid: int | str, models: str, as_json: bool) -> None:
+@example(
+    "medperf benchmark fetch 1",
+    "medperf benchmark fetch 1 --models none",
+    "medperf benchmark fetch 1 --data_uid 3",
+)
+def fetch(uid: int | str, models: str, dataset: int | str | None, as_json: bool) -> None:
     """Bring along all that a benchmark needs to run with no network.
 
     That is its demo data and its containers, with their files and copies of their images. What is
     here already is not fetched again. It stays until `medperf storage unpin`. Exit code 1 if
     something could not be had; the rest is here all the same.
+
+    The registry tells who has a dataset in the benchmark which models it has. With --data_uid it
+    is an error if it does not, as long as the dataset is not approved.
     """
+    from medperf_client.cli.own import require_prepared_for
     from medperf_client.execution.provisions import pin_name
 
     here = site()
@@ -103,18 +124,22 @@ def fetch(uid: int | str, models: str, as_json: bool) -> None:
     if isinstance(here.queue.real_uid(uid), int):
         here.freshen()
     provisions, benchmark = _provisions(uid)
-    unknown = "" if models == "none" else provisions.learn_models(benchmark, here.registry)
+    if dataset is not None:
+        require_prepared_for(here.entity("dataset", dataset), benchmark)
+    unlisted = "" if models == "none" else provisions.learn_models(benchmark, here.registry)
     chosen = [] if models == "none" else provisions.models(benchmark, waiting=models == "all")
     pin = pin_name(benchmark["id"], here.profile.server_url)
     parts = provisions.bring(benchmark, chosen, pin)
     display().close()
-    if unknown:
-        here.tell(f"Only your own models are known here: {unknown}")
+    if unlisted:
+        here.tell(unlisted)
     _print_parts(benchmark, parts, provisions.size_bytes(parts), as_json)
     missing = [part for part in parts if part.missing]
     for part in missing:
         here.tell(f"{part.name} of {part.owner} cannot be had: {part.missing}")
-    if missing:
+    if unlisted and dataset is not None:
+        here.tell(f"All are told once dataset {dataset} is approved in it: then fetch again.")
+    if missing or (unlisted and dataset is not None):
         sys.exit(FAILED)
 
 
@@ -137,13 +162,8 @@ def status(uid: int | str, as_json: bool) -> None:
 
 def _provisions(uid: int | str) -> "tuple[Provisions, dict[str, Any]]":
     """What knows about provisions, and the benchmark they are for."""
-    from medperf_client.execution.provisions import Provisions
-
     here = site()
-    provisions = Provisions(
-        here.storage, here.catalog, here.fetcher, here.platforms.runner_for, here.queue
-    )
-    return provisions, provisions.benchmark(here.queue.real_uid(uid))
+    return here.provisions, here.provisions.benchmark(here.queue.real_uid(uid))
 
 
 def _ready(parts: "list[Part]") -> bool:
@@ -188,12 +208,19 @@ def _print_parts(
 @group.command()
 @click.option("-n", "--name", required=True, help="Name, unique in the registry.")
 @click.option("-d", "--description", default="", help="What it evaluates.")
-@click.option("--docs-url", default="", help="Where its documentation is.")
+@click.option("-u", "--docs-url", default="", help="Where its documentation is.")
 @click.option("--demo-url", required=True, help="URL of the demo dataset's archive.")
 @click.option("--demo-hash", type=Sha256(), default="", help="SHA-256 of that archive, checked.")
 @click.option("-p", "--data-preparation-container", type=Uid(), required=True, help="UID.")
 @click.option("-m", "--reference-model-container", type=Uid(), required=True, help="UID.")
 @click.option("-e", "--evaluator-container", type=Uid(), required=True, help="UID.")
+@click.option(
+    "--metrics",
+    "metrics_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file that says what its metrics mean, for rankings.",
+)
+@prepared_option
 @click.option("--operational", is_flag=True, help="Submit as OPERATION: ready for use, fixed.")
 @click.option("--private", is_flag=True, help="Show it to none but those you invite.")
 @yes_option
@@ -202,7 +229,7 @@ def _print_parts(
 @example(
     "medperf benchmark submit --name breast-cancer --demo-url https://example.org/demo.tar.gz \\",
     "    --data-preparation-container 1 --reference-model-container 2 \\",
-    "    --evaluator-container 3 --operational",
+    "    --evaluator-container 3 --metrics metrics.yaml --operational",
 )
 def submit(
     yes: bool,
@@ -210,16 +237,24 @@ def submit(
     as_json: bool,
     demo_url: str,
     demo_hash: str,
+    prepared: bool,
+    metrics_file: Path | None,
     **options: Any,
 ) -> None:
     """Submit a benchmark; first its whole workflow is tested, and the result goes with it.
 
     While the registry is away it waits in the queue. Its containers may wait there too (q1).
+
+    With --metrics the registry ranks models by what the benchmark says of its metrics: which way is
+    better, their range, where their intervals are. All that the file names has to be in the results
+    of the test.
     """
     from medperf_client.execution.compatibility import Scenario
     from medperf_client.kinds.benchmark import benchmark_submission
+    from medperf_client.kinds.metrics import read_metrics, require_known
 
     here = site()
+    metrics = read_metrics(metrics_file) if metrics_file else None
     with here.storage.in_use():
         demo_hash = here.checker.archive_hash(demo_url, demo_hash)
     preparator, model, evaluator = (options.pop(name) for name in CONTAINERS)
@@ -229,19 +264,24 @@ def submit(
         evaluator=str(evaluator),
         demo_url=demo_url,
         demo_hash=demo_hash,
+        prepared=prepared,
     )
     report = here.compatibility_test().run(scenario, display().watch)
+    require_known(metrics or [], report["results"])
     containers = {
         "data_preparation_mlcube": here.queue.reference(preparator),
         "reference_model_mlcube": here.queue.reference(model),
         "data_evaluator_mlcube": here.queue.reference(evaluator),
     }
     submission = benchmark_submission(
-        **options, demo_url=demo_url, demo_hash=demo_hash, containers=containers, report=report
+        **options,
+        demo_url=demo_url,
+        demo_hash=demo_hash,
+        containers=containers,
+        report=report,
+        metrics=metrics,
     )
-    if not yes:
-        click.echo("This will be sent to the registry:", err=True)
-        print_entity(submission.body, err=True)
+    show_before(submission.body, yes)
     confirm("Submit this benchmark?", yes)
     deliver(
         submission,
@@ -313,3 +353,49 @@ def _decide(
         require_online,
         lambda benchmark: f"Benchmark {benchmark['id']} ({benchmark['name']}) is {status}.",
     )
+
+
+@group.command()
+@run_options(
+    click.option(
+        *("-f", "--models-from-file"),
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with the UIDs of the models to run, separated by commas.",
+    )
+)
+@json_option
+@example("medperf benchmark run -b 1 -d 3")
+def run(models_from_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Run all models of a benchmark on a dataset, those of high priority first.
+
+    What has a result here already is not run again. A model that fails costs only itself; the
+    exit code is 1 then, after all have run. Nothing is sent: `medperf result submit` releases.
+    """
+    models: list[int | str] | Literal["all"] = "all"
+    if models_from_file is not None:
+        words = models_from_file.read_text(encoding="utf-8").replace("\n", ",").split(",")
+        models = [Uid().convert(word.strip(), None, None) for word in words if word.strip()]
+    outcomes = evaluated(models=models, **options)
+    tell_outcomes(outcomes, as_json)
+    end(outcomes)
+
+
+@group.command()
+@click.argument("uid", type=Uid())
+@click.option("--metric", "metrics", multiple=True, help="Only this one; may be given repeatedly.")
+@json_option
+@example("medperf benchmark results 1", "medperf benchmark results 1 --metric auroc")
+def results(uid: int | str, metrics: tuple[str, ...], as_json: bool) -> None:
+    """Show the released results of a benchmark: a row for each site's run of a model.
+
+    Its owner sees those of all sites, others only their own.
+    """
+    from medperf_client.cli.by_site import tell_by_site
+    from medperf_client.cli.result import learn
+
+    here = site()
+    here.freshen()
+    benchmark = here.entity("benchmark", uid)
+    learn(benchmark["id"])
+    released = [one for one in here.catalog.all("result") if one["benchmark"] == benchmark["id"]]
+    tell_by_site(released, metrics, as_json)

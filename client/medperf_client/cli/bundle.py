@@ -57,13 +57,16 @@ def export(
 ) -> None:
     """Write a bundle. It holds what is in the cache; no connection is opened.
 
-    Without --benchmark and --queue that is everything. Results of steps, also those on your own
-    data, go along only with --sign: nobody could verify them, and the other side takes your word.
+    Without --benchmark and --queue that is everything, for another machine of yours: also what only
+    you may see of the registry. A benchmark's bundle is for others, too. None carries data, labels
+    or predictions: see `medperf dataset export`. Results of steps go along only with --sign: nobody
+    could verify them, and the other side takes your word. Those on your own data stay here.
 
     A queue is sent on another machine with `medperf sync --bundle`, by you: the same member must
     be logged in there, because what the registry knows of a submission belongs to a member. Bring
-    the receipt back and import it. Until then its entries cannot be edited or dropped; to sync here
-    meanwhile is safe, and sends nothing twice.
+    the receipt back and import it. Until then its entries cannot be edited or dropped, but after
+    `medperf queue retry`, which is for a bundle that is not to be sent; to sync here meanwhile is
+    safe, and sends nothing twice.
 
     A key is made by `openssl genpkey -algorithm ed25519 -out key.pem`; others check with what
     `openssl pkey -in key.pem -pubout -out key.pub.pem` writes.

@@ -72,7 +72,9 @@ def view(uid: int | str, as_json: bool) -> None:
 @group.command()
 @click.option("-n", "--name", required=True, help="Name, unique in the registry.")
 @click.option(
-    "-c", "--container-config-file", "config_url", required=True, help="URL, or a file to upload."
+    *("-c", "-m", "--container-config-file", "config_url"),
+    required=True,
+    help="URL, or a file to upload.",
 )
 @click.option(
     "-p", "--parameters-file", "parameters_url", default="", help="URL, or a file to upload."
@@ -80,7 +82,13 @@ def view(uid: int | str, as_json: bool) -> None:
 @click.option(
     *("-a", "--additional-file", "additional_url"),
     default="",
-    help="URL of a tar archive, or an archive to upload.",
+    help="URL of a tar or zip archive, or an archive to upload.",
+)
+@click.option(
+    *("--container-config-hash", "config_hash"),
+    type=Sha256(),
+    default="",
+    help="SHA-256 of the configuration, checked.",
 )
 @click.option(
     "--parameters-hash", type=Sha256(), default="", help="SHA-256 of the parameters file, checked."
@@ -164,6 +172,7 @@ def associate(
     from medperf_client.cli.test import show_report
     from medperf_client.execution.compatibility import Scenario
     from medperf_client.kinds.association import association_submission
+    from medperf_client.kinds.submission import PENDING
 
     scenario = Scenario(benchmark=benchmark, model=str(model_uid), use_memo=not no_cache)
     report = run_test(scenario)
@@ -182,7 +191,11 @@ def associate(
         submission,
         as_json,
         require_online,
-        lambda _: "Requested. Follow it with: medperf association ls -bm",
+        lambda answer: (
+            "Requested. Follow it with: medperf association ls -bm"
+            if answer.get("approval_status", PENDING) == PENDING
+            else f"Container {model_uid} in benchmark {benchmark} is {answer['approval_status']}."
+        ),
     )
 
 

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,10 @@ from medperf_client.cli.text import human_size, plain
 if TYPE_CHECKING:  # A command that shows no progress does not pay for them.
     from rich.progress import Progress
 
-    from medperf_client.execution.workflow import Moment
+    from medperf_client.execution.steps import Moment
 
+# How what is read and not fetched begins, see `medperf_cache.fingerprints`.
+HASHING = "hashing "
 WORDS = {"start": "running", "ran": "done", "cached": "from cache", "failed": "failed"}
 
 
@@ -29,6 +33,7 @@ class Display:
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
         self._before: dict[str, int] = {}
+        self._hidden = False
         # Several transfers go on at once.
         self._one = Lock()
 
@@ -39,10 +44,24 @@ class Display:
             self._bars = None
             self._tasks.clear()
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Show no transfers during the block, in which something else is live on the terminal."""
+        self.close()
+        self._hidden = True
+        try:
+            yield
+        finally:
+            self._hidden = False
+
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """A transfer of `done` bytes out of `total` (None: unknown). Any thread may call it."""
+        """So many bytes `done` of a transfer, or of what is hashed, out of `total` (None: unknown).
+
+        Any thread may call it.
+        """
         with self._one:
-            self._show(what, done, total)
+            if not self._hidden:
+                self._show(what, done, total)
 
     def _show(self, what: str, done: int, total: int | None) -> None:
         begun = self._started.setdefault(what, time.monotonic())
@@ -56,13 +75,14 @@ class Display:
         elif done == total:
             per_second = human_size((done - before) / max(time.monotonic() - begun, 1e-3))
             speed = f", {per_second}/s" if done > before else ""
-            click.echo(plain(f"fetched {what}: {human_size(done)}{speed}"), err=True)
+            said = what if what.startswith(HASHING) else f"fetched {what}"
+            click.echo(plain(f"{said}: {human_size(done)}{speed}"), err=True)
 
     def watch(self, step: str, moment: "Moment") -> None:
-        """A step of the workflow begins, or has ended."""
+        """A step begins, or has ended; `step` is what people are shown of it."""
         begun = self._started.setdefault(step, time.monotonic())
         took = "" if moment in ("start", "cached") else f" ({time.monotonic() - begun:.1f} s)"
-        line = f"{step}: {WORDS[moment]}{took}"
+        line = plain(f"{step}: {WORDS[moment]}{took}")
         if not self._live or moment == "cached":
             click.echo(line, err=True)
             return
@@ -72,7 +92,7 @@ class Display:
         else:
             if step in self._tasks:
                 bars.remove_task(self._tasks.pop(step))
-            bars.console.print(line, highlight=False, markup=False)
+            bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _rich(self) -> "Progress":
         if self._bars is None:
@@ -113,5 +133,6 @@ class Display:
         return self._bars
 
 
-def _short(url: str) -> str:
-    return plain(url.rstrip("/").rpartition("/")[2] or url)
+def _short(what: str) -> str:
+    doing = HASHING if what.startswith(HASHING) else ""
+    return plain(doing + (what.rstrip("/").rpartition("/")[2] or what))

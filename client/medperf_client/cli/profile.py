@@ -25,7 +25,7 @@ def ls(as_json: bool) -> None:
         print_json({"active": config.active, "profiles": list(config.profiles)})
         return
     print_table(
-        ("", "PROFILE", "REGISTRY"),
+        (" ", "PROFILE", "REGISTRY"),
         [
             ("*" if name == config.active else " ", name, profile.server_url)
             for name, profile in config.profiles.items()
@@ -38,13 +38,24 @@ def ls(as_json: bool) -> None:
 @json_option
 @example("medperf profile view", "medperf profile view consortium")
 def view(name: str | None, as_json: bool) -> None:
-    """Show the settings of a profile, the active one by default."""
+    """Show the settings of a profile, the active one by default, and what its containers run on.
+
+    Not every platform can hold a container to everything: what is not held is said, too.
+    """
+    from medperf_client.containers.platforms import Platforms
+
     config = site().config
-    settings = asdict(config.get(name) if name else config.profile)
+    profile = config.get(name) if name else config.profile
+    platforms = Platforms(profile.allow_process, chosen=profile.platform)
+    shown = {"name": name or config.active, **asdict(profile), "runs_on": platforms.name}
+    not_held = platforms.runner.not_held()
     if as_json:
-        print_json({"name": name or config.active, **settings})
-    else:
-        print_entity({"name": name or config.active, **settings})
+        print_json({**shown, "not_held": not_held})
+        return
+    print_entity(shown)
+    if not_held:
+        click.echo(f"\nOn {platforms.name}, otherwise than on Docker:")
+        click.echo("\n".join(f"  {line}" for line in not_held))
 
 
 @group.command()
@@ -78,7 +89,7 @@ def activate(name: str) -> None:
 @click.option("--profile", "name", help="The profile to change; the active one by default.")
 @example(
     "medperf profile set server_url https://registry.example.org",
-    "medperf profile set allow_process true",
+    "medperf profile set platform apptainer",
 )
 def set_(setting: str, value: str, name: str | None) -> None:
     """Change a setting of a profile."""

@@ -26,6 +26,8 @@ def _record(entry: "Entry") -> dict[str, Any]:
         **{name: getattr(entry, name) for name in fields},
         "needs": sorted(entry.needs),
         "uploads": entry.uploads,
+        "until": entry.until,
+        "instead_of": entry.instead_of,
         "created_at": entry.created_at,
         "answer": entry.answer,
     }
@@ -36,7 +38,11 @@ def _record(entry: "Entry") -> dict[str, Any]:
 @json_option
 @example("medperf queue ls")
 def ls(sent_too: bool, as_json: bool) -> None:
-    """List what waits: queued, sending, rejected, lost by the registry, or held by one of these."""
+    """List what waits: queued, sending, rejected, lost by the registry, or held by one of these.
+
+    What is waiting is sent once something is so, which its reason tells; what is superseded is not
+    sent any more, for a later entry took its place.
+    """
     from medperf_cache.outbox import SENT
 
     here = site()
@@ -76,10 +82,23 @@ def view(uid: str, as_json: bool) -> None:
 
 @group.command()
 @click.argument("uid")
+@yes_option
 @example("medperf queue retry q1")
-def retry(uid: str) -> None:
-    """Let a refused entry, or one queued under another login, be sent again as it is."""
-    site().queue.retry(uid)
+def retry(uid: str, yes: bool) -> None:
+    """Let a refused entry, or one queued under another login, be sent again as it is.
+
+    Also one that may have reached the registry, for it was carried away in a bundle, or no answer
+    came: from then on it counts as not sent, and can be edited and dropped. Where that is wrong,
+    what you change or drop here is in the registry all the same.
+    """
+    from medperf_cache.outbox import SENDING
+
+    queue = site().queue
+    if queue.entry(uid).state == SENDING:
+        confirm(f"{uid} may have reached the registry. Count it as not sent?", yes)
+        queue.take_back(uid)
+    else:
+        queue.retry(uid)
     click.echo(f"{uid} is queued. Send it with: medperf sync")
 
 
@@ -114,14 +133,13 @@ def resend(uids: tuple[str, ...], as_json: bool) -> None:
 @example("medperf queue drop q1")
 def drop(uid: str, yes: bool) -> None:
     """Delete an entry, and what depends on it."""
-    here = site()
-    queue = here.queue
-    queue.entry(uid)
-    dependents = [entry.uid for entry in queue.outbox.dependents(uid)]
-    also = f" and what depends on it ({', '.join(dependents)})" if dependents else ""
-    confirm(f"Delete {uid}{also}?", yes)
-    queue.drop(uid, *dependents)
-    here.keep_queued()
+    queue = site().queue
+    with queue.outbox.making_room():
+        queue.entry(uid)
+        dependents = [entry.uid for entry in queue.outbox.dependents(uid)]
+        also = f" and what depends on it ({', '.join(dependents)})" if dependents else ""
+        confirm(f"Delete {uid}{also}?", yes)
+        queue.drop(uid, *dependents)
     click.echo(f"Deleted {', '.join([uid, *dependents])}.")
 
 
@@ -130,14 +148,19 @@ def drop(uid: str, yes: bool) -> None:
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Without an editor.")
 @example("medperf queue edit q1", "medperf queue edit q1 --set name=another-name")
 def edit(uid: str, changes: tuple[str, ...]) -> None:
-    """Change what an entry says, in your editor or by --set, and queue it again."""
+    """Change what an entry says, in your editor or by --set, and queue it again.
+
+    What it says of data goes through the disclosure check again.
+    """
+    from medperf_client.cli.disclosing import checked_again
+
     queue = site().queue
     entry = queue.entry(uid)
     edited = _with(entry.body, changes) if changes else _in_editor(entry.body)
     if edited == entry.body:
         click.echo("Nothing was changed.")
         return
-    queue.edit(entry, edited)
+    queue.edit(entry, checked_again(entry.kind, entry.body, edited))
     click.echo(plain(f"{uid} is queued with its changes. Send it with: medperf sync"))
 
 

@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_cache import Storage
     from medperf_cache.partials import Leftover
     from medperf_cache.storage import Item
+    from medperf_client.execution.compatibility import Reports
 
 DAY_SECONDS = 86400
 UNUSED_DAYS = 30.0
@@ -46,21 +48,23 @@ def group() -> None:
 def ls(as_json: bool) -> None:
     """List what is cached: files (blobs) and folders (trees), by content.
 
-    Also the downloads that are unfinished (partial), by URL, and what was not what its hash
-    promised (rejected), which is only there to be looked at.
+    Also the downloads that are unfinished (partial), by URL, what was not what its hash
+    promised (rejected), which is only there to be looked at, and what containers printed in tests
+    (log), by path.
     """
-    storage = site().storage
-    items = sorted(_items(storage), key=lambda item: item["used"])
+    here = site()
+    storage = here.storage
+    items = sorted(_items(storage, here.reports), key=lambda item: item["used"])
     total = sum(item["bytes"] for item in items)
     if as_json:
         print_json({"folder": str(storage.root), "bytes": total, "items": items})
         return
     print_table(
-        ("KIND", "SHA256 OR URL", "SIZE", "LAST USED", "PINNED FOR"),
+        ("KIND", "SHA256, URL OR PATH", "SIZE", "LAST USED", "PINNED FOR"),
         [
             (
                 item["kind"],
-                item["sha256"] or item["url"],
+                item["sha256"] or item["url"] or item["path"],
                 human_size(item["bytes"]),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(item["used"])),
                 ", ".join(item["pins"]),
@@ -68,10 +72,11 @@ def ls(as_json: bool) -> None:
             for item in items
         ],
     )
-    click.echo(f"{human_size(total)} in {storage.root}")
+    logs = sum(item["bytes"] for item in items if item["kind"] == "log")
+    click.echo(f"{human_size(total - logs)} in {storage.root}, {human_size(logs)} of logs")
 
 
-def _items(storage: "Storage") -> Iterator[dict[str, Any]]:
+def _items(storage: "Storage", reports: "Reports") -> Iterator[dict[str, Any]]:
     from medperf_cache.partials import Partials
 
     for item in storage.items():
@@ -79,18 +84,22 @@ def _items(storage: "Storage") -> Iterator[dict[str, Any]]:
     for left in Partials(storage.root, storage.blobs).items():
         is_url = left.kind == "partial"
         yield _record(left, url=left.name) if is_url else _record(left, sha256=left.name)
+    for log in reports.kept_logs():
+        yield _record(log, path=log.name)
 
 
 def _record(
     item: "Item | Leftover",
     sha256: str | None = None,
     url: str | None = None,
+    path: str | None = None,
     pins: Sequence[str] = (),
 ) -> dict[str, Any]:
     return {
         "kind": item.kind,
         "sha256": sha256,
         "url": url,
+        "path": path,
         "bytes": item.size_bytes,
         "used": item.used,
         "pins": pins,
@@ -107,11 +116,11 @@ def verify(remove: bool, as_json: bool) -> None:
     What follows from other content is derived again: what an archive unpacks to, as long as the
     archive is here, and which files make up a copy of an image.
     """
-    storage = site().storage
-    damaged = list(storage.verify())
-    if remove:
-        for finding in damaged:
-            storage.discard(finding)
+    here = site()
+    with here.queue.outbox.making_room() if remove else nullcontext():
+        damaged = list(here.storage.verify())
+        for finding in damaged if remove else ():
+            here.storage.discard(finding)
     if as_json:
         findings = [{"kind": f.kind, "expected": f.expected, "found": f.found} for f in damaged]
         print_json({"damaged": findings, "removed": remove})
@@ -144,21 +153,28 @@ def gc(unused_days: float | None, max_size: int | None, as_json: bool) -> None:
     """Remove what was not used for long, and what interrupted commands left.
 
     What `medperf benchmark fetch` brought stays; so do the queue with the files that it is to
-    upload, reports, profiles and the catalog. What is removed is fetched again when needed.
+    upload, reports, profiles, the catalog, and what was made of your own data. What is removed is
+    fetched again when needed. What containers printed in tests goes, too.
     """
     if unused_days is None and max_size is None:
         unused_days = UNUSED_DAYS
     here = site()
-    here.keep_queued()
     storage = here.storage
     unused = None if unused_days is None else unused_days * DAY_SECONDS
-    removed = storage.gc(unused, max_size)
-    freed = sum(item.size_bytes for item in removed)
-    if as_json:
-        print_json({"removed": [item.digest for item in removed], "bytes": freed})
-        return
-    click.echo(f"Removed {len(removed)} items, {human_size(freed)}.")
+    with here.queue.outbox.making_room():
+        here.queue.outbox.keep_no_more()
+        removed = storage.gc(unused, max_size)
+    here.private.sweep()
     left = 0 if max_size is None else sum(item.size_bytes for item in storage.items())
+    with storage.in_use(alone=True):
+        room = None if max_size is None else max(0, max_size - left)
+        logs = here.reports.clean_logs(unused, room)
+    freed = sum(item.size_bytes for item in removed) + sum(log.size_bytes for log in logs)
+    if as_json:
+        record = {"removed": [item.digest for item in removed], "logs": [log.name for log in logs]}
+        print_json({**record, "bytes": freed})
+        return
+    click.echo(f"Removed {len(removed) + len(logs)} items, {human_size(freed)}.")
     if max_size is not None and left > max_size:
         click.echo(f"{human_size(left)} are left, all pinned. See: medperf storage ls", err=True)
 
@@ -171,10 +187,14 @@ def unpin(benchmark: int | str) -> None:
     from medperf_client.execution.provisions import pin_name
 
     here = site()
-    pins, url = here.storage.pins, here.profile.server_url
-    # By the UID that it had when it was fetched, or has by now.
-    if not pins.remove(pin_name(benchmark, url)) and not pins.remove(
-        pin_name(here.queue.real_uid(benchmark), url)
-    ):
-        raise UsageError(f"nothing is pinned for benchmark {benchmark}", "See: medperf storage ls")
+    url = here.profile.server_url
+    with here.queue.outbox.making_room():
+        pins = here.storage.pins
+        # By the UID that it had when it was fetched, or has by now.
+        if not pins.remove(pin_name(benchmark, url)) and not pins.remove(
+            pin_name(here.queue.real_uid(benchmark), url)
+        ):
+            raise UsageError(
+                f"nothing is pinned for benchmark {benchmark}", "See: medperf storage ls"
+            )
     click.echo(f"What benchmark {benchmark} needs may now be removed by: medperf storage gc")

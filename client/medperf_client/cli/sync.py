@@ -32,6 +32,12 @@ if TYPE_CHECKING:  # Its help needs none of it.
     metavar="FILE",
     help="Send the queue that a bundle carries, and write FILE.receipt to bring back.",
 )
+@click.option(
+    "--receipt",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the receipt there, such as where FILE cannot be written to.",
+)
 @require_signature_option
 @sign_option
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; open no connection.")
@@ -48,6 +54,7 @@ def group(
     watch: bool,
     interval: float,
     bundle: Path | None,
+    receipt: Path | None,
     require_signature: Path | None,
     sign: Path | None,
     dry_run: bool,
@@ -56,13 +63,17 @@ def group(
 ) -> None:
     """Send what waits in the queue, then learn what is new in the registry.
 
+    With --watch, models are run as `medperf benchmark follow` ordered.
+
     What the registry refuses stays in the queue with its reason, and so does what depends on it;
     see `medperf queue`. Exit code 1 says that something was refused.
     """
     if sum((watch, dry_run, bundle is not None)) > 1:
         raise UsageError("--watch, --bundle and --dry-run are given one at a time")
-    if bundle is None and (require_signature or sign):
-        raise UsageError("--require-signature and --sign are for a bundle", "Add: --bundle FILE")
+    if bundle is None and (receipt or require_signature or sign):
+        raise UsageError(
+            "--receipt, --require-signature and --sign are for a bundle", "Add: --bundle FILE"
+        )
     if dry_run:
         _show_waiting(as_json)
         return
@@ -70,7 +81,7 @@ def group(
         _watch(interval, as_json)
         return
     if bundle is not None:
-        sys.exit(_send(bundle, require_signature, sign, require_online, as_json))
+        sys.exit(_send(bundle, receipt, require_signature, sign, require_online, as_json))
     sys.exit(_once(require_online, as_json))
 
 
@@ -89,22 +100,24 @@ def _once(require_online: bool, as_json: bool) -> int:
 
 def _send(
     file: Path,
+    receipt: Path | None,
     require_signature: Path | None,
     sign: Path | None,
     require_online: bool,
     as_json: bool,
 ) -> int:
-    from medperf_client.airgap.bundles import send_bundle
+    from medperf_client.airgap.bundles import receipt_beside, send_bundle
     from medperf_client.exchange.sync import Synced
 
     here = site()
-    sending = send_bundle(here, file, public_key=require_signature, sign_with=sign)
+    sending = send_bundle(here, file, receipt, require_signature, sign)
     done = Synced(sending.sent, sending.rejected, sending.stopped, [])
     if as_json:
         print_json(done.record())
     else:
         _show(done, here)
-        click.echo(plain(f"Wrote {file}.receipt: bring it back, and import it there."))
+        written = receipt or receipt_beside(file)
+        click.echo(plain(f"Wrote {written}: bring it back, and import it there."))
     return _code(done, require_online)
 
 
@@ -141,8 +154,13 @@ def _show_changes(done: "Synced", here: "Site") -> None:
 
 
 def _watch(interval: float, as_json: bool) -> None:
-    """One look after the other, each as if for the first time; only changes are told."""
-    last = ""
+    """One look after the other, each as if for the first time; only changes are told.
+
+    What was approved since is run, where somebody ordered that.
+    """
+    from medperf_client.cli.following import carry_out_orders
+
+    last = ailing = ""
     with site().watching():
         while True:
             here = site(fresh=True)
@@ -154,10 +172,18 @@ def _watch(interval: float, as_json: bool) -> None:
                 trouble = str(done.stopped or "")
                 if done.sent or done.rejected or done.lost or done.news:
                     print_json(done.record()) if as_json else _show_changes(done, here)
-            if trouble != last:
-                click.echo(plain(trouble or "the registry answers again"), err=True)
-                last = trouble
+            last = _told(trouble, last, "the registry answers again")
+            ailing = _told(
+                carry_out_orders(as_json), ailing, "the standing orders can be read again"
+            )
             time.sleep(interval)
+
+
+def _told(trouble: str, before: str, mended: str) -> str:
+    """Tell trouble once, and when it is over; returns the trouble there is."""
+    if trouble != before:
+        click.echo(plain(trouble or mended), err=True)
+    return trouble
 
 
 def _show_waiting(as_json: bool) -> None:

@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from medperf_client.cli.base import Group, Sha256, Uid, display, example, json_option, site
+from medperf_client.cli.base import (
+    Group,
+    Sha256,
+    Uid,
+    cache_option,
+    display,
+    example,
+    json_option,
+    prepared_option,
+    site,
+)
 from medperf_client.cli.text import plain, print_entity, print_json, print_table
 
 
@@ -27,11 +37,18 @@ def run_test(scenario: Any) -> dict[str, Any]:
 @click.option("-m", "--model", help="Model: UID, or path of a container_config.yaml.")
 @click.option("-p", "--data_preparator", help="Data preparator: UID or path.")
 @click.option("-e", "--evaluator", help="Metrics container: UID or path.")
-@click.option("--demo-url", help="URL of a demo dataset's archive.")
-@click.option("--demo-hash", type=Sha256(), help="SHA-256 of that archive.")
-@click.option("--data_path", type=click.Path(path_type=Path), help="Folder of raw data to use.")
+@click.option(
+    *("--demo-url", "--demo_dataset_url", "demo_url"), help="URL of a demo dataset's archive."
+)
+@click.option(
+    *("--demo-hash", "--demo_dataset_hash", "demo_hash"),
+    type=Sha256(),
+    help="SHA-256 of that archive.",
+)
+@click.option("--data_path", type=click.Path(path_type=Path), help="Folder of data to use.")
 @click.option("--labels_path", type=click.Path(path_type=Path), help="Folder of their labels.")
-@click.option("--no-cache", is_flag=True, help="Run every step, even unchanged ones.")
+@prepared_option
+@cache_option
 @json_option
 @example(
     'medperf test run --benchmark 1 --model "my_model/container_config.yaml"',
@@ -89,6 +106,21 @@ def view(uid: str, as_json: bool) -> None:
         show_report(report)
 
 
+@group.command()
+@click.argument("uids", metavar="UID...", nargs=-1, required=True)
+@example("medperf test rm latest")
+def rm(uids: tuple[str, ...]) -> None:
+    """Delete reports of tests, with what their containers printed; `latest` is the newest."""
+    for uid in uids:
+        site().reports.remove(uid)
+
+
+def _called(step: dict[str, Any]) -> str:
+    from medperf_client.containers.job import called
+
+    return called(step["step"], str(step.get("model", "")))
+
+
 def _source(step: dict[str, Any]) -> str:
     signed_by = str(step.get("signed_by", ""))
     return f"{step['source']}, signed by {signed_by[:12]}" if signed_by else step["source"]
@@ -97,13 +129,14 @@ def _source(step: dict[str, Any]) -> str:
 def show_report(report: dict[str, Any]) -> None:
     """A report for people: what was tested, each step, the results."""
     tested = {role: report[role]["name"] for role in ("data_preparator", "model", "evaluator")}
-    print_entity({"test": report["uid"], "benchmark": report["benchmark"], **tested})
+    data = {"data": "prepared already"} if report.get("already_prepared") else {}
+    print_entity({"test": report["uid"], "benchmark": report["benchmark"], **tested, **data})
     click.echo()
     print_table(
         ("STEP", "FROM", "SECONDS", "IMAGE", "OUTPUT"),
         [
             (
-                step["step"],
+                _called(step),
                 _source(step),
                 f"{step['seconds']:.1f}",
                 step["image_id"][:12],

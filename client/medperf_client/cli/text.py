@@ -26,11 +26,14 @@ def print_json(value: Any) -> None:
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Columns for people, as wide as their widest cell, which is cut off; None is a dash."""
-    cells = [list(headers), *([_cut(_cell(value)) for value in row] for row in rows)]
+    cells = [[_cut(_cell(value)) for value in row] for row in (headers, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
-    for row in cells:
-        line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+    lines = (
+        "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+    # At once: each echo is a write of its own.
+    click.echo("\n".join(lines))
 
 
 def _cell(value: Any) -> str:

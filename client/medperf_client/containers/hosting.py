@@ -1,8 +1,10 @@
 """Where a container's files are hosted, or will be once the registry stores them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from medperf_cache import Storage
 from medperf_client.errors import UsageError, WrongHash
@@ -15,7 +17,8 @@ CHUNK_BYTES = 1 << 20
 class HostedFiles:
     """Where a container's files are hosted, and the SHA-256 of those whose owner gave it.
 
-    Without an `image_url` the configuration says where the image is.
+    Without an `image_url` the configuration says where the image is. `paths` are those of the files
+    on this disk, by the URLs that they will have.
     """
 
     config_url: str
@@ -26,6 +29,11 @@ class HostedFiles:
     additional_hash: str = ""
     image_url: str = ""
     image_hash: str = ""
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    def called(self, url: str) -> str:
+        """What people call the file of a URL: its path, where it is on this disk."""
+        return self.paths.get(url, url)
 
 
 def adopted(
@@ -47,24 +55,26 @@ def adopted(
             raise WrongHash(f"{path}: expected sha256 {given}, found {digest}")
         return digest
 
-    changes: dict[str, str] = {}
+    changes: dict[str, Any] = {}
     for name in ("config", "parameters", "additional"):
         text = getattr(files, f"{name}_url")
         if text and "://" not in text:
-            digest = take(Path(text).expanduser(), getattr(files, f"{name}_hash"))
+            path = Path(os.path.expanduser(text))
+            digest = take(path, getattr(files, f"{name}_hash"))
             changes |= {f"{name}_url": own.url(digest), f"{name}_hash": digest}
-            if name == "config" and (image := _image(Path(text).expanduser())) is not None:
+            if name == "config" and (image := _image(path)) is not None:
                 digest = take(image, files.image_hash)
                 changes |= {"image_url": own.url(digest), "image_hash": digest}
-    return replace(files, **changes), found
+    paths = {own.url(digest): str(path) for path, digest in found.items()}
+    return replace(files, paths=paths, **changes), found
 
 
 def _image(config: Path) -> Path | None:
     """The image that a configuration names by a path, as seen from its own folder."""
-    from medperf_client.containers.spec import DOCKER_ARCHIVE, PROCESS, load
+    from medperf_client.containers.spec import IMAGE_FILES, PROCESS, load
 
     spec = load(config)
-    is_path = spec.kind in (DOCKER_ARCHIVE, PROCESS) and "://" not in spec.image
+    is_path = spec.kind in (*IMAGE_FILES, PROCESS) and "://" not in spec.image
     return config.parent / spec.image if is_path else None
 
 

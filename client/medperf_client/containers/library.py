@@ -5,13 +5,13 @@ from pathlib import Path
 
 from medperf_cache import Storage
 from medperf_client.containers.spec import (
-    DOCKER_ARCHIVE,
     DOCKER_IMAGE,
+    IMAGE_FILES,
     PROCESS,
     ContainerSpec,
     load,
 )
-from medperf_client.errors import InvalidContainer
+from medperf_client.errors import InvalidContainer, Refused
 from medperf_client.kinds.form import Entity
 from medperf_client.transfer.fetcher import Fetcher
 
@@ -51,6 +51,15 @@ def pinned(entity: Entity) -> str:
     return str(entity["image_tarball_hash"] or entity["image_hash"])
 
 
+def require_valid(entity: Entity) -> None:
+    """Raise `Refused` for a container whose owner took it back: nothing is to be made with it."""
+    if entity.get("is_valid") is False:
+        raise Refused(
+            f"container {entity['id']} ({entity['name']}) is marked as invalid in the registry",
+            hint="Its owner took it back. Ask them what takes its place.",
+        )
+
+
 class Library:
     """Containers of one site: registered ones, and those on this disk.
 
@@ -63,7 +72,8 @@ class Library:
     def registered(self, entity: Entity) -> Container:
         """A container of the registry; what is not in the cache is fetched.
 
-        Raises `Offline`, `WrongHash`, and `InvalidContainer` if its configuration is wrong.
+        Raises `Offline`, `WrongHash`, `Refused` if its owner took it back, and
+        `InvalidContainer` if its configuration is wrong.
         """
         blobs, trees = self._storage.blobs, self._storage.trees
         spec = self.spec(entity)
@@ -87,7 +97,11 @@ class Library:
         )
 
     def spec(self, entity: Entity) -> ContainerSpec:
-        """What the configuration of a container of the registry says; fetched if need be."""
+        """What the configuration of a container of the registry says; fetched if need be.
+
+        Raises what `registered` does.
+        """
+        require_valid(entity)
         config = self._fetcher.fetch(entity["git_mlcube_url"], entity["mlcube_hash"])
         return load(self._storage.blobs.path(config), entity["git_mlcube_url"])
 
@@ -121,17 +135,17 @@ class Library:
         if known is not None:
             return known
         digest = self._fetcher.fetch(url, expected)
-        return self._storage.trees.unpack(self._storage.blobs.path(digest), digest)
+        return self._storage.trees.unpack(self._storage.blobs.path(digest), digest, name=url)
 
     def _archive(self, spec: ContainerSpec, url: str, expected: str | None) -> Path | None:
         if spec.kind == PROCESS:
             return self._storage.trees.path(self.unpacked(url, expected))
-        if spec.kind == DOCKER_ARCHIVE:
+        if spec.kind in IMAGE_FILES:
             return self._storage.blobs.path(self._fetcher.fetch(url, expected))
         return None
 
     def _local_archive(self, spec: ContainerSpec, folder: Path) -> Path | None:
-        if spec.kind not in (PROCESS, DOCKER_ARCHIVE):
+        if spec.kind not in (PROCESS, *IMAGE_FILES):
             return None
         if "://" in spec.image:
             return self._archive(spec, spec.image, self._remembered(spec.image))
@@ -139,11 +153,11 @@ class Library:
         given = self.input(path)
         if given is None:
             raise InvalidContainer(f"{spec.source}: image: there is no {path}")
+        trees = self._storage.trees
         if spec.kind == PROCESS and path.is_dir():
-            trees = self._storage.trees
             return trees.path(given.digest if given.digest in trees else trees.copy(path))
         if spec.kind == PROCESS:
-            return self._storage.trees.path(self._storage.trees.unpack(path, given.digest))
+            return trees.path(trees.unpack(path, given.digest, name=str(path)))
         return path
 
     def _remembered(self, url: str) -> str:

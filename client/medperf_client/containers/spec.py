@@ -10,30 +10,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from medperf_cache.signatures import described
 from medperf_client import strict_yaml
 from medperf_client.errors import InvalidContainer
 
 DOCKER_IMAGE, DOCKER_ARCHIVE, PROCESS = "DockerImage", "DockerArchive", "Process"
+SINGULARITY_FILE = "SingularityFile"
 MLCUBE, WORKFLOW = "MLCube", "Workflow"
 CONTAINER_TYPES = (
     DOCKER_IMAGE,
     DOCKER_ARCHIVE,
     PROCESS,
-    "SingularityFile",
+    SINGULARITY_FILE,
     "EncryptedDockerArchive",
     "EncryptedSingularityFile",
 )
+# Whose image is one file, which is run as it is or loaded.
+IMAGE_FILES = (DOCKER_ARCHIVE, SINGULARITY_FILE)
 RUN_ARGS = ("command", "entrypoint", "environment", "shm_size", "gpus")
 ALL_GPUS = -1
 # What an engine takes as a number.
 MOST_NUMBER, MOST_DIGITS = 2**63, 10
 
+RAW_HINT = "Check the URL; for GitHub it is that of the raw file."
 # A few lines of YAML aliases can stand for terabytes of text.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 80
 # A name becomes a file name and a part of messages.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ABSOLUTE = re.compile(r"/(?![./]*$)(?!(.*/)?\.\.(/|$))[^\0]+", re.DOTALL)
+# The grammar of distribution/reference; a registry's host may have capitals, a repository none.
+_IMAGE = re.compile(
+    r"((([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+|localhost|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(:\d+)?/)?"
+    r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
+    r"(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
@@ -115,8 +127,12 @@ def load(path: Path, source: str = "") -> ContainerSpec:
         with open(path, "rb") as file:
             # One more than is accepted: whatever else is at the URL of a configuration stays there.
             content = file.read(strict_yaml.MOST_BYTES + 1)
+        kind = described(path)
     except OSError as error:
         raise InvalidContainer(f"{path}: {error.strerror}") from error
+    if content and kind:
+        said = f"{source or path} is {kind}: no container's configuration"
+        raise InvalidContainer(said, RAW_HINT)
     return parse(content, source or str(path))
 
 
@@ -159,6 +175,9 @@ class _Reader:
         image = top.get("image")
         if not isinstance(image, str) or not image.strip() or "\0" in image:
             self.expected("image", "where the image is, as text", image)
+        elif kind == DOCKER_IMAGE and not _IMAGE.fullmatch(image):
+            what = "an image's name in small letters, such as registry.example.org/team/model:1.0"
+            self.expected("image", what, image)
         tasks = self.mapping(top.get("tasks"), "tasks")
         if top.get("tasks") == {}:
             self.expected("tasks", "at least one task", tasks)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from medperf_cache.outbox import Entry
 from medperf_client.kinds import KINDS, Entity, holds, kind_of, sides_of
 from medperf_client.kinds.form import formed
+from medperf_client.kinds.submission import REJECTED
 from medperf_client.registry.client import Registry
 
 # What a write says, and an entity does not hold: such a server keeps no reasons.
@@ -17,6 +18,9 @@ def listed(registry: Registry) -> Iterator[tuple[str, list[Entity]]]:
         if not kind.listed:
             continue
         found = list(registry.pages(kind.listed))
+        if not kind.is_public and kind.mine not in ("", kind.listed):
+            own = {one["id"]: one for one in registry.pages(kind.mine)}
+            found = [own.pop(one["id"], one) for one in found] + list(own.values())
         if kind.sides:
             # Lists may carry no ID for a pair: the order stands in, with numbers that are nobody's.
             sides = dict.fromkeys(kind.sides, int)
@@ -43,7 +47,12 @@ def arrived(registry: Registry, entry: Entry, path: str, body: Entity) -> Entity
         newest = max(found, key=lambda one: str(one.get("created_at")), default={})
         if entry.method == "POST":
             mine = newest.get("initiated_by") == entry.member
-            return newest if mine and len(found) > (entry.before or 0) else None
+            if entry.before is None:
+                # Where nobody counted: after one that was rejected another may be asked for.
+                is_new = newest.get("approval_status") != REJECTED
+            else:
+                is_new = len(found) > entry.before
+            return newest if found and mine and is_new else None
         return newest if newest and holds(newest, body, *kept) else None
     if entry.method == "PUT":
         entity = registry.get(path)

@@ -3,13 +3,31 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
 
 from medperf_cache import CacheError, Catalog, UnsafeArchive
-from medperf_cache.outbox import QUEUED, REJECTED, SENDING, SENT, Entry, Outbox, with_needs
-from medperf_client.errors import MedPerfError, NotLoggedIn, Offline, Refused, TryLater
+from medperf_cache.outbox import (
+    QUEUED,
+    REJECTED,
+    SENDING,
+    SENT,
+    WAITING,
+    WAITS,
+    Entry,
+    Outbox,
+)
+from medperf_client.errors import (
+    MedPerfError,
+    NotLoggedIn,
+    Offline,
+    Refused,
+    TryLater,
+    Unrecorded,
+)
 from medperf_client.exchange import plain
+from medperf_client.exchange.conditions import in_words, is_met
 from medperf_client.exchange.past import note
-from medperf_client.kinds import Entity, kind_of, named_in
+from medperf_client.kinds import Entity, described, kind_of, moment, named_in, sides_of
 from medperf_client.registry.client import Registry
 from medperf_client.transfer.backoff import pause
 
@@ -51,6 +69,8 @@ class Sender:
     ) -> None:
         self._outbox, self._registry, self._catalog = outbox, registry, catalog
         self._complete, self._acting, self._rest = complete, acting, rest
+        # What the registry answered, by kind and UID: what was carried here is not in the catalog.
+        self._answers: dict[tuple[str, int], Entity] = {}
 
     def send(self, only: str | None = None, look: Look = lambda: None) -> Sending:
         """Send every entry that can go, or `only` one and what it needs; `look` first.
@@ -61,10 +81,14 @@ class Sender:
         """
         outcome = Sending()
         with self._outbox.alone():
-            first = next(self._ready(only), None)
+            # What waits for something to be so is a reason to look, too.
+            first = next(self._ready(only, ask=False), None)
             outcome.stopped = None if first is None else self._trouble(look)
             if first is not None and outcome.stopped:
-                self._outbox.update(first, reason=str(outcome.stopped))
+                # What it waits for may be so by now, as far as is known here.
+                due = self._asked(first, {})
+                if due is not None:
+                    self._outbox.update(due, reason=str(outcome.stopped))
                 return outcome
             for entry in self._ready(only):
                 # Where one thing failed again and again, others are not waited for as long.
@@ -72,7 +96,7 @@ class Sender:
                 try:
                     if (sent := self._deliver(entry, tries)) is not None:
                         outcome.sent.append(sent)
-                except (Offline, NotLoggedIn) as error:
+                except (Offline, NotLoggedIn, Unrecorded) as error:
                     self._outbox.update(entry, reason=str(error))
                     outcome.stopped = outcome.stopped or error
                     # One that failed says nothing of the others, unless they are to wait, too.
@@ -94,28 +118,80 @@ class Sender:
             return error
         return None
 
-    def _ready(self, only: str | None) -> Iterator[Entry]:
-        """Each entry whose time has come, as sending the others makes it come."""
+    def _ready(self, only: str | None, ask: bool = True) -> Iterator[Entry]:
+        """Each entry whose time has come, as sending the others makes it come.
+
+        Each is read when it is its turn; of the others no more than what changed meanwhile. Those
+        whose condition is not met yet are left out, unless nobody is to `ask`.
+        """
+        outbox = self._outbox
+        seen, _ = outbox.changed()
+        known = outbox.entries() if only is None else outbox.family(only).values()
+        wanted = None if only is None else {entry.uid for entry in known}
+        # By their numbers: what was queued first goes first.
+        due = [entry.number for entry in known if entry.state in WAITS]
+        heapify(due)
         # By their keys: what was edited meanwhile is another thing.
         tried: set[str] = set()
-        while True:
-            entries = {entry.uid: entry for entry in self._outbox.entries()}
-            wanted = set(entries) if only is None else with_needs([only], entries)
-            chosen = next(
-                (
-                    entry
-                    for uid, entry in entries.items()
-                    if uid in wanted
-                    and entry.key not in tried
-                    and entry.state in (QUEUED, SENDING)
-                    and all(entries[need].state == SENT for need in entry.needs if need in entries)
-                ),
-                None,
-            )
-            if chosen is None:
-                return
-            tried.add(chosen.key)
-            yield chosen
+        copies: dict[str, list[Entity]] = {}
+        while due:
+            entry = outbox.find(f"q{heappop(due)}")
+            if entry is not None and entry.key not in tried and self._may_go(entry):
+                chosen = self._asked(entry, copies) if ask else entry
+                if chosen is not None:
+                    tried.add(chosen.key)
+                    yield chosen
+                    # What is sent may be what another waits for.
+                    copies.pop(chosen.kind, None)
+            # Here, and in other processes. What was sent may be what others waited for.
+            seen, changed = outbox.changed(seen)
+            for one in changed:
+                again = {one.uid}
+                if one.state == SENT:
+                    again |= outbox.needing(one.uid)
+                if wanted is not None:
+                    if one.uid in wanted and not one.needs <= wanted:
+                        # It was edited, and needs others now.
+                        again = wanted = wanted | outbox.family(one.uid).keys()
+                    again &= wanted
+                for uid in again:
+                    heappush(due, int(uid[1:]))
+
+    def _may_go(self, entry: Entry) -> bool:
+        """Whether an entry waits for nothing but to be sent."""
+        needs = map(self._outbox.find, entry.needs)
+        return entry.state in WAITS and all(need is None or need.state == SENT for need in needs)
+
+    def _asked(self, entry: Entry, copies: dict[str, list[Entity]]) -> Entry | None:
+        """The entry, if what it waits for is so; else None, and it is stored that it waits.
+
+        That is asked until it is first sent: of what may have arrived, the registry knows better.
+        `copies` are the catalog's entities by kind, as far as they were read.
+        """
+        wanted = entry.condition(self._real_uid)
+        if wanted is None or (entry.state == SENDING and entry.attempts):
+            return entry
+        kind = wanted["kind"]
+        if kind not in copies:
+            copies[kind] = self._known(kind)
+        if is_met(wanted, copies[kind]):
+            if entry.state != WAITING:
+                return entry
+            return self._outbox.update(entry, state=QUEUED, reason="")
+        # What was carried away may be on its way there.
+        state = SENDING if entry.state == SENDING else WAITING
+        reason = in_words(wanted)
+        if (state, reason) != (entry.state, entry.reason):
+            self._outbox.update(entry, state=state, reason=reason)
+        return None
+
+    def _known(self, kind: str) -> list[Entity]:
+        """The entities of a kind: the catalog's, and what was answered here and is newer."""
+        found = {entity["id"]: entity for entity in self._catalog.all(kind)}
+        for (one, uid), answer in self._answers.items():
+            if one == kind and (uid not in found or moment(found[uid]) < moment(answer)):
+                found[uid] = answer
+        return list(found.values())
 
     def _deliver(self, entry: Entry, tries: int) -> Entry | None:
         """Send one entry until it is taken or refused; None if it was edited or dropped first.
@@ -136,17 +212,17 @@ class Sender:
                 return None
             entry = completed
         first, cursor = entry.state == QUEUED, self._catalog.cursor
-        if first and not self._keyed and kind.sides and entry.method == "POST":
-            known = plain.of_pair(self._registry, entry, *entry.resolved(self._real_uid))
-            entry = replace(entry, before=len(known))
+        if not self._keyed and kind.sides:
+            entry = self._looked_up(entry, first)
         for left in range(tries - 1, -1, -1):
             claimed = self._claim(entry, me)
             if claimed is None:
                 return None
             try:
-                answer = self._attempt(claimed, may_have_arrived=entry.state == SENDING)
+                lost = entry.answer is not None
+                answer = self._attempt(claimed, lost or entry.state == SENDING)
                 break
-            except NotLoggedIn:
+            except (NotLoggedIn, Unrecorded):
                 self._outbox.update(entry, state=entry.state)
                 raise
             except TryLater as error:
@@ -157,10 +233,30 @@ class Sender:
                 entry, first = claimed, False
         # The catalog first: what the outbox says is sent is never sent again, and whether it stays
         # in the registry is for the catalog to find out.
+        if "id" in answer:
+            self._answers[entry.kind, answer["id"]] = answer
         if self._acting()["id"] == me:
             self._note(entry, answer, first and self._catalog.cursor == cursor)
         done = {"state": SENT, "reason": "", "answer": answer, "sent_day": self._outbox.today()}
         return self._outbox.change(entry.uid, **done)
+
+    def _looked_up(self, entry: Entry, first: bool) -> Entry:
+        """The entry about a pair, before it goes to a registry that knows no keys.
+
+        To a change of what is not there such a registry may answer that it is broken, which would
+        be tried again for ever: it is looked up, and raises `Refused`.
+        """
+        if entry.method == "POST" and not first:
+            return entry
+        path, body = entry.resolved(self._real_uid)
+        known = plain.of_pair(self._registry, entry, path, body)
+        if entry.method == "POST":
+            return replace(entry, before=len(known))
+        if not known:
+            kind = kind_of(entry.kind)
+            sides = dict(zip(kind.sides, sides_of(entry.kind, path, body), strict=True))
+            raise Refused(f"the registry has no {described(entry.kind, sides)}")
+        return entry
 
     def _note(self, entry: Entry, answer: Entity, is_newest: bool) -> None:
         """Let the catalog know what was sent, so that it expects to be told of it.
@@ -190,7 +286,8 @@ class Sender:
 
     def _attempt(self, entry: Entry, may_have_arrived: bool) -> Entity:
         path, body = entry.resolved(self._real_uid)
-        if may_have_arrived and not self._keyed:
+        kind = kind_of(entry.kind)
+        if (may_have_arrived or kind.may_repeat) and not self._keyed:
             found = plain.arrived(self._registry, entry, path, body)
             if found is not None:
                 return found
@@ -205,7 +302,6 @@ class Sender:
             if found is None:
                 raise
             return found
-        kind = kind_of(entry.kind)
         if kind.sides and isinstance(answer, dict) and "approval_status" in answer:
             # A plain MedPerf server may say no more; the next pull lists it.
             return answer
@@ -218,6 +314,6 @@ class Sender:
         return self._catalog.cursor > 0 or self._registry.knows_keys
 
     def _real_uid(self, uid: str) -> int:
-        real = self._outbox.get(uid).real_uid
-        assert real is not None, f"{uid} was chosen before what it needs was sent"
-        return real
+        entry = self._outbox.find(uid)
+        assert entry is not None and entry.real_uid is not None, f"{uid} is needed, and not sent"
+        return entry.real_uid

@@ -11,6 +11,7 @@ from medperf_cache import Catalog
 from medperf_cache.outbox import Entry, Outbox
 from medperf_client.errors import MedPerfError, Offline
 from medperf_client.exchange import past, plain
+from medperf_client.exchange.lost import look_back, look_back_at_unlogged
 from medperf_client.exchange.news import News
 from medperf_client.exchange.past import Notice
 from medperf_client.exchange.sender import Sender
@@ -54,8 +55,8 @@ def sync(sender: Sender, outbox: Outbox, registry: Registry, catalog: Catalog) -
     stopped = sending.stopped
     try:
         pull(registry, catalog, news)
-        lost += past.look_back(outbox, catalog)
-        lost += past.look_back_at_unlogged(outbox, catalog, registry)
+        lost += look_back(outbox, catalog)
+        lost += look_back_at_unlogged(outbox, catalog, registry)
     except MedPerfError as error:
         # What was sent has to be told, whatever comes after it.
         stopped = stopped or error
@@ -94,7 +95,7 @@ def learn(
     """
     if catalog.cursor or catalog.log or catalog.is_read_again:
         pull(registry, catalog, notice)
-    return past.look_back(outbox, catalog)
+    return look_back(outbox, catalog)
 
 
 def log_in(registry: Registry, catalog: Catalog) -> Entity:

@@ -1,14 +1,19 @@
 """What a queue holds, in words for people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from medperf_cache import Catalog
 from medperf_cache.outbox import Entry
-from medperf_client.kinds import described, kind_of, named_in, sides_of
+from medperf_client.kinds import Entity, described, kind_of, named_in, sides_of
 
 # What of a change is worth a word, and how it is said.
-CHANGES = {"approval_status": "{}", "priority": "priority {}"}
+CHANGES = {
+    "approval_status": "{}",
+    "state": "{}",
+    "priority": "priority {}",
+    "report": "its progress",
+}
 
 
 class Words:
@@ -36,12 +41,21 @@ class Words:
         else:
             made = described(kind.name, {name: body.get(name) for name in ("name", "email")})
             what = " to ".join([made, *named])
-        told = CHANGES.items() if entry.method == "PUT" else ()
-        changed = [word.format(body[field]) for field, word in told if field in body]
-        return f"{what}: {', '.join(changed)}" if changed else what
+        told = [*_changes(entry.method, body, entry.answer or {})]
+        return f"{what}: {', '.join(told)}" if told else what
 
     def _name(self, kind: str, uid: Any) -> Any:
         """The name of an entity by its UID, or by that of the entry that makes it."""
         if str(uid).isdecimal():
             return (self._catalog.get(kind, int(uid)) or {}).get("name")
         return self._queued.get(str(uid))
+
+
+def _changes(method: str, body: Entity, answer: Entity) -> Iterator[str]:
+    """What a write changes; of what is sent, also what the registry made of it."""
+    for field, word in CHANGES.items():
+        # A request may be decided as it comes.
+        if field in body and (method == "PUT" or answer.get(field, body[field]) != body[field]):
+            yield word.format(answer.get(field, body[field]))
+    if answer and body.get("reason") and answer.get("reason") != body["reason"]:
+        yield "this registry keeps no reasons"

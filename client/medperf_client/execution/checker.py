@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medperf_cache import Storage
+from medperf_cache.signatures import PAGE, POINTER, XML, ZIP, ZSTD, described
 from medperf_client.containers.hosting import HostedFiles
 from medperf_client.containers.runner import Runner
-from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, load
+from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, RAW_HINT, ContainerSpec, load
 from medperf_client.errors import InvalidContainer, Offline, Unsupported
 from medperf_client.kinds import CONTAINER, Entity
 from medperf_client.kinds.submission import DEVELOPMENT, OPERATION, Submission
@@ -52,14 +53,15 @@ class ContainerChecker:
                 return ""
 
         image = "image_tarball_hash" if files.image_url else "image_hash"
+        config = found(
+            "mlcube_hash",
+            files.config_url,
+            lambda: self._hash(files.config_url, files.config_hash),
+        )
         body = {
             "name": name,
             "git_mlcube_url": files.config_url,
-            "mlcube_hash": found(
-                "mlcube_hash",
-                files.config_url,
-                lambda: self._hash(files.config_url, files.config_hash),
-            ),
+            "mlcube_hash": config,
             "git_parameters_url": files.parameters_url,
             "parameters_hash": found(
                 "parameters_hash", files.parameters_url, lambda: self._parameters_hash(files)
@@ -68,12 +70,16 @@ class ContainerChecker:
             "additional_files_tarball_hash": found(
                 "additional_files_tarball_hash",
                 files.additional_url,
-                lambda: self.archive_hash(files.additional_url, files.additional_hash),
+                lambda: self.archive_hash(
+                    files.additional_url,
+                    files.additional_hash,
+                    files.called(files.additional_url),
+                ),
             ),
             "image_tarball_url": files.image_url,
             "image_tarball_hash": "",
             "image_hash": "",
-            image: found(image, "the image", lambda: self._image_hash(files)),
+            image: found(image, "the image", lambda: self._image_hash(files, config)),
             "state": OPERATION if operational else DEVELOPMENT,
             "is_valid": True,
             "metadata": {},
@@ -97,11 +103,18 @@ class ContainerChecker:
         found = self.submission(body["name"], files, operational, may_wait=False).body
         return {**body, **{key: value for key, value in found.items() if key.endswith("_hash")}}
 
-    def archive_hash(self, url: str, given: str = "") -> str:
-        """The SHA-256 of an archive that unpacks; the `given` one if it cannot be reached."""
-        digest = self._hash(url, given)
+    def archive_hash(self, url: str, given: str = "", name: str = "") -> str:
+        """The SHA-256 of an archive that unpacks; the `given` one if it cannot be reached.
+
+        `name` is what people call it, if not by its URL.
+        """
+        digest, name = self._hash(url, given), name or url
         if digest and digest in self._storage.blobs:
-            self._storage.trees.unpack(self._storage.blobs.path(digest), digest)
+            file = self._storage.blobs.path(digest)
+            for kind in (ZIP, ZSTD):
+                if kind.begins(file):
+                    self._tell(f"{name} is {kind.words}: MedPerf's own client cannot read it")
+            self._storage.trees.unpack(file, digest, name=name)
         return digest
 
     def _hash(self, url: str, given: str) -> str:
@@ -122,26 +135,30 @@ class ContainerChecker:
     def _parameters_hash(self, files: HostedFiles) -> str:
         digest = self._hash(files.parameters_url, files.parameters_hash)
         if digest in self._storage.blobs:
-            _refuse_page(self._storage.blobs.path(digest), files.parameters_url)
+            file = self._storage.blobs.path(digest)
+            _refuse_page(file, files.called(files.parameters_url))
         return digest
 
-    def _image_hash(self, files: HostedFiles) -> str:
-        """What pins the image: its ID, or for an image that is a file the file's SHA-256."""
+    def _image_hash(self, files: HostedFiles, config: str) -> str:
+        """What pins the image that the configuration of this SHA-256 names: its ID, or for an
+        image that is a file the file's SHA-256.
+        """
         given = files.image_hash
-        config = self._hash(files.config_url, files.config_hash)
         if config not in self._storage.blobs:
             if not given:
                 raise Offline(f"{files.config_url} cannot be reached, so its image is not known")
             return given
-        spec = load(self._storage.blobs.path(config), files.config_url)
+        spec = load(self._storage.blobs.path(config), files.called(files.config_url))
         url = files.image_url or spec.image
         if spec.kind == PROCESS:
-            return self.archive_hash(url, given)
+            return self.archive_hash(url, given, files.called(url))
         runner = self._runner_for(spec)
         try:
             runner.check(spec)
             if spec.kind == DOCKER_IMAGE:
-                return runner.provide(spec, expected=given or None)
+                # One image has several digests, and whoever gave one wants that registered.
+                found = runner.provide(spec, expected=given or None)
+                return given or found
             digest = self._hash(url, given)
             if digest in self._storage.blobs:
                 runner.provide(spec, self._storage.blobs.path(digest))
@@ -154,11 +171,7 @@ class ContainerChecker:
 
 
 def _refuse_page(file: Path, url: str) -> None:
-    """Raise `InvalidContainer` for the page that a captive portal answers with for any file."""
-    with open(file, "rb") as content:
-        start = content.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith(b"<"):
-        raise InvalidContainer(
-            f"{url} is a page to look at, not a file of parameters",
-            hint="Check the URL; for GitHub it is that of the raw file.",
-        )
+    """Raise `InvalidContainer` for what is answered in place of any file."""
+    kind = described(file)
+    if kind in (PAGE, XML, POINTER):
+        raise InvalidContainer(f"{url} is {kind}: no file of parameters", RAW_HINT)

@@ -4,20 +4,30 @@ import json
 import re
 import reprlib
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from medperf_cache import Storage
+from medperf_cache.scratch import remove_tree
+from medperf_client.containers.job import Limits
 from medperf_client.containers.library import Container, Input, Library
-from medperf_client.containers.runner import Limits, Runner
+from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import InvalidContainer, MedPerfError, Offline, Refused, UsageError
-from medperf_client.execution.workflow import Outcome, Watch, Workflow
+from medperf_client.execution.steps import Steps, Watch
+from medperf_client.execution.workflow import Outcome, five_steps
 from medperf_client.files import write_atomically
+from medperf_client.kinds.benchmark import already_prepared
+
+if TYPE_CHECKING:  # Whoever lists no logs does not pay for it.
+    from medperf_cache.partials import Leftover
+    from medperf_cache.private import Private
 
 Report = dict[str, Any]
 ROLES = {
@@ -30,7 +40,10 @@ PATHS_FILE = "paths.yaml"
 
 @dataclass(frozen=True)
 class Scenario:
-    """What to test. Containers are UIDs or paths; what is None comes from the benchmark."""
+    """What to test. Containers are UIDs or paths; what is None comes from the benchmark.
+
+    Data that are `prepared` go to the checks and to the model as they are.
+    """
 
     benchmark: int | str | None = None
     data_preparator: str | None = None
@@ -40,22 +53,38 @@ class Scenario:
     demo_hash: str | None = None
     data_path: Path | None = None
     labels_path: Path | None = None
+    prepared: bool = False
     use_memo: bool = True
 
     def completed(self, benchmark: dict[str, Any]) -> "Scenario":
-        """A copy with what is missing taken from a benchmark."""
+        """A copy with what is missing taken from a benchmark.
+
+        Only the benchmark knows of its own demo data whether they are prepared. Raises
+        `MedPerfError` if it does not say.
+        """
         given: dict[str, Any] = {
             role: getattr(self, role) or str(benchmark[field]) for role, field in ROLES.items()
         }
-        if self.demo_url is None:
+        if self.demo_url is None and self.data_path is None:
             given["demo_url"] = benchmark["demo_dataset_tarball_url"]
             given["demo_hash"] = benchmark["demo_dataset_tarball_hash"]
+            given["prepared"] = already_prepared(benchmark)
+            if self.prepared and not given["prepared"]:
+                raise UsageError(
+                    f"the demo data of benchmark {benchmark['id']} ({benchmark['name']}) are not "
+                    "prepared",
+                    hint="--skip-demo-data-preparation is for data that you give yourself.",
+                )
         return replace(self, **given)
 
     def check(self) -> None:
-        """Raises `UsageError` naming the options that are missing."""
+        """Raises `UsageError` naming the options that are missing, or contradict each other."""
         if bool(self.data_path) != bool(self.labels_path):
             raise UsageError("--data_path and --labels_path are given together")
+        if self.data_path and self.demo_url:
+            raise UsageError("--data_path and --demo-url name two sources of data: give one")
+        if self.demo_hash and not self.demo_url:
+            raise UsageError("--demo-hash is of what --demo-url names: give both")
         data = self.data_path or self.demo_url
         missing = [f"--{role}" for role in ROLES if getattr(self, role) is None]
         missing += [] if data else ["--demo-url and --demo-hash (or --data_path and --labels_path)"]
@@ -67,7 +96,8 @@ class CompatibilityTest:
     """Runs compatibility tests and keeps their reports.
 
     `entity` looks up a benchmark or container of the registry by type and UID, in a copy that
-    `freshen` brings up to date.
+    `freshen` brings up to date. What is made of data that a member gives is kept in `private`, of
+    which no bundle carries anything.
     """
 
     def __init__(
@@ -79,23 +109,24 @@ class CompatibilityTest:
         runner_for: Callable[[ContainerSpec], Runner],
         limits: Limits,
         reports: "Reports",
+        private: "Callable[[], Private]",
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._storage, self._library = storage, library
         self._entity, self._freshen = entity, freshen
         self._runner_for, self._limits, self._reports = runner_for, limits, reports
-        self._tell = tell
+        self._private, self._tell = private, tell
 
     def run(self, request: Scenario, watch: Watch = lambda step, moment: None) -> Report:
         """Run the test and return its report, which is stored too.
 
-        Raises what the workflow raises; the report of the failure is stored all the same.
+        Raises what the steps raise; the report of the failure is stored all the same.
         """
         request.check()
         with self._storage.in_use():
-            request, containers, raw = self._collect(request)
-            report = self._reports.begin(request, containers, raw)
-            workflow = Workflow(
+            request, containers, given = self._collect(request)
+            report = self._reports.begin(request, containers, given)
+            steps = Steps(
                 self._storage,
                 self._runner_for,
                 self._reports.logs(report),
@@ -103,33 +134,36 @@ class CompatibilityTest:
                 request.use_memo,
                 watch,
                 self._tell,
+                self._private() if request.data_path else None,
             )
             try:
-                outcome = workflow.run(
+                outcome = five_steps(
+                    steps,
                     containers["data_preparator"],
                     containers["model"],
                     containers["evaluator"],
-                    raw,
+                    given,
+                    request.prepared,
                 )
-                report.update(_findings(outcome))
+                report.update(self._findings(outcome))
             except Exception as error:
                 report["error"] = str(error)
                 raise
             finally:
-                report["steps"] = [step.record() for step in workflow.finished]
+                report["steps"] = [step.record() for step in steps.finished]
                 self._reports.save(report)
         return report
 
     def _collect(
         self, request: Scenario, retry: bool = True
     ) -> tuple[Scenario, dict[str, Container], dict[str, Input]]:
-        """The scenario with nothing missing, its containers and its raw data, all at hand."""
+        """The scenario with nothing missing, its containers and its data, all at hand."""
         complete = request
         if request.benchmark is not None:
             complete = request.completed(self._entity("benchmark", request.benchmark))
         try:
             containers = {role: self._container(getattr(complete, role)) for role in ROLES}
-            return complete, containers, self._raw_data(complete)
+            return complete, containers, self._data(complete)
         except (Offline, Refused):
             if not retry or request.benchmark is None:
                 raise
@@ -150,13 +184,35 @@ class CompatibilityTest:
             )
         return self._library.local(Path(reference))
 
-    def _raw_data(self, request: Scenario) -> dict[str, Input]:
+    def _data(self, request: Scenario) -> dict[str, Input]:
+        """The data of a test, raw or prepared, by the names of their volumes."""
         if request.data_path and request.labels_path:
-            given = {"data_path": request.data_path, "labels_path": request.labels_path}
-            return {name: self._folder(path, f"--{name}") for name, path in given.items()}
-        assert request.demo_url is not None
-        digest = self._library.unpacked(request.demo_url, request.demo_hash)
-        return self._demo_data(self._storage.trees.path(digest), request.demo_url)
+            paths = {"data_path": request.data_path, "labels_path": request.labels_path}
+            given = {name: self._folder(path, f"--{name}") for name, path in paths.items()}
+        else:
+            assert request.demo_url is not None
+            digest = self._library.unpacked(request.demo_url, request.demo_hash)
+            given = self._demo_data(self._storage.trees.path(digest), request.demo_url)
+        # As in MedPerf: whoever counts prepared data finds a folder of metadata in any case.
+        return {"metadata_path": self._empty_folder(), **given} if request.prepared else given
+
+    def _empty_folder(self) -> Input:
+        with self._storage.scratch() as area:
+            empty = area / "empty"
+            empty.mkdir()
+            digest = self._storage.trees.adopt(empty)
+        return Input(self._storage.trees.path(digest), digest)
+
+    def _findings(self, outcome: Outcome) -> Report:
+        prepared = outcome.prepared
+        return {
+            "generated_uid": self._storage.fingerprints.folder_hash(
+                prepared.data.path, prepared.labels.path
+            ),
+            "statistics": read_yaml(prepared.statistics.path, "what statistics wrote"),
+            "results": read_yaml(outcome.results.path, "what evaluate wrote"),
+            "passed": True,
+        }
 
     def _folder(self, path: Path, what: str) -> Input:
         found = self._library.input(path)
@@ -191,38 +247,44 @@ class CompatibilityTest:
 def _folder_in(root: Path, base: Path, name: str) -> Path | None:
     """The folder of that name below `base`, if it is one and does not leave `root`."""
     try:
-        folder = (base / name).resolve()
+        folder = _as_spelt(base, name).resolve()
         return folder if folder.is_relative_to(root.resolve()) and folder.is_dir() else None
     except (OSError, ValueError):
         # What is no file's name: it holds a zero byte, or is too long.
         return None
 
 
+def _as_spelt(base: Path, name: str) -> Path:
+    """A path below `base`; where there is none, the one whose accents are composed otherwise.
+
+    macOS packs "é" as a letter and an accent, and editors write it as one character.
+    """
+    path = base
+    for step in Path(name).parts:
+        known = path / step
+        if not known.exists() and path.is_dir():
+            composed = {normalize("NFC", entry.name): entry for entry in path.iterdir()}
+            known = composed.get(normalize("NFC", step), known)
+        path = known
+    return path
+
+
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises `InvalidContainer` naming `what` if it does not."""
+    """A file that holds a mapping, in YAML or JSON, as values of JSON.
+
+    Raises `InvalidContainer` naming `what` if it does not.
+    """
     # Imported late: a test that fails early does not pay for it.
     from medperf_client import strict_yaml
 
     try:
         with open(path, "rb") as file:
-            content = strict_yaml.read(file.read(strict_yaml.MOST_BYTES + 1))
-        # Through JSON, so that dates and keys that are no text cannot break a report later.
-        text = json.dumps(content, default=str)
+            content = strict_yaml.read_results(file.read(strict_yaml.MOST_BYTES + 1))
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidContainer(f"{what} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise InvalidContainer(f"{what}: expected a mapping, found {str(content)[:80]!r}")
-    # What is not a number, such as the AUROC of one class, is a word in JSON.
-    return dict(json.loads(text, parse_constant=str))
-
-
-def _findings(outcome: Outcome) -> Report:
-    return {
-        "prepared_data": outcome.prepared.outputs["output_path"].digest,
-        "statistics": read_yaml(outcome.statistics, "what statistics wrote"),
-        "results": read_yaml(outcome.results, "what evaluate wrote"),
-        "passed": True,
-    }
+    return content
 
 
 class Reports:
@@ -232,7 +294,7 @@ class Reports:
         self._folder = folder
 
     def begin(
-        self, request: Scenario, containers: dict[str, Container], raw: dict[str, Input]
+        self, request: Scenario, containers: dict[str, Container], given: dict[str, Input]
     ) -> Report:
         """A report that says what is tested, with a UID that sorts by time."""
         now = datetime.now(timezone.utc)
@@ -245,7 +307,8 @@ class Reports:
                 for role, container in containers.items()
             },
             "demo_dataset_hash": None if request.data_path else request.demo_hash,
-            "raw_data": {name: given.digest for name, given in raw.items()},
+            "already_prepared": request.prepared,
+            "given_data": {name: one.digest for name, one in given.items()},
             "passed": False,
         }
 
@@ -259,19 +322,67 @@ class Reports:
 
     def all(self) -> list[Report]:
         """Every report, oldest first."""
-        return [_read_report(path) for path in sorted(self._folder.glob("*.json"))]
+        return [_read_report(path) for path in sorted(self._folder.glob("*.json"), key=_moment)]
 
     def get(self, uid: str) -> Report:
         """A report by UID; `latest` is the newest. Raises `UsageError` if there is none."""
+        return _read_report(self._path(uid))
+
+    def remove(self, uid: str) -> None:
+        """Delete a report, however damaged, with its logs. Raises `UsageError` if there is none."""
+        path = self._path(uid)
+        # First, for without its report nobody could name them.
+        remove_tree(path.with_suffix(""))
+        path.unlink(missing_ok=True)
+
+    def kept_logs(self) -> "Iterator[Leftover]":
+        """What containers printed in tests, also in those that were killed and have no report."""
+        from medperf_cache.partials import Leftover
+
+        for path in sorted(self._folder.glob("*/*.log")):
+            # Another process may be removing it.
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                yield Leftover("log", str(path), status.st_size, status.st_mtime)
+
+    def clean_logs(
+        self, unused_for_seconds: float | None = None, most_bytes: int | None = None
+    ) -> "list[Leftover]":
+        """Delete logs of that age, then the oldest until no more than `most_bytes` are left.
+
+        Returns what was deleted. No test may run meanwhile.
+        """
+        logs = sorted(self.kept_logs(), key=lambda log: log.used)
+        oldest = 0.0 if unused_for_seconds is None else time.time() - unused_for_seconds
+        left = sum(log.size_bytes for log in logs)
+        removed = []
+        for log in logs:
+            # Where there is no room at all, empty ones go too.
+            too_much = most_bytes is not None and (left > most_bytes or most_bytes == 0)
+            if log.used < oldest or too_much:
+                left -= log.size_bytes
+                removed.append(log)
+                Path(log.name).unlink(missing_ok=True)
+                # With the last one goes the folder.
+                with suppress(OSError):
+                    Path(log.name).parent.rmdir()
+        return removed
+
+    def _path(self, uid: str) -> Path:
         if uid == "latest":
-            newest = max(self._folder.glob("*.json"), default=None)
+            newest = max(self._folder.glob("*.json"), key=_moment, default=None)
         else:
             path = self._folder / f"{uid}.json"
             known = re.fullmatch(r"[0-9a-f-]+", uid) and path.is_file()
             newest = path if known else None
         if newest is None:
             raise UsageError(f"there is no test {uid!r}", hint="See: medperf test ls")
-        return _read_report(newest)
+        return newest
+
+
+def _moment(path: Path) -> tuple[str, int]:
+    """When a report was made: its name has the second, and of those of one second files tell."""
+    return path.name[: len("20260101-000000")], path.stat().st_mtime_ns
 
 
 def _read_report(path: Path) -> Report:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from medperf_cache import CacheError, Catalog, Storage
 from medperf_cache.pins import Content
-from medperf_client.containers.library import Library, pinned
+from medperf_client.containers.library import Library, pinned, require_valid
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import DOCKER_IMAGE, PROCESS, ContainerSpec, load
 from medperf_client.errors import MedPerfError, Offline, Refused, UsageError
 from medperf_client.exchange.queue import Queue
 from medperf_client.execution.compatibility import ROLES
 from medperf_client.execution.parallel import at_once
-from medperf_client.kinds import MODELS, Entity
+from medperf_client.kinds import DATASET, DATASET_ASSOCIATION, MODELS, RESULT, Entity
 from medperf_client.kinds.submission import APPROVED, REJECTED
 from medperf_client.registry.client import Registry
 from medperf_client.transfer.fetcher import Fetcher
@@ -128,8 +128,8 @@ class Provisions:
     def learn_models(self, benchmark: Entity, registry: Registry) -> str:
         """Ask the registry which models a benchmark has, and put that in the catalog.
 
-        Returns why that is not known, else nothing. Those who own the benchmark, administrate the
-        registry or evaluate models on their data are told; others see their own models.
+        Returns what to say if only the member's own are known, else nothing. Those who own the
+        benchmark, administrate the registry or evaluate models on their data are told of all.
         """
         uid = benchmark["id"]
         if isinstance(uid, str):
@@ -138,33 +138,42 @@ class Provisions:
             told = list(registry.pages(f"/benchmarks/{uid}/models/"))
             found = MODELS.checked({"id": uid, "models": told})
         except (Offline, Refused) as error:
-            return "" if self._catalog.get(MODELS.name, uid) else str(error)
+            if self._catalog.get(MODELS.name, uid):
+                return ""
+            if isinstance(error, Refused):
+                # As it should be for most members, and no trouble.
+                return "Its list of models is not for all members: of them, only your own came."
+            return f"Its list of models cannot be had now, only your own came: {error}"
         self._catalog.put(MODELS.name, found)
         return ""
 
     def models(self, benchmark: Entity, waiting: bool = False) -> list[int]:
         """The UIDs of the approved models that the catalog knows a benchmark to have.
 
-        With `waiting` also of those that nobody decided about yet. What is queued has none.
+        The registry tells them by priority, the highest first; others follow. With `waiting` also
+        those that nobody decided about yet. What is queued has none.
         """
         uid = benchmark["id"]
         if isinstance(uid, str):
             return []
-        told = self._catalog.get(MODELS.name, uid) or {"models": []}
+        told = (self._catalog.get(MODELS.name, uid) or {"models": []})["models"]
         seen = self._associations(uid)
         # The newest of a pair counts; what the catalog follows knows its state better.
-        known = sorted([*told["models"], *seen], key=lambda one: str(one.get("created_at")))
+        known = sorted([*told, *seen], key=lambda one: str(one.get("created_at")))
         status = {one["model_mlcube"]: one["approval_status"] for one in known}
-        return sorted(
+        ranked = dict.fromkeys([*(one["model_mlcube"] for one in told), *sorted(status)])
+        return [
             model
-            for model, decided in status.items()
-            if decided == APPROVED or (waiting and decided != REJECTED)
-        )
+            for model in ranked
+            if status[model] == APPROVED or (waiting and status[model] != REJECTED)
+        ]
 
     def entities(self, uid: int) -> list[tuple[str, Entity]]:
         """A benchmark, its containers, the models that are not rejected, and what joins them.
 
-        Each with the name of its kind. Raises `UsageError` if there is no such benchmark.
+        With them the datasets that take part, or could, and what became of the member's own: others
+        than their owners, and the committee, may see no more. Each with the name of its kind.
+        Raises `UsageError` if there is no such benchmark.
         """
         catalog, benchmark = self._catalog, self.benchmark(uid)
         containers = sorted(
@@ -174,7 +183,29 @@ class Provisions:
         found.append((MODELS.name, catalog.get(MODELS.name, uid)))
         known = [(kind, entity) for kind, entity in found if entity is not None]
         joined = [("association", one) for one in self._associations(uid)]
-        return [("benchmark", benchmark), *known, *joined]
+        return [("benchmark", benchmark), *known, *joined, *self._datasets(benchmark)]
+
+    def _datasets(self, benchmark: Entity) -> Iterator[tuple[str, Entity]]:
+        me = (self._catalog.me or {}).get("id")
+        asked = [
+            one
+            for one in self._catalog.all(DATASET_ASSOCIATION.name)
+            if one["benchmark"] == benchmark["id"]
+        ]
+        named = {one[DATASET.name] for one in asked}
+        mine = set()
+        for one in self._catalog.all(DATASET.name):
+            is_prepared_so = one["data_preparation_mlcube"] == benchmark["data_preparation_mlcube"]
+            if me is not None and one.get("owner") == me and (is_prepared_so or one["id"] in named):
+                mine.add(one["id"])
+                yield DATASET.name, one
+            elif one["id"] in named:
+                yield DATASET.name, DATASET.seen_by_all(one) or {}
+        results = [
+            one for one in self._catalog.all(RESULT.name) if one["benchmark"] == benchmark["id"]
+        ]
+        for kind, found in ((DATASET_ASSOCIATION, asked), (RESULT, results)):
+            yield from ((kind.name, one) for one in found if one[DATASET.name] in mine)
 
     def _associations(self, benchmark: int) -> list[Entity]:
         known = self._catalog.all("association")
@@ -290,7 +321,8 @@ class Provisions:
         self._runner_for(spec).ready(spec)
 
     def _spec(self, entity: Entity) -> ContainerSpec:
-        """What the configuration says, if it is here."""
+        """What the configuration says, if it is here. Raises as `Library.spec` does."""
+        require_valid(entity)
         config = entity["mlcube_hash"]
         if config not in self._storage.blobs:
             raise Offline("its configuration, which names it, is not in the cache")

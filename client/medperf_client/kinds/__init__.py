@@ -11,16 +11,24 @@ from typing import Any
 from medperf_client.kinds.association import ASSOCIATION
 from medperf_client.kinds.benchmark import BENCHMARK
 from medperf_client.kinds.container import CONTAINER
+from medperf_client.kinds.dataset import DATASET
+from medperf_client.kinds.dataset_association import DATASET_ASSOCIATION
 from medperf_client.kinds.form import Entity
 from medperf_client.kinds.invitation import INVITATION
+from medperf_client.kinds.key import KEY
 from medperf_client.kinds.kind import Kind
 from medperf_client.kinds.models import MODELS
+from medperf_client.kinds.result import RESULT
 from medperf_client.kinds.submission import in_path
 from medperf_client.kinds.user import USER
 
 # By their names on the wire, what is referred to before what refers to it.
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (CONTAINER, BENCHMARK, ASSOCIATION, INVITATION, MODELS, USER)
+    kind.name: kind
+    for kind in (
+        *(KEY, CONTAINER, BENCHMARK, ASSOCIATION, INVITATION, MODELS),
+        *(DATASET, DATASET_ASSOCIATION, RESULT, USER),
+    )
 }
 # Gives what stands for a UID of a kind: another one, or a reference to a queue entry.
 Renamed = Callable[[str, int], Any]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Callable, Iterator
 
 from medperf_cache.outbox import Reference
@@ -10,6 +11,7 @@ from medperf_client.kinds.association import test_metadata
 from medperf_client.kinds.container import PINS
 from medperf_client.kinds.form import Entity
 from medperf_client.kinds.kind import Kind, Past, View
+from medperf_client.kinds.metrics import KEY as METRICS
 from medperf_client.kinds.submission import DEVELOPMENT, OPERATION, Submission, in_path
 
 NAME = "benchmark"
@@ -19,6 +21,8 @@ CONTENT = (
     *("name", "description", "docs_url", "metadata"),
     *("demo_dataset_tarball_hash", "demo_dataset_generated_uid"),
 )
+# MedPerf's word in a benchmark's metadata for demo data that are prepared data.
+ALREADY_PREPARED = "demo_dataset_already_prepared"
 # What the registry sets itself, and is no news.
 OWN_TIMES = ("modified_at", "approved_at")
 # A container by its UID, if it is known.
@@ -36,24 +40,46 @@ def benchmark_submission(
     operational: bool,
     private: bool,
     report: Entity,
+    metrics: list[Entity] | None = None,
 ) -> Submission:
-    """A new benchmark, with the test of its whole workflow. `containers` are UIDs by field."""
+    """A new benchmark, with the test of its whole workflow. `containers` are UIDs by field,
+    `metrics` say what its metrics mean (see `kinds.metrics`)."""
     body = {
         "name": name,
         "description": description,
         "docs_url": docs_url,
         "demo_dataset_tarball_url": demo_url,
         "demo_dataset_tarball_hash": demo_hash,
-        "demo_dataset_generated_uid": report["prepared_data"],
+        "demo_dataset_generated_uid": report["generated_uid"],
         **containers,
         "state": OPERATION if operational else DEVELOPMENT,
         "is_valid": True,
         "is_active": True,
-        "metadata": test_metadata(report),
+        "metadata": {
+            **({ALREADY_PREPARED: True} if report["already_prepared"] else {}),
+            **test_metadata(report),
+            **({METRICS: metrics} if metrics else {}),
+        },
         "user_metadata": {},
         **({"is_private": True} if private else {}),
     }
     return Submission(NAME, "POST", BENCHMARK.path, body)
+
+
+def already_prepared(benchmark: Entity) -> bool:
+    """Whether the demo data of a benchmark are prepared data.
+
+    Raises `MedPerfError` if it says neither yes nor no: what a test gives depends on it.
+    """
+    metadata = benchmark.get("metadata") or {}
+    said = metadata.get(ALREADY_PREPARED, False) if isinstance(metadata, dict) else metadata
+    if not isinstance(said, bool):
+        raise MedPerfError(
+            f"benchmark {benchmark['id']} ({benchmark['name']}): metadata.{ALREADY_PREPARED}: "
+            f"expected true or false, found {reprlib.repr(said)}",
+            hint="So it is not known whether its demo data have to be prepared. Ask its owner.",
+        )
+    return said
 
 
 def benchmark_decision(uid: Reference, status: str, seen: str | None = None) -> Submission:
@@ -63,7 +89,7 @@ def benchmark_decision(uid: Reference, status: str, seen: str | None = None) -> 
     another by then, the registry refuses.
     """
     body = {"approval_status": status, **({"seen": seen} if seen else {})}
-    return Submission(NAME, "PUT", f"{BENCHMARK.path}{in_path(uid)}/", body)
+    return Submission(NAME, "PUT", f"{BENCHMARK.path}{in_path(uid)}/", body, supersedes=True)
 
 
 def content_digest(benchmark: Entity, container: Lookup, with_uids: bool = True) -> str | None:

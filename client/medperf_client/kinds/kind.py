@@ -70,8 +70,11 @@ class Kind:
     fields tell it from all others of its kind; `pins` are fixed with its content, as each
     `..._hash` is.
 
+    Of one that `may_repeat` registries take the same twice: a plain one is asked before.
+
     The change log tells of it if it `is_logged`, bundles carry it if it `is_carried`, and all see
-    the same of it if it `is_public`. `only_keyed` says of which the registry must know keys.
+    the same of it if it `is_public`; or all but the fields that are `hidden` from others than its
+    owner. `only_keyed` says of which the registry must know keys.
     """
 
     name: str
@@ -90,9 +93,17 @@ class Kind:
     is_logged: bool = True
     is_carried: bool = True
     is_public: bool = False
+    hidden: tuple[str, ...] = ()
+    may_repeat: bool = False
     only_keyed: Callable[[Entity], bool] = _never
     news: News = _nothing
     again: Again = _as_it_is
+
+    def seen_by_all(self, entity: Entity) -> Entity | None:
+        """What everybody may see of an entity; None if that is nothing."""
+        if not (self.is_public or self.hidden):
+            return None
+        return {name: value for name, value in entity.items() if name not in self.hidden}
 
     def checked(self, value: object) -> Entity:
         """`value`, which has the kind's form. Raises `Offline`: no registry answers like that."""

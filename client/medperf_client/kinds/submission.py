@@ -16,7 +16,9 @@ class Submission:
 
     `kind` is the type of the entity in the answer, as the catalog names it. `unknown` maps fields
     of the body that cannot be known without a network to the URL they come from. `uploads` are
-    files of the cache, by SHA-256, that the registry stores before.
+    files of the cache, by SHA-256, that the registry stores before. `until` is what has to be so
+    first, see `exchange.conditions`. One that `supersedes` takes the place of the last one that
+    waits about the same thing, if it says all that this one says.
     """
 
     kind: str
@@ -25,6 +27,13 @@ class Submission:
     body: Entity
     unknown: dict[str, str] = field(default_factory=dict)
     uploads: tuple[str, ...] = ()
+    until: Entity | None = None
+    supersedes: bool = False
+
+
+def told(disclosure: Entity | None) -> Entity:
+    """What was checked of data before they were told of, as metadata; empty if nothing was."""
+    return {} if disclosure is None else {"disclosure": disclosure}
 
 
 def in_path(uid: Any) -> str:

@@ -5,11 +5,13 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from medperf_cache import Storage
 from medperf_client.errors import Offline, Refused, TryLater
+from medperf_client.ledger.records import Upload
 from medperf_client.registry.client import Registry, answer
 from medperf_client.registry.wire import answered
 from medperf_client.transfer.backoff import pause
@@ -61,7 +63,7 @@ class Uploader:
                 if begun is not None:
                     if begun["offset_bytes"] > furthest:
                         furthest, failures = begun["offset_bytes"], 0
-                    self._send(path, begun["upload"], begun["offset_bytes"])
+                    self._send(path, digest, begun["upload"], begun["offset_bytes"])
                 return
             except TryLater as error:
                 failures += 1
@@ -74,7 +76,7 @@ class Uploader:
         """The upload to go on with; None if the registry has the file."""
         announced = f"sha256 {b64encode(digest.encode()).decode()}"
         headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": announced}
-        response = self._registry.upload("POST", "/assets/", headers)
+        response = self._registry.upload("POST", "/assets/", headers, upload=Upload(digest, size))
         if response.status_code in (404, 405, 501):
             raise Refused(
                 "this registry stores no files: host them where members can fetch them, "
@@ -88,7 +90,7 @@ class Uploader:
             raise Offline(f"what answers is no registry: it began upload {begun['upload']!r}")
         return begun
 
-    def _send(self, path: Path, upload: str, offset: int) -> None:
+    def _send(self, path: Path, digest: str, upload: str, offset: int) -> None:
         """The rest of a file; where nothing is left, nothing, which has the registry check it."""
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -102,6 +104,7 @@ class Uploader:
                     f"/assets/uploads/{upload}/",
                     headers,
                     piece or None,
+                    Upload(digest, size, offset),
                     size / CHECKED_BYTES_PER_SECOND if is_last else 0.0,
                 )
                 if response.status_code in (404, 409):
@@ -129,14 +132,19 @@ class Uploader:
 
 
 class _Piece:
-    """Some of the next bytes of a file, as `requests` streams them."""
+    """Some of the next bytes of a file, as `requests` streams them.
+
+    They are read before, so that what is noted of them is what goes.
+    """
 
     def __init__(self, file: BinaryIO, length: int, report: Callable[[int, int], None]) -> None:
-        self._file, self._left, self._length, self._report = file, length, length, report
+        self._before, self._report = file.tell(), report
         self._size = os.fstat(file.fileno()).st_size
+        self.data = file.read(length)
+        self._stream = BytesIO(self.data)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self.data)
 
     def __iter__(self) -> Iterator[bytes]:
         while block := self.read(BLOCK_BYTES):
@@ -144,7 +152,6 @@ class _Piece:
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes of it."""
-        block = self._file.read(min(size, self._left))
-        self._left -= len(block)
-        self._report(self._file.tell(), self._size)
+        block = self._stream.read(size)
+        self._report(self._before + self._stream.tell(), self._size)
         return block

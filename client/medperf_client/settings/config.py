@@ -7,13 +7,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
+from medperf_client import urls
 from medperf_client.errors import UsageError
 from medperf_client.files import write_atomically
 
 DEFAULT_SERVER_URL = "http://127.0.0.1:8000"
 DEFAULT_PROFILE = "default"
+AUTO = "auto"
+DOCKER, PODMAN, APPTAINER, PROCESS = "docker", "podman", "apptainer", "process"
+PLATFORMS = (AUTO, DOCKER, PODMAN, APPTAINER, PROCESS)
 # What a socket's time limit can hold is less than what a number can.
 MOST_SECONDS = 1e9
+HOME_HINT = "Set MEDPERF_HOME, or HOME, to a folder that you can write to."
+OFFLINE_WORDS = frozenset({"1", "true", "yes", "on"})
+ONLINE_WORDS = frozenset({"", "0", "false", "no", "off"})
 CONFIG_HINT = "Correct it, or delete it to start again from the defaults."
 
 
@@ -26,6 +33,7 @@ class Profile:
     """
 
     server_url: str = DEFAULT_SERVER_URL
+    platform: str = AUTO
     allow_process: bool = False
     connect_timeout: float = 2.0
     read_timeout: float = 60.0
@@ -37,8 +45,10 @@ class Profile:
     memory: int | None = None
     output_bytes: int = 10**11
     output_files: int = 1_000_000
+    read_only_root: bool = False
     mirrors: Mapping[str, list[str]] = field(default_factory=dict)
     resend_days: int = 30
+    datasets_folder: str | None = None
 
     def with_text(self, key: str, text: str) -> "Profile":
         """A copy with one setting read from text, as `profile set` takes it.
@@ -57,6 +67,7 @@ class Profile:
 
 _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "server_url": ((str,), "a URL such as https://registry.example.org"),
+    "platform": ((str,), f"one of {', '.join(PLATFORMS)}"),
     "allow_process": ((bool,), "true or false"),
     "connect_timeout": ((int, float), "seconds"),
     "read_timeout": ((int, float), "seconds"),
@@ -67,8 +78,10 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "pids_limit": ((int,), "a number of processes"),
     "memory": ((int, type(None)), "bytes, or null for no bound"),
     "resend_days": ((int,), "a number of days"),
+    "datasets_folder": ((str, type(None)), "a folder, or null for the one in MEDPERF_HOME"),
     "output_bytes": ((int,), "bytes"),
     "output_files": ((int,), "a number of files"),
+    "read_only_root": ((bool,), "true or false"),
     "mirrors": ((dict,), "lists of URLs by URL, such as {https://a.org/: [http://b.lan/]}"),
 }
 
@@ -86,6 +99,7 @@ def _profile(values: object, where: str) -> Profile:
         # A bool is an int to isinstance, but not to who writes a configuration.
         wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        wrong = wrong or (key == "platform" and value not in PLATFORMS)
         if wrong or (number and not 0 < value < (MOST_SECONDS if float in kinds else 2**63)):
             raise UsageError(f"{where}: {key} expects {expected}, found {value!r}")
     _check_mirrors(values.get("mirrors", {}), where)
@@ -94,10 +108,10 @@ def _profile(values: object, where: str) -> Profile:
 
 
 def _check_mirrors(mirrors: Mapping[object, object], where: str) -> None:
-    for prefix, urls in mirrors.items():
-        if not isinstance(urls, list):
-            raise UsageError(f"{where}: mirrors: {prefix!r} expects URLs, found {urls!r}")
-        for url in (prefix, *urls):
+    for prefix, others in mirrors.items():
+        if not isinstance(others, list):
+            raise UsageError(f"{where}: mirrors: {prefix!r} expects URLs, found {others!r}")
+        for url in (prefix, *others):
             # Without the slash a prefix would stand for other hosts too, whose names begin so.
             form = r"https?://[^/\s]+/(\S*/)?"
             if not (isinstance(url, str) and url.isprintable() and re.fullmatch(form, url)):
@@ -106,6 +120,7 @@ def _check_mirrors(mirrors: Mapping[object, object], where: str) -> None:
                     hint="Both URLs of a mirror stand for the beginnings of many: "
                     "https://example.org/files/",
                 )
+            _check_url(url, where, "mirrors:")
 
 
 def _server_url(url: str, where: str) -> str:
@@ -115,7 +130,15 @@ def _server_url(url: str, where: str) -> str:
             hint="It starts with http:// or https://, such as https://registry.example.org, and "
             "holds no user name, password or query.",
         )
+    _check_url(url, where, "server_url")
     return url.rstrip("/")
+
+
+def _check_url(url: str, where: str, key: str) -> None:
+    try:
+        urls.split(url)
+    except ValueError as error:
+        raise UsageError(f"{where}: {key} {url!r} is not a URL: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -127,23 +150,48 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """Below `MEDPERF_HOME`, else in the platform's own data and cache folders."""
+        """Below `MEDPERF_HOME`, else in the platform's own data and cache folders.
+
+        Raises `UsageError` for a user who has neither.
+        """
         home = os.environ.get("MEDPERF_HOME")
         if home:
             return cls(Path(home).absolute(), Path(home).absolute() / "cache")
         # Imported late: it is slow, and not needed where MEDPERF_HOME is set.
         from platformdirs import user_cache_path, user_data_path
 
-        return cls(user_data_path("medperf"), user_cache_path("medperf"))
+        try:
+            found = cls(user_data_path("medperf"), user_cache_path("medperf"))
+        except RuntimeError:
+            found = None
+        # In a job or container a user may have no home. Some versions of it let the "~" stand.
+        if found is None or not (found.data.is_absolute() and found.cache.is_absolute()):
+            raise UsageError("this user has no home folder", HOME_HINT)
+        return found
 
     @property
     def config_file(self) -> Path:
         """The profiles."""
         return self.data / "config.yaml"
 
+    @property
+    def policy_file(self) -> Path:
+        """What the site's staff laid down on what may leave it."""
+        return self.data / "policy.yaml"
+
     def registry(self, server_url: str) -> Path:
         """The folder of what belongs to one registry: catalog, reports, outbox."""
         return self.data / "registries" / quote(server_url, safe="")
+
+
+def offline_as_set() -> bool:
+    """Whether `MEDPERF_OFFLINE` says to open no connection. Raises `UsageError` for other words."""
+    text = os.environ.get("MEDPERF_OFFLINE", "").strip().lower()
+    if text not in ONLINE_WORDS | OFFLINE_WORDS:
+        raise UsageError(
+            f"MEDPERF_OFFLINE: {text!r} says neither yes nor no", "Use 1 to work offline, else 0."
+        )
+    return text in OFFLINE_WORDS
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,18 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from medperf_cache.partials import Origin, Partial
+from medperf_cache.signatures import PAGE, described
 from medperf_client.deadlines import Pace
 from medperf_client.errors import Offline, Refused, TryLater, WrongHash
 from medperf_client.transfer.backoff import pause
-from medperf_client.transfer.network import asked_to_wait, no_auth, parts, reason, trouble
+from medperf_client.transfer.bounds import Bounds
+from medperf_client.transfer.network import MOST_SHOWN, no_auth, parts, reason, trouble
+from medperf_client.transfer.verdicts import AGAIN_HINT, PAGE_HINT, of_answer, of_error
 
 if TYPE_CHECKING:
     import requests
@@ -27,28 +29,12 @@ LEAST_PROGRESS_BYTES = 1 << 16
 LONGEST_WAIT_SECONDS = 60.0
 # Over how long a host's speed is looked at; longer where it may be silent for longer.
 PACE_SECONDS = 60.0
-AGAIN_HINT = "Check the URL, or try again once its host answers; what has arrived is kept."
-PAGE_HINT = "What came is a web page: does this network ask for a login in a browser first?"
 CHANGED_HINT = "The file was changed, or its registered hash is wrong."
 CODED_HINT = "Ask whoever hosts it to send the file as it is."
+# What is undone where a host codes a file that was asked for as it is.
+GZIP = ("gzip", "x-gzip")
 # As a header has one: what is longer is no size of anything, and more than `int` reads at will.
 NUMBER = "[0-9]{1,19}"
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The most bytes that a file may have, decoded, and how many a second its host must send."""
-
-    most_bytes: int = 1 << 38
-    least_speed: int = 1000
-
-    def check(self, source: str, size: int) -> None:
-        """Raise `Refused` for a file that is, or will be, too large."""
-        if size > self.most_bytes:
-            raise Refused(
-                f"{source} is larger than the {self.most_bytes} bytes that a file may have",
-                "If it has to be, raise the profile's download_bytes.",
-            )
 
 
 @dataclass(frozen=True)
@@ -83,9 +69,9 @@ class Downloader:
         while True:
             try:
                 self._continue(partial, source, expected)
-                if not expected or partial.digest() == expected:
+                if self._is_whole(partial, source, expected, clean):
                     return
-                if partial.fresh or clean:
+                if expected and (partial.fresh or clean):
                     raise _rejected(partial, source, expected)
                 # Parts of two versions, or what a power cut left: nobody's fault yet.
                 partial.forget()
@@ -101,31 +87,76 @@ class Downloader:
                     raise
                 time.sleep(pause(failures, self.first_wait_seconds, asked))
 
+    def _is_whole(self, partial: Partial, source: str, expected: str | None, clean: bool) -> bool:
+        """Whether the file is here now, in the form that is meant.
+
+        Where its hash is known that is the form of the bytes that has it. Else it is the decoded
+        one, but what is called .gz already is gzip. Raises `Refused` for what cannot be decoded,
+        unless that may be of two versions.
+        """
+        if partial.digest() == expected:
+            return True
+        coding = partial.origin.coding if partial.origin else ""
+        if not coding or (not expected and parts(source).path.endswith((".gz", ".tgz"))):
+            return not expected
+        if coding not in GZIP:
+            return False
+        decoded = self._decode(partial, source)
+        if not decoded and (partial.fresh or clean):
+            said = f"{source} cannot be fetched: its host calls it {coding!r}, and that it is not"
+            raise Refused(said, CODED_HINT)
+        return decoded and (not expected or partial.digest() == expected)
+
+    def _decode(self, partial: Partial, source: str) -> bool:
+        """Put what gzip unpacks to in the place of what is here; whether it is gzip."""
+        # Imported late: hosts that code files unasked are rare.
+        import gzip
+        import zlib
+
+        origin, fresh = partial.origin, partial.fresh
+        assert origin is not None
+        with gzip.open(partial.set_aside()) as coded:
+            partial.begin(replace(origin, total=None, coding=""))
+            try:
+                while chunk := coded.read(CHUNK_BYTES):
+                    partial.append(chunk)
+                    self._check_size(partial, source, partial.size)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                partial.forget()
+                if isinstance(error, EOFError) and origin.total is None:
+                    # Whoever does not say how long it is may have been cut.
+                    raise TryLater(f"{source} ended too early", AGAIN_HINT) from error
+            # Bytes of one version and source: what is made of them is as fresh as they were.
+            partial.fresh = fresh
+        return partial.origin is not None
+
     def _continue(self, partial: Partial, source: str, expected: str | None) -> None:
-        """One answer of the host, appended as far as it gets."""
+        """One answer of the host, appended as far as it gets, its bytes as they come."""
         with self._answer(partial, source, bool(expected)) as (response, session):
-            decode = _is_coded(response, source)
             length = _length(response.headers.get("Content-Length"))
             total = partial.size + length if length is not None else None
-            kind = response.headers.get("Content-Type", "")
+            kind, coding = response.headers.get("Content-Type", ""), _coding(response)
             if response.status_code == 206 and partial.origin:
                 total = partial.origin.total
-                partial.go_on(Origin(source, _validator(response), total, partial.origin.kind))
+                went_on = replace(partial.origin, source=source, validator=_validator(response))
+                partial.go_on(went_on)
             else:
                 _refuse_page(partial, source, kind)
+                if coding not in ("", *GZIP) and not expected:
+                    said = f"{source} cannot be fetched: its host codes it as {coding!r}"
+                    raise Refused(said, CODED_HINT)
                 total = length
-                partial.begin(Origin(source, _validator(response), None if decode else total, kind))
+                partial.begin(Origin(source, _validator(response), total, kind, coding))
             self.progress(partial.size, total)
             self._check_size(partial, source, total or 0)
-            for chunk in self._chunks(response, session, source, decode):
+            for chunk in self._chunks(response, session, source):
                 partial.append(chunk)
                 self._check_size(partial, source, partial.size)
-                self.progress(response.raw.tell() if decode else partial.size, total)
-            done = response.raw.tell() if decode else partial.size
+                self.progress(partial.size, total)
             if total is None:
-                self.progress(done, done)
-            elif done != total:
-                raise TryLater(f"{source} ended after {done} of {total} bytes", AGAIN_HINT)
+                self.progress(partial.size, partial.size)
+            elif partial.size != total:
+                raise TryLater(f"{source} ended after {partial.size} of {total} bytes", AGAIN_HINT)
 
     def _check_size(self, partial: Partial, source: str, size: int) -> None:
         try:
@@ -136,7 +167,7 @@ class Downloader:
             raise
 
     def _chunks(
-        self, response: "requests.Response", session: "Session", source: str, decode: bool
+        self, response: "requests.Response", session: "Session", source: str
     ) -> Iterator[bytes]:
         """The body as it comes. Raises `TryLater` if it ends too early, `Offline` if it drips."""
         seconds = max(PACE_SECONDS, self.timeouts[1])
@@ -145,7 +176,7 @@ class Downloader:
         with pace.kept(session.cut):
             try:
                 while chunk := pace.wait_for(
-                    lambda: response.raw.read1(CHUNK_BYTES, decode_content=decode)
+                    lambda: response.raw.read1(CHUNK_BYTES, decode_content=False)
                 ):
                     yield chunk
             except trouble() as error:
@@ -195,9 +226,6 @@ class Downloader:
         self, session: "Session", source: str, headers: Mapping[str, str]
     ) -> "requests.Response":
         import requests
-        from urllib3.exceptions import ProtocolError
-
-        from medperf_client.transfer.sessions import check_coding
 
         host = parts(source).netloc
         if known := self.silent.get(host):
@@ -216,21 +244,14 @@ class Downloader:
                     source, stream=True, timeout=self.timeouts, headers=headers, **options
                 )
         except trouble() as error:
-            cut = isinstance(error, requests.ConnectionError) and any(
-                isinstance(cause, ProtocolError) for cause in error.args
-            )
-            why = reason(error)
-            if isinstance(error, (requests.ConnectionError, requests.Timeout)) and not cut:
+            verdict = of_error(source, error)
+            away = (requests.ConnectionError, requests.Timeout)
+            if isinstance(error, away) and type(verdict) is Offline:
                 # Perhaps it is not this host, but one that it points to.
                 asked = str(error.request.url) if error.request else source
-                self.silent.setdefault(parts(asked).netloc, why)
-            said = f"{source} cannot be fetched: {why}"
-            raise (TryLater if cut else Offline)(said, AGAIN_HINT) from error
+                self.silent.setdefault(parts(asked).netloc, reason(error))
+            raise verdict from error
         self.silent[host] = ""
-        try:
-            check_coding(response)
-        except ValueError as error:
-            raise Refused(f"{source} cannot be fetched: {error}", CODED_HINT) from error
         return response
 
 
@@ -258,7 +279,7 @@ def _continues(response: "requests.Response", partial: Partial, source: str) -> 
         and origin is not None
         and int(found[1]) == partial.size
         and found[2] in ("*", str(origin.total))
-        and not _is_coded(response, source)
+        and _coding(response) == origin.coding
         and not (source == origin.source and _differ(validator, origin.validator))
     )
 
@@ -281,6 +302,8 @@ def _validator(response: "requests.Response") -> str:
 
 
 def _moment(text: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime
+
     try:
         found = parsedate_to_datetime(text) if text.isascii() and text.isprintable() else None
     except (TypeError, ValueError, OverflowError):
@@ -288,23 +311,16 @@ def _moment(text: str) -> datetime | None:
     return found if found is None or found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
-def _is_coded(response: "requests.Response", source: str) -> bool:
-    """Whether to decode: its host compresses unasked, but what is called .gz already is gzip."""
-    coding = response.headers.get("Content-Encoding", "identity")
-    return coding != "identity" and not parts(source).path.endswith((".gz", ".tgz"))
+def _coding(response: "requests.Response") -> str:
+    """What a host did to the bytes of a file on the way, unasked; empty if nothing."""
+    coding = response.headers.get("Content-Encoding", "")[:MOST_SHOWN].strip().lower()
+    return "" if coding == "identity" else coding
 
 
 def _check(response: "requests.Response", source: str, *allowed: int) -> None:
-    """Raise unless the answer is the file: `Refused` for good, `Offline` for now."""
-    status = response.status_code
-    if status in (200, *allowed):
-        return
-    said = f"{source} cannot be fetched: its host answered {status} {response.reason}"
-    if status >= 500 or status in (408, 425, 429):
-        raise TryLater(said, AGAIN_HINT, asked_to_wait(response))
-    if status >= 400:
-        raise Refused(said, "Check the URL. Has its owner moved the file, or closed it?")
-    raise Offline(said, AGAIN_HINT)
+    """Raise unless the answer is the file; see `of_answer`."""
+    if response.status_code not in (200, *allowed):
+        raise of_answer(source, response)
 
 
 def _refuse_page(partial: Partial, source: str, kind: str) -> None:
@@ -314,12 +330,13 @@ def _refuse_page(partial: Partial, source: str, kind: str) -> None:
 
 
 def _rejected(partial: Partial, source: str, expected: str) -> WrongHash:
-    page = partial.origin is not None and _is_page(partial.origin.kind)
-    found = partial.digest()
+    found, kept = partial.digest(), partial.reject()
+    kind = described(kept)
+    is_ = f", {kind}" if kind else ""
     return WrongHash(
-        f"{source}: expected sha256 {expected}, found {found}. "
-        f"What came is never used; to look at it: {partial.reject()}",
-        PAGE_HINT if page else CHANGED_HINT,
+        f"{source}: expected sha256 {expected}, found {found}{is_}. "
+        f"What came is never used; to look at it: {kept}",
+        PAGE_HINT if kind == PAGE else CHANGED_HINT,
     )
 
 

@@ -6,7 +6,7 @@ from threading import Lock
 from medperf_cache import Storage
 from medperf_cache.partials import Partial, Partials
 from medperf_client.errors import ONLINE_HINT, MedPerfError, Offline
-from medperf_client.transfer.downloads import Bounds, Downloader
+from medperf_client.transfer.bounds import Bounds
 from medperf_client.transfer.network import parts
 from medperf_client.transfer.own_files import OwnFiles
 
@@ -78,6 +78,8 @@ class Fetcher:
 
     def _complete(self, partial: Partial, url: str, expected: str | None) -> None:
         """From the mirrors in turn, and at last from the URL itself."""
+        # Imported late: of what is here nothing is asked.
+        from medperf_client.transfer.downloads import Downloader
 
         def report(done: int, total: int | None) -> None:
             with self._one_reports:

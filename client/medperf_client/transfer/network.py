@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from medperf_client.errors import UsageError
+from medperf_client.urls import split
 
 if TYPE_CHECKING:
     import requests
@@ -28,29 +29,49 @@ def trouble() -> tuple[type[Exception], ...]:
 def parts(url: str) -> SplitResult:
     """The parts of the URL of a file. Raises `UsageError` for what is none, whoever wrote it."""
     try:
-        found = urlsplit(url)
-        # Asking for the port reads it.
-        is_file = found.scheme in ("http", "https") and found.hostname and found.port != 0
-        if is_file and url.isprintable():
-            return found
-        why = "it starts with http:// or https:// and a host's name"
+        return split(url)
     except ValueError as error:
-        why = str(error)
-    raise UsageError(f"{url[:MOST_SHOWN]!r} is not a URL: {why}")
+        raise UsageError(f"{url[:MOST_SHOWN]!r} is not a URL: {error}") from error
 
 
 def reason(error: Exception) -> str:
-    """The innermost cause of a failed request, in a few words."""
+    """Why a request failed, in a few words; a proxy that stood in the way is named."""
+    import ssl
+
     import requests
 
     if isinstance(error, requests.Timeout):
         return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"its certificate is not trusted ({error})"
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__ or cause
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    if isinstance(error, ValueError):
+        return str(error)
+    cause = innermost(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {cause.reason or cause}"
+    said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    if isinstance(error, requests.exceptions.ProxyError):
+        asked = str(error.request.url) if error.request else ""
+        return f"the proxy {proxy_of(asked)}: {said}"
+    return said
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What an error goes back to."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return error
+
+
+def proxy_of(url: str) -> str:
+    """The proxy that a URL is asked for through, without its password; empty if there is none."""
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url))
+    if not proxy:
+        return ""
+    found = urlsplit(prepend_scheme_if_needed(proxy, "http"))
+    return f"{found.scheme}://{found.netloc.rpartition('@')[2]}"
 
 
 def asked_to_wait(response: Any) -> float | None:
@@ -74,13 +95,11 @@ def unreachable(url: str, seconds: float) -> str:
     A name that no server resolves and a host of many silent addresses take no longer than one
     silent address: `seconds`. Raises `ValueError` for what is no URL.
     """
-    # Imported late: what answers from the cache does not pay for them.
+    # Imported late: what answers from the cache does not pay for it.
     import socket
 
-    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
-
-    proxy = select_proxy(url, get_environ_proxies(url))
-    target = urlsplit(prepend_scheme_if_needed(proxy, "http") if proxy else url)
+    proxy = proxy_of(url)
+    target = urlsplit(proxy or url)
     port = target.port or (443 if target.scheme == "https" else 80)
     found = ["no answer in time"]
 
@@ -98,7 +117,7 @@ def unreachable(url: str, seconds: float) -> str:
     waiting = Thread(target=connect, daemon=True)
     waiting.start()
     waiting.join(seconds)
-    return found[0]
+    return f"the proxy {proxy}: {found[0]}" if proxy and found[0] else found[0]
 
 
 def _refusal(address: tuple[Any, ...], seconds: float) -> str:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-ASSET = re.compile(r"https?://\S+/api/v0/assets/([0-9a-f]{64})")
+# With the key that lets clients fetch it that send no token, or without.
+ASSET = re.compile(r"https?://\S+/api/v0/assets/([0-9a-f]{64})(?:\?key=[0-9a-f]*)?")
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,21 @@
-"""The REST resources, one module each."""
+"""The REST resources that no kind has: one module each; those of a kind are in its folder."""
 
 from flask import Flask
 
-from medperf_server.api import (
-    assets,
-    associations,
-    audit,
-    benchmarks,
-    containers,
-    later,
-    me,
-    members,
-    service,
-    uploads,
-    users,
-)
+from medperf_server.api import assets, audit, service, uploads
 from medperf_server.api.openapi import RegistryApi
+from medperf_server.kinds import KINDS
 
 
 def init_app(app: Flask) -> None:
     """Register every resource under /api/v0."""
     registry = RegistryApi(app)
-    # The literal /mlcubes/benchmarks/ and /mlcubes/<id>/ cannot clash: IDs are integers.
-    for module in (
-        service,
-        users,
-        me,
-        containers,
-        benchmarks,
-        members,
-        associations,
-        later,
-        assets,
-        uploads,
-        audit,
-    ):
-        registry.register_blueprint(module.blueprint, url_prefix="/api/v0")
+    # All before the first is registered: a kind may add to the blueprint of another.
+    resources = [kind.part("resource") for kind in KINDS]
+    blueprints = [blueprint for module in resources if module for blueprint in module.blueprints]
+    others = [module.blueprint for module in (assets, uploads, audit)]
+    # In its context: the document tells the limits of its settings.
+    with app.app_context():
+        for blueprint in (service.blueprint, *blueprints, *others):
+            registry.register_blueprint(blueprint, url_prefix="/api/v0")
+    service.init_app(app)

@@ -13,12 +13,20 @@ from medperf_server.answers import not_kept
 from medperf_server.api.common import Blueprint, page, page_of
 from medperf_server.assets import NotStored, store, unavailable
 from medperf_server.assets.holdings import release
-from medperf_server.models import Asset, AssetHolder, db
+from medperf_server.base import db
+from medperf_server.links import KEY
+from medperf_server.models import Asset, AssetHolder
 from medperf_server.schemas import AssetSchema, PageQuery
 
 blueprint = Blueprint("assets", __name__, description="Files by their SHA-256")
 
 SENT_AT_ONCE = 1 << 16
+LINK = {
+    "in": "query",
+    "name": KEY,
+    "description": "Of a link as entities have it: where it is good, no token is needed",
+    "schema": {"type": "string"},
+}
 blueprint.register_error_handler(OSError, unavailable)
 
 
@@ -36,11 +44,12 @@ def held(query: dict[str, Any]) -> dict[str, Any]:
 class AssetView(MethodView):
     """One file."""
 
+    @blueprint.doc(parameters=[LINK])
     @blueprint.response(200, content_type="application/octet-stream")
     @blueprint.alt_response(206, content_type="application/octet-stream", success=True)
     @blueprint.alt_response(304, success=True)
     def get(self, sha256: str) -> Response:
-        """A file, or with `Range` a part of it.
+        """A file, or with `Range` a part of it; by a link with its key without a token, too.
 
         Any member who knows its SHA-256 may read it: that is what lets all who see a container
         fetch what it is made of. A SHA-256 that only a private benchmark names is told to its

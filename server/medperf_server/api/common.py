@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import flask_smorest
@@ -14,14 +14,18 @@ from marshmallow import Schema, fields
 from sqlalchemy import ColumnElement, Select, func, select
 from webargs.flaskparser import FlaskParser
 
+from medperf_server.answers import not_kept
+from medperf_server.base import Base, db
 from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_PAGE_BYTES
-from medperf_server.models import Base, Benchmark, Container, db
-from medperf_server.policy import require_admin, require_owner, visible
+from medperf_server.kinds import going_with
+from medperf_server.kinds.kind import Circle, Entity, Kind, Pair
+from medperf_server.kinds.pairs import require_side_named
+from medperf_server.policy import form, require_admin, require_owner, visible
 from medperf_server.schemas import MAX_UID
 from medperf_server.weights import bounded, weight
 
 View = Callable[..., Any]
-Entity = TypeVar("Entity", bound=Base)
+Wrapper = Callable[[View], View]
 UID = f"int(max={MAX_UID})"
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -68,22 +72,32 @@ class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = StrictParser()
 
 
-def find(model: type[Entity], uid: int, lock: bool = False) -> Entity:
+def find(kind: Kind[Entity], uid: int, lock: bool = False) -> Entity:
     """The entity with this UID, or 404 where the caller sees none.
 
     Locked until the transaction ends if it is to be changed.
     """
-    seen = select(model).where(model.id == uid, visible(g.caller, model))  # type: ignore[attr-defined]
+    table: Any = kind.table
+    seen = select(table).where(table.id == uid, visible(g.caller, kind))
     if lock:
         # As it is once nobody else changes it, not as it was read before.
         seen = seen.with_for_update().execution_options(populate_existing=True)
-    entity = db.session.scalar(seen)
+    entity: Entity | None = db.session.scalar(seen)
     if entity is None:
         abort(404, "Not found.")
     return entity
 
 
-def role_first(require: Callable[..., None]) -> Callable[[View], View]:
+def told(kind: Kind[Any], entity: Any) -> dict[str, Any]:
+    """An entity on the wire, as the caller may learn of it."""
+    schema = form(g.caller, kind, entity)
+    if any(column.key in schema.fields for column in kind.quiet):
+        not_kept()
+    found: dict[str, Any] = schema.dump(entity)
+    return found
+
+
+def role_first(require: Callable[..., None]) -> Wrapper:
     """Have a view begin with a rule of policy, called with what the path names.
 
     Who lacks the role is told so whatever else is wrong with the request. Its body is here by
@@ -102,9 +116,39 @@ def role_first(require: Callable[..., None]) -> Callable[[View], View]:
     return decorate
 
 
-def of_owner(model: type[Container] | type[Benchmark]) -> Callable[[View], View]:
-    """Have a view begin by asking for the owner of the entity that its path names, or an admin."""
-    return role_first(lambda uid: require_owner(g.caller, find(model, uid)))
+def of_owner(kind: Kind[Any]) -> Wrapper:
+    """Have a view begin by asking for the owner of the entity that its path names, or an admin.
+
+    `g.stands` is what the entity is on the wire, for who changes it.
+    """
+
+    def require(uid: int) -> None:
+        entity = find(kind, uid)
+        require_owner(g.caller, entity)
+        if request.method == "PUT":
+            g.stands = kind.schema.dump(entity)
+
+    return role_first(require)
+
+
+def of_side(pair: Pair[Any]) -> Wrapper:
+    """Have a view begin by asking for the owner of a side that its body names, or an admin."""
+
+    return role_first(lambda: require_side_named(g.caller, pair, _body()))
+
+
+def named_in_body(field: str) -> Any:
+    """What the body says in a field, which nobody has looked at; None if it says nothing."""
+    body = _body()
+    return body.get(field) if isinstance(body, dict) else None
+
+
+def _body() -> Any:
+    """What the body says, if it is JSON; that it is not is for others to refuse."""
+    try:
+        return json.loads(request.get_data(cache=True))
+    except (ValueError, RecursionError):
+        return None
 
 
 def of_admins(view: View) -> View:
@@ -134,7 +178,8 @@ def _link(offset: int, limit: int) -> str:
 def page(found: Select[Any], order: Any, query: dict[str, Any]) -> dict[str, Any]:
     """One page of a select, in the form that lists have on the wire.
 
-    It ends before its limit where its rows would be too much for one answer (see `weights`).
+    Rows that the select does not order come by `order`. A page ends before its limit where its rows
+    would be too much for one answer (see `weights`).
     """
     limit, offset = query["limit"], query["offset"]
     count, fits = _counted(found, order, limit, offset)
@@ -160,7 +205,7 @@ def _counted(found: Select[Any], order: Any, limit: int, offset: int) -> tuple[i
     """
     (first, *_) = found.column_descriptions
     model, connection = first["entity"], db.session.connection()
-    counted = found.with_only_columns(func.count(), maintain_column_froms=True)
+    counted = found.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
     row = weight(model) if first["expr"] is model else None
     if row is None or limit > DEFAULT_PAGE_SIZE:
         return connection.scalar(counted) or 0, row is None
@@ -170,26 +215,21 @@ def _counted(found: Select[Any], order: Any, limit: int, offset: int) -> tuple[i
     return count, (total or 0) <= MAX_PAGE_BYTES
 
 
-def listed(model: type[Base], query: dict[str, Any]) -> dict[str, Any]:
-    """A page of a model's rows that the caller may see, by UID.
+def listed(kind: Kind[Any], query: dict[str, Any]) -> dict[str, Any]:
+    """A page of a kind's entities that the caller may see, by UID.
 
     What else the query holds are filters on its columns.
     """
     filters = {k: v for k, v in query.items() if k not in ("limit", "offset")}
-    seen = select(model).where(visible(g.caller, model)).filter_by(**filters)
-    return page(seen, model.id, query)  # type: ignore[attr-defined]
+    seen = select(kind.table).where(visible(g.caller, kind)).filter_by(**filters)
+    return page(seen, kind.table.id, query)
 
 
-def remove(model: type[Base], *conditions: ColumnElement[bool]) -> int:
-    """Delete the rows that meet all conditions; how many there were.
-
-    One after the other: all at once they may be more than there is memory for.
-    """
-    uids = db.session.scalars(select(model.id).where(*conditions)).all()  # type: ignore[attr-defined]
-    for uid in uids:
-        db.session.delete(db.session.get_one(model, uid))
-        db.session.flush()
-    return len(uids)
+def add(entity: Entity) -> Entity:
+    """Add what is new, and flush, so that the response shows what will be committed."""
+    db.session.add(entity)
+    db.session.flush()
+    return entity
 
 
 def update(entity: Base, values: dict[str, Any]) -> None:
@@ -197,3 +237,28 @@ def update(entity: Base, values: dict[str, Any]) -> None:
     for field, value in values.items():
         setattr(entity, field, value)
     db.session.flush()
+
+
+def remove(table: type[Base], *conditions: ColumnElement[bool]) -> int:
+    """Delete the rows that meet all conditions; how many there were.
+
+    One after the other: all at once they may be more than there is memory for.
+    """
+    uids = db.session.scalars(select(table.id).where(*conditions)).all()  # type: ignore[attr-defined]
+    for uid in uids:
+        db.session.delete(db.session.get_one(table, uid))
+        db.session.flush()
+    return len(uids)
+
+
+def remove_entity(kind: Kind[Any], uid: int) -> None:
+    """Delete an entity and what goes with it; what else refers to it refuses that."""
+    entity = find(kind, uid)
+    # One after the other, so that the change log still knows whom to tell.
+    for table, column in going_with(kind):
+        remove(table, column == uid)
+    if isinstance(kind.sight, Circle):
+        for row in db.session.scalars(select(kind.sight.table).where(kind.sight.thing == uid)):
+            db.session.delete(row)
+        db.session.flush()
+    db.session.delete(entity)

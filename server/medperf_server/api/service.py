@@ -3,33 +3,20 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flask import Response, current_app, g
+from flask import Flask, Response, current_app, g
 from sqlalchemy import select
 
-from medperf_server.api.common import Blueprint
-from medperf_server.changes import ENTITY_TYPES, counted, stands
-from medperf_server.models import Change, db
-from medperf_server.policy import visible, visible_changes
-from medperf_server.schemas import (
-    AssociationSchema,
-    BenchmarkSchema,
-    ChangesQuery,
-    ChangesSchema,
-    ContainerSchema,
-    UserSchema,
-    VersionSchema,
-)
+from medperf_server.api.common import Blueprint, told
+from medperf_server.base import db
+from medperf_server.changes import counted, stands, visible_changes
+from medperf_server.kinds import KINDS
+from medperf_server.kinds.kind import Kind
+from medperf_server.models import Change
+from medperf_server.policy import visible
+from medperf_server.schemas import ChangesQuery, ChangesSchema, VersionSchema
 from medperf_server.weights import fitting, slices, weight
 
 blueprint = Blueprint("service", __name__, description="The registry itself")
-
-SCHEMAS = {
-    "benchmark": BenchmarkSchema(),
-    "mlcube": ContainerSchema(),
-    "association": AssociationSchema(),
-    "user": UserSchema(),
-}
-MODELS: dict[str, type[Any]] = {name: model for model, name in ENTITY_TYPES.items()}
 
 DOCS_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>MedPerf registry API</title>
@@ -45,6 +32,11 @@ Send <code>Authorization: Bearer &lt;token&gt;</code>.</p><table>%s</table></htm
 def version() -> dict[str, str]:
     """The API's version; needs no token."""
     return {"version": "v0"}
+
+
+def init_app(app: Flask) -> None:
+    """Have the version at the root, too, where MedPerf's clients look for it."""
+    app.add_url_rule("/version", "root_version", version)
 
 
 @blueprint.route("/docs")
@@ -116,24 +108,27 @@ def _weights(rows: Sequence[Change]) -> Iterator[int]:
 
 def _weights_of_entities(rows: Sequence[Change]) -> dict[tuple[str, int], int]:
     found = {}
-    for kind, model in MODELS.items():
-        uids = {row.entity_id for row in rows if row.entity_type == kind}
-        weighed = weight(model)  # type: ignore[arg-type]
-        if uids and weighed is not None:
-            uid = model.__table__.c.id
+    for kind, uids in _named(rows):
+        weighed = weight(kind.table)  # type: ignore[arg-type]
+        if weighed is not None:
+            uid = kind.table.__table__.c.id
             weights = db.session.connection().execute(select(uid, weighed).where(uid.in_(uids)))
-            found.update({(kind, uid): size for uid, size in weights})
+            found.update({(kind.name, uid): size for uid, size in weights})
     return found
 
 
 def _entities(rows: Sequence[Change]) -> dict[tuple[str, int], dict[str, Any]]:
-    """What of the entities that the rows name the caller may see, as it is; one query a type."""
+    """What of the entities that the rows name the caller may see, as it is; one query a kind."""
     found = {}
-    for kind, model in MODELS.items():
-        uids = {row.entity_id for row in rows if row.entity_type == kind}
-        if not uids:
-            continue
-        seen = select(model).where(model.id.in_(uids), visible(g.caller, model))
+    for kind, uids in _named(rows):
+        seen = select(kind.table).where(kind.table.id.in_(uids), visible(g.caller, kind))
         for entity in db.session.scalars(seen):
-            found[kind, entity.id] = SCHEMAS[kind].dump(entity)
+            found[kind.name, entity.id] = told(kind, entity)
     return found
+
+
+def _named(rows: Sequence[Change]) -> Iterator[tuple[Kind[Any], set[int]]]:
+    """The kinds and UIDs of the entities that rows name."""
+    for kind in KINDS:
+        if uids := {row.entity_id for row in rows if row.entity_type == kind.name}:
+            yield kind, uids

@@ -14,7 +14,9 @@ from medperf_server.api.common import Blueprint
 from medperf_server.assets import unavailable
 from medperf_server.assets.holdings import quota_bytes, too_large
 from medperf_server.assets.receiving import begin, discard, finish, receive
-from medperf_server.models import Asset, Upload, User, db
+from medperf_server.base import db
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Asset, Upload
 from medperf_server.schemas import UploadSchema
 
 blueprint = Blueprint("uploads", __name__, description="Files on their way in (tus 1.0.0)")

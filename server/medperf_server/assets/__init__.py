@@ -8,8 +8,10 @@ from medperf_server.assets.base import NotStored, Store, Unavailable
 from medperf_server.assets.local import LocalStore
 from medperf_server.assets.s3 import S3Store
 from medperf_server.assets.turns import Turns
+from medperf_server.base import db
+from medperf_server.disk import is_full
+from medperf_server.errors import NO_ROOM
 from medperf_server.logs import log_failure
-from medperf_server.models import db
 
 __all__ = ["NotStored", "Store", "Unavailable", "init_app", "store", "store_at", "unavailable"]
 
@@ -41,4 +43,6 @@ def unavailable(error: OSError) -> tuple[Response, int, dict[str, str]]:
     """The answer while the store cannot be reached, or is full."""
     db.session.rollback()
     log_failure("assets", error)
+    if is_full(error):
+        return jsonify(detail=NO_ROOM), 507, {}
     return jsonify(detail="The store of files is not available"), 503, {"Retry-After": "5"}

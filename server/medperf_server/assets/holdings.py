@@ -6,7 +6,9 @@ from flask import abort, current_app, jsonify, make_response
 from sqlalchemy import func, select
 
 from medperf_server.assets import store
-from medperf_server.models import Asset, AssetHolder, Upload, User, db
+from medperf_server.base import db
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Asset, AssetHolder, Upload
 from medperf_server.policy import check_asset_unused
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from medperf_server.assets.base import NotStored, Store
-from medperf_server.disk import settle
+from medperf_server.disk import ground, made, settle
 
 CHUNK_BYTES = 1 << 20
 
@@ -28,21 +28,21 @@ class LocalStore(Store):
     @property
     def ground(self) -> Path:
         """The store's folder, or the one in which the first file that comes makes it."""
-        return next(path for path in (self.root, *self.root.parents) if path.exists())
+        return ground(self.root)
 
     def _place(self, sha256: str) -> Path:
         return self._files / sha256[:2] / sha256
 
     def write_piece(self, upload: str, name: str, data: memoryview) -> None:
         """See `Store`."""
-        folder = _made(self._uploads / upload)
+        folder = made(self._uploads / upload)
         with _new(folder / name) as file:
             file.write(data)
             _settle(file, folder)
 
     def assemble(self, upload: str, pieces: Iterable[str]) -> tuple[str, str]:
         """See `Store`."""
-        folder, name, digest = _made(self._uploads / upload), secrets.token_hex(16), new_sha256()
+        folder, name, digest = made(self._uploads / upload), secrets.token_hex(16), new_sha256()
         with _pieces_of(upload), _new(folder / name) as whole:
             for piece in pieces:
                 with open(folder / piece, "rb", buffering=0) as file:
@@ -55,7 +55,7 @@ class LocalStore(Store):
     def publish(self, upload: str, piece: str, sha256: str) -> None:
         """See `Store`."""
         target = self._place(sha256)
-        folder = _made(target.parent)
+        folder = made(target.parent)
         with _pieces_of(upload), suppress(FileExistsError):
             os.link(self._uploads / upload / piece, target)
         settle(folder)
@@ -101,18 +101,15 @@ def _pieces_of(upload: str) -> Iterator[None]:
         raise NotStored(f"pieces of upload {upload} are gone") from None
 
 
-def _made(folder: Path) -> Path:
-    """The folder, which is there now, open to its owner only."""
-    if not folder.is_dir():
-        # `mkdir(parents=True)` gives those above it the mode that the process gives to all.
-        _made(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        settle(folder.parent)
-    return folder
-
-
-def _new(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+@contextmanager
+def _new(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write in the block; of one that fails nothing stays to take room."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        try:
+            yield file
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _settle(file: BinaryIO, folder: Path) -> None:

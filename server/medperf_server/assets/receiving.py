@@ -15,7 +15,9 @@ from medperf_server.assets import NotStored, Unavailable, store
 from medperf_server.assets.base import PIECE_BYTES
 from medperf_server.assets.holdings import hold, locked, require_room, too_large
 from medperf_server.assets.turns import Turns
-from medperf_server.models import Asset, AssetHolder, Upload, UploadPiece, User, db, utc_now
+from medperf_server.base import db, utc_now
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Asset, AssetHolder, Upload, UploadPiece
 
 EXPIRES_AFTER = timedelta(days=7)
 EXPIRED_AT_ONCE = 1000

@@ -24,9 +24,10 @@ from medperf_server.backup.archive import (
 from medperf_server.backup.base import Database, Refused
 from medperf_server.backup.postgresql import PostgresqlDatabase
 from medperf_server.backup.sqlite import SqliteDatabase
+from medperf_server.base import db, utc_now
 from medperf_server.database import current_revision, migrate, revisions
 from medperf_server.disk import settle
-from medperf_server.models import Asset, Upload, db, utc_now
+from medperf_server.models import Asset, Upload
 
 __all__ = ["Damaged", "Manifest", "Refused", "back_up", "restore"]
 

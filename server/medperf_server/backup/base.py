@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, inspect, select
 
-from medperf_server.models import Asset, User
+from medperf_server.kinds.user.table import User
+from medperf_server.models import Asset
 
 # Brings the database with this URL to the newest revision, before anyone sees it.
 Prepare = Callable[[str], None]

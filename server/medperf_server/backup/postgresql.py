@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from medperf_server.backup.archive import Damaged
 from medperf_server.backup.base import Database, Prepare, Refused, assets_in
-from medperf_server.models import utc_now
+from medperf_server.base import utc_now
 
 OTHERS = """SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()

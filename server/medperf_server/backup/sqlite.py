@@ -10,8 +10,8 @@ from sqlalchemy import create_engine
 
 from medperf_server.backup.archive import Damaged
 from medperf_server.backup.base import Database, Prepare, Refused, assets_in
+from medperf_server.base import utc_now
 from medperf_server.disk import settle
-from medperf_server.models import utc_now
 
 # What SQLite keeps beside a database's file while it is open.
 BESIDE = ("-wal", "-shm", "-journal")

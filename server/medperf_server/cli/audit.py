@@ -65,7 +65,8 @@ def ls(
     """
     from sqlalchemy import func, select
 
-    from medperf_server.models import AuditEntry, db
+    from medperf_server.base import db
+    from medperf_server.models import AuditEntry
 
     statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
     if actor:

@@ -12,7 +12,7 @@ from medperf_server.config import MAX_UID
 if TYPE_CHECKING:  # Flask and SQLAlchemy are slow to import, and --help needs neither.
     from flask import Flask
 
-    from medperf_server.models import User
+    from medperf_server.kinds.user.table import User
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 UID = click.IntRange(1, MAX_UID)
@@ -27,8 +27,8 @@ def application() -> Iterator["Flask"]:
     from sqlalchemy.exc import OperationalError
 
     from medperf_server.app import create_app
+    from medperf_server.base import db
     from medperf_server.database import NotInitialised
-    from medperf_server.models import db
 
     try:
         app = create_app()
@@ -71,7 +71,7 @@ def require_user(email: str) -> "User":
 
 def require_row(model: type[Any], uid: int, kind: str, group: str) -> Any:
     """A row by its ID; `click.ClickException` if there is none."""
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     row = db.session.get(model, uid)
     if row is None:
@@ -85,7 +85,7 @@ def require_address(email: str) -> None:
     """Raise `click.BadParameter` for what is no e-mail address."""
     from marshmallow import ValidationError
 
-    from medperf_server.schemas import UserSchema
+    from medperf_server.kinds.user.schemas import UserSchema
 
     try:
         UserSchema().load({"email": email, "username": email})

@@ -52,7 +52,8 @@ def create(
       medperf-server invite create ada@example.org --url https://registry.example.org
     """
     from medperf_server import invitations
-    from medperf_server.models import Benchmark, db
+    from medperf_server.base import db
+    from medperf_server.kinds.benchmark.table import Benchmark
 
     with registry():
         require_address(email)
@@ -81,7 +82,8 @@ def ls(as_json: bool) -> None:
     """
     from sqlalchemy import select
 
-    from medperf_server.models import Invitation, db
+    from medperf_server.base import db
+    from medperf_server.models import Invitation
 
     times = ("created_at", "expires_at", "accepted_at", "revoked_at")
     with registry():
@@ -98,7 +100,8 @@ def revoke(invitation_id: int) -> None:
     Example:
       medperf-server invite revoke 3
     """
-    from medperf_server.models import Invitation, db, utc_now
+    from medperf_server.base import db, utc_now
+    from medperf_server.models import Invitation
 
     with registry():
         row = require_row(Invitation, invitation_id, "invitation", "invite")

@@ -1,5 +1,7 @@
 """`medperf-server init` and `run`: a database, and a process that serves it."""
 
+from pathlib import Path
+
 import click
 
 from medperf_server.cli.base import application, registry
@@ -13,8 +15,8 @@ def init() -> None:
     Example:
       medperf-server init
     """
+    from medperf_server.base import db
     from medperf_server.database import migrate
-    from medperf_server.models import db
 
     with application() as app:
         migrate(app)
@@ -41,9 +43,11 @@ def run(host: str, port: int) -> None:
       medperf-server run --host 0.0.0.0 --port 8000
     """
     import signal
+    import tempfile
 
     from medperf_server.config import MAX_BODY_BYTES
     from medperf_server.connections import create_server
+    from medperf_server.disk import made
 
     with registry() as app:
         pass
@@ -53,6 +57,12 @@ def run(host: str, port: int) -> None:
         server = create_server(app, host, port, app.config["CONNECTIONS"], limit)
     except OSError as error:
         raise click.ClickException(f"Cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        # What is too large for memory goes where there is room for members' files, and not to
+        # TMPDIR, which may be small.
+        tempfile.tempdir = str(made(Path(app.config["STAGING"])))
+    except OSError as error:
+        click.echo(f"{error}: TMPDIR has to do; look at MEDPERF_STAGING", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A name such as localhost may mean several sockets, which then share the given port.
     port = getattr(server, "effective_port", port)

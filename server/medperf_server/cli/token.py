@@ -50,7 +50,7 @@ def create(
     from marshmallow import validate
 
     from medperf_server.auth import issue_token
-    from medperf_server.models import db, utc_now
+    from medperf_server.base import db, utc_now
     from medperf_server.names import check_name
 
     with registry(), refusals():
@@ -78,7 +78,9 @@ def ls(email: str | None, sessions: bool, as_json: bool) -> None:
     """
     from sqlalchemy import select
 
-    from medperf_server.models import Token, User, db
+    from medperf_server.base import db
+    from medperf_server.kinds.user.table import User
+    from medperf_server.models import Token
 
     times = (Token.created_at, Token.expires_at, Token.revoked_at)
     columns: list[Any] = [Token.id, User.email, Token.name, Token.scope, *times]
@@ -109,7 +111,8 @@ def revoke(token_id: int) -> None:
       medperf-server token revoke 3
     """
     from medperf_server.auth import in_words, revoke_token
-    from medperf_server.models import Token, db
+    from medperf_server.base import db
+    from medperf_server.models import Token
 
     with registry():
         row = require_row(Token, token_id, "token", "token")

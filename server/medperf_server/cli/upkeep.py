@@ -93,6 +93,26 @@ def restore(file: Path, replace: bool) -> None:
     say(f"Restored the registry of {manifest.created_at}.")
 
 
+@click.command("renew-links")
+def renew_links() -> None:
+    """Make worthless every link to a file that needs no token, if one got into wrong hands.
+
+    Entities have new ones from then on. To end those of one file, give it up or make what names it
+    private.
+
+    \b
+    Example:
+      medperf-server renew-links
+    """
+    from medperf_server.assets.sharing import renew_links as renew
+    from medperf_server.base import db
+
+    with registry():
+        count = renew()
+        db.session.commit()
+    say(f"Links of before are worthless; {count} entities have new ones.")
+
+
 def _told(done: str) -> Callable[[int], None]:
     """Says now and then how many bytes are done."""
     copied = told = 0

@@ -18,7 +18,7 @@ from medperf_server.cli.base import (
 )
 
 if TYPE_CHECKING:
-    from medperf_server.models import User
+    from medperf_server.kinds.user.table import User
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -57,7 +57,7 @@ def add(email: str, admin: bool, quiet: bool, as_json: bool) -> None:
       medperf-server user add ada@example.org
     """
     from medperf_server.auth import add_user, find_user, issue_token
-    from medperf_server.models import db
+    from medperf_server.base import db
 
     with registry():
         require_address(email)
@@ -86,7 +86,8 @@ def ls(as_json: bool) -> None:
     """
     from sqlalchemy import select
 
-    from medperf_server.models import User, db
+    from medperf_server.base import db
+    from medperf_server.kinds.user.table import User
 
     fields = ("id", "email", "username", "is_admin", "is_active", "quota_bytes", "created_at")
     with registry():
@@ -148,8 +149,8 @@ def enable(email: str) -> None:
 
 def _changed(email: str, values: dict[str, Any]) -> "User":
     """The member, changed and committed; `click.ClickException` if no admin would be left."""
-    from medperf_server.models import db
-    from medperf_server.policy import check_admins_left
+    from medperf_server.base import db
+    from medperf_server.kinds.user.rules import check_admins_left
 
     member = require_user(email)
     with refusals():

@@ -3,7 +3,7 @@
 from alembic import context
 from flask import current_app
 
-from medperf_server.models import UtcDateTime
+from medperf_server.base import UtcDateTime
 
 
 def render_item(kind, item, _):

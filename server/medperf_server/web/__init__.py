@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from medperf_server.kinds import KINDS
 from medperf_server.web import failures, notices, pages, session
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.words import FILTERS, GLOBALS, showable, signed_in
@@ -13,7 +14,9 @@ blueprint.after_request(notices.carry)
 
 
 def init_app(app: Flask) -> None:
-    """Register the pages."""
+    """Register the pages, those of the kinds too."""
+    for kind in KINDS:
+        kind.part("pages")
     app.after_request(failures.as_page)
     app.context_processor(signed_in)
     app.jinja_env.filters.update(FILTERS)

@@ -13,6 +13,7 @@ HEADINGS = {
     413: "That is too large",
     429: "Too many requests",
     503: "The registry is not available",
+    507: "The registry's disk is full",
 }
 
 

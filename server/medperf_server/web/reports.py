@@ -1,12 +1,11 @@
 """What a test report holds, whoever wrote it: numbers by name, and the times of steps."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-DEPTH, MOST, LONGEST = 6, 200, 100
+from medperf_server.readings import MOST, cut, is_number, label, leaves, numbers, part
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,9 @@ class Step:
     source: str
 
 
-def numbers(results: Any) -> dict[str, float]:
-    """The numbers in a report's results by their path, such as `class_1/auroc`; MOST at most."""
-    found = ((name, value) for name, value in _leaves(results) if _is_number(value))
-    return {name: float(value) for name, value in islice(found, MOST)}
-
-
 def others(results: Any) -> dict[str, str]:
     """What in a report's results is no number to be drawn, in words, by its path."""
-    found = ((name, value) for name, value in _leaves(results) if not _is_number(value))
+    found = ((name, value) for name, value in leaves(results) if not is_number(value))
     return {name: _in_words(value) for name, value in islice(found, MOST)}
 
 
@@ -58,55 +51,25 @@ def steps(report: Any, reference: Any) -> list[Step]:
     ]
 
 
-def part(report: Any, key: str) -> Any:
-    """What a report has under a key; None if it is none, or has nothing there."""
-    return report.get(key) if isinstance(report, dict) else None
-
-
-def _leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, (dict, list)) and value and depth < DEPTH:
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, inner in pairs:
-            label = _label(key)
-            yield from _leaves(inner, f"{name}/{label}" if name else label, depth + 1)
-    elif value is not None or name:
-        yield name or "result", value
-
-
 def _timed(report: Any) -> Iterator[tuple[str, float | None, str]]:
     listed = part(report, "test_steps")
     for one in listed[:MOST] if isinstance(listed, list) else []:
         seconds = part(one, "seconds")
-        known = float(seconds) if _is_number(seconds) else None
-        yield _label(part(one, "step")), known, _source(one)
+        known = float(seconds) if is_number(seconds) else None
+        yield label(part(one, "step")), known, _source(one)
 
 
 def _source(step: Any) -> str:
     source, signed_by = part(step, "source"), part(step, "signed_by")
-    told = _cut(source) if isinstance(source, str) else ""
+    told = cut(source) if isinstance(source, str) else ""
     return f"{told}, signed by {signed_by[:12]}" if isinstance(signed_by, str) else told
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it can be drawn; an integer may be too large for a float."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return known and abs(value) < 1e300 and math.isfinite(value)
 
 
 def _in_words(value: Any) -> str:
     if isinstance(value, str):
-        return f"the text “{_cut(value)}”" if value else "an empty text"
+        return f"the text “{cut(value)}”" if value else "an empty text"
     if isinstance(value, (dict, list)):
         return "nested too deep to be shown" if value else "empty"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "a number too large to be shown"
     return {None: "no value", True: "true", False: "false"}[value]
-
-
-def _label(name: Any) -> str:
-    text = str(name).strip() if isinstance(name, (str, int)) else ""
-    return _cut(text) if text else "(no name)"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

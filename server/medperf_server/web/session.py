@@ -14,9 +14,11 @@ from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 from medperf_server.auth import issue_token, revoke_token
+from medperf_server.base import db, utc_now
 from medperf_server.callers import Caller
+from medperf_server.kinds.user.table import User
 from medperf_server.limits import count_failure, count_request
-from medperf_server.models import SUBMIT, Token, User, db, utc_now
+from medperf_server.models import SUBMIT, Token
 
 COOKIE = "medperf_session"
 HOURS = 12
@@ -37,11 +39,10 @@ def begin_session(caller: Caller) -> str:
     """
     if "caller" in g:
         end_session()
-    parent = db.session.get_one(Token, caller.token_id)
     ends = utc_now() + timedelta(hours=HOURS)
-    ends = min(ends, parent.expires_at or ends)
     g.caller, g.email = caller, db.session.scalar(select(User.email).filter_by(id=caller.id))
-    _, secret = issue_token(caller.id, "browser", ends, caller.scope, parent.id, is_session=True)
+    parent = caller.token_id
+    _, secret = issue_token(caller.id, "browser", ends, caller.scope, parent, is_session=True)
     g.new_cookie = secret
     return secret
 

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import request, url_for
+from flask import g, request, url_for
 from sqlalchemy import ColumnElement, SQLColumnExpression, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from medperf_server.models import AuditEntry, db
+from medperf_server.base import db
+from medperf_server.kinds.kind import Kind
+from medperf_server.models import AuditEntry
+from medperf_server.policy import visible
 from medperf_server.web.numbers import whole
 from medperf_server.weights import bounded, without_json
 
@@ -57,10 +60,25 @@ def newest(model: type[Any], most: int, *conditions: ColumnElement[bool]) -> lis
     return list(db.session.scalars(found.options(*without_json(model))))
 
 
-def history(kind: str, uid: int) -> list[AuditEntry]:
-    """What was done to an entity of a type of the audit log, the newest first."""
-    found = select(AuditEntry).filter_by(entity_type=kind, entity_id=str(uid))
+def history(kind: Kind[Any], uid: int) -> list[AuditEntry]:
+    """What was done to an entity, the newest first."""
+    found = select(AuditEntry).filter_by(entity_type=kind.name, entity_id=str(uid))
     return bounded(found, AuditEntry.id.desc(), HISTORY)
+
+
+def entities(
+    kind: Kind[Any],
+    sorts: Mapping[str, Any],
+    searched: Sequence[SQLColumnExpression[Any]],
+    filters: Sequence[str],
+) -> Page:
+    """The page of the entities of a kind that the caller may see.
+
+    They can be sorted by UID, name and time, besides what `sorts` says; see `page_of`.
+    """
+    table = kind.table
+    common = {"id": table.id, "name": table.name, "created": table.created_at}
+    return page_of(table, visible(g.caller, kind), {**common, **sorts}, searched, filters)
 
 
 def page_of(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,11 @@ from markupsafe import Markup
 from marshmallow import ValidationError
 from sqlalchemy import select
 
+from medperf_server.base import db
 from medperf_server.errors import field_errors
-from medperf_server.models import APPROVED, Association, Benchmark, Container, User, db
-from medperf_server.policy import visible
+from medperf_server.kinds.user.table import User
+from medperf_server.links import shared
+from medperf_server.readable import widened
 from medperf_server.web.notices import notice, notify
 from medperf_server.web.session import form_token
 
@@ -41,7 +43,11 @@ def moment(value: datetime | None) -> Markup:
 
 
 def web_link(url: str) -> Markup:
-    """A URL that members gave: a link if it is one of the web, else its text."""
+    """A URL that members gave: a link if it is one of the web, else its text.
+
+    That of a file that is here has its key, as in the API's answers.
+    """
+    url = shared(url)
     if not url.lower().startswith(("https://", "http://")):
         return Markup("{}").format(url)
     return Markup('<a href="{0}" rel="noreferrer noopener">{0}</a>').format(url)
@@ -56,13 +62,6 @@ def as_json(value: Any) -> str:
         if len(text) > LONGEST_JSON:
             return f"{text[:LONGEST_JSON]}…"
     return text
-
-
-def benchmark_to_try() -> int | None:
-    """The newest approved benchmark that the member may see, for commands that need one."""
-    seen = select(Benchmark.id).where(visible(g.caller, Benchmark))
-    newest = seen.filter_by(approval_status=APPROVED).order_by(Benchmark.id.desc())
-    return db.session.scalar(newest.limit(1))
 
 
 def person(uid: int | None) -> str:
@@ -80,13 +79,6 @@ def person(uid: int | None) -> str:
     return full or str(name)
 
 
-def names_of(associations: Iterable[Association]) -> tuple[dict[int, str], dict[int, str]]:
-    """The names of the models that associations are of, and of the benchmarks, by UID."""
-    models = {one.model_mlcube for one in associations}
-    benchmarks = {one.benchmark for one in associations}
-    return _names(Container, models), _names(Benchmark, benchmarks)
-
-
 def told(error: ValidationError) -> str:
     """A broken rule in the registry's own words, on one line."""
     messages = field_errors(error.messages).values()
@@ -100,11 +92,6 @@ def refusals() -> Iterator[None]:
         yield
     except ValidationError as error:
         notify(told(error), good=False)
-
-
-def _names(model: type[Container] | type[Benchmark], uids: set[int]) -> dict[int, str]:
-    pairs = db.session.execute(select(model.id, model.name).where(model.id.in_(uids)))
-    return {uid: name for uid, name in pairs}
 
 
 def _user(uid: int) -> User | None:
@@ -125,9 +112,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "web_link": web_link,
 }
 GLOBALS: dict[str, Any] = {
-    "benchmark_to_try": benchmark_to_try,
     "form_token": form_token,
-    "names_of": names_of,
     "notice": notice,
     "person": person,
+    "widened": widened,
 }

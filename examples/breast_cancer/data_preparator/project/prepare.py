@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from columns import COLUMNS, DIAGNOSES, DIAGNOSIS, MEASUREMENTS, PATIENT
 from container import Refused
-from policy import Policy, accepted
-from raw import Row, read_diagnoses, read_measurements
+from policy import Policy, accepted, one_of
+from raw import Row, csv_files, read_diagnoses, read_measurements
+from tables import text, write_table
+
+# The parameters that say how flaws are mended.
+RULES: dict[str, Callable[[str], Any]] = {
+    "duplicates": one_of("drop", "keep"),
+    "impossible_values": one_of("drop", "missing", "keep"),
+    "missing_values": one_of("median", "drop", "keep"),
+}
 
 
 def prepare(data: Path, labels: Path, out: Path, out_labels: Path, policy: Policy) -> None:
@@ -29,26 +37,18 @@ def prepare(data: Path, labels: Path, out: Path, out_labels: Path, policy: Polic
     rows = mend_impossible(rows, policy)
     rows = mend_missing(rows, policy["missing_values"])
     rows = sorted(diagnosed(rows, diagnoses), key=lambda row: (row.patient, row.file, row.number))
-    write(
+    write_table(
         out / MEASUREMENTS,
         (PATIENT, *COLUMNS),
         ([row.patient, *(text(row.values[column]) for column in COLUMNS)] for row in rows),
     )
     patients = sorted({row.patient for row in rows})
-    write(
+    write_table(
         out_labels / DIAGNOSES,
         (PATIENT, DIAGNOSIS),
         ([patient, diagnoses[patient]] for patient in patients),
     )
     print(f"prepared {len(patients)} patients")
-
-
-def csv_files(folder: Path) -> list[Path]:
-    """Return the CSV files of a folder, by name. Raises Refused if there are none."""
-    paths = sorted(folder.glob("*.csv"))
-    if not paths:
-        raise Refused(f"{folder}: holds no .csv file; expected one for each site")
-    return paths
 
 
 def mend_duplicates(rows: list[Row], rule: str) -> list[Row]:
@@ -126,16 +126,3 @@ def diagnosed(rows: list[Row], diagnoses: dict[str, str]) -> list[Row]:
 def within(value: Decimal, limits: tuple[Decimal, Decimal]) -> bool:
     """Return whether `value` is inside `limits`, both included."""
     return limits[0] <= value <= limits[1]
-
-
-def text(value: Decimal | None) -> str:
-    """Return a plain decimal number without exponent or trailing zeros; nothing for None."""
-    return "" if value is None else f"{value.normalize():f}"
-
-
-def write(path: Path, headings: Iterable[str], rows: Iterable[list[str]]) -> None:
-    """Write a CSV file."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(headings)
-        writer.writerows(rows)

@@ -10,6 +10,8 @@ from statistics import fmean
 from typing import Any
 
 import scores
+
+# From shared/; package.py lays it beside this file.
 from container import Refused, between, read_parameters, run, volume
 
 PREDICTIONS = volume("/mlcommons/volumes/predictions") / "predictions.csv"

@@ -6,6 +6,7 @@ import math
 from operator import mul
 from typing import Any
 
+# Both from shared/; package.py lays them beside this file.
 from container import between, read_parameters, run
 from patients import predict
 

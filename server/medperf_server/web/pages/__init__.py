@@ -1,13 +1,5 @@
-"""One module a group of pages; importing them registers their routes."""
+"""One module a group of pages that no kind has; importing them registers their routes."""
 
-from medperf_server.web.pages import (
-    admin,
-    associations,
-    entities,
-    entrance,
-    home,
-    leaderboard,
-    tokens,
-)
+from medperf_server.web.pages import admin, entrance, home, tokens
 
-__all__ = ["admin", "associations", "entities", "entrance", "home", "leaderboard", "tokens"]
+__all__ = ["admin", "entrance", "home", "tokens"]

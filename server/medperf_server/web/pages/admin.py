@@ -12,9 +12,14 @@ from sqlalchemy import ColumnElement, select, true
 from medperf_server import invitations
 from medperf_server.api.common import UID, find, update
 from medperf_server.auth import in_words, revoke_token
-from medperf_server.models import AuditEntry, Benchmark, Invitation, Token, User, db, utc_now
-from medperf_server.policy import check_admins_left, check_benchmark, require_admin
-from medperf_server.schemas import SeenBenchmarkSchema, UserSchema
+from medperf_server.base import db, utc_now
+from medperf_server.kinds.benchmark.table import Benchmark
+from medperf_server.kinds.user import USER
+from medperf_server.kinds.user.rules import check_admins_left
+from medperf_server.kinds.user.schemas import UserSchema
+from medperf_server.kinds.user.table import User
+from medperf_server.models import AuditEntry, Invitation, Token
+from medperf_server.policy import require_admin
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
 from medperf_server.web.numbers import whole
@@ -49,7 +54,7 @@ def admin() -> Any:
 @admins_only
 def admin_member(uid: int) -> Any:
     """One member, their tokens, and what can be done with them."""
-    user = find(User, uid)
+    user = find(USER, uid)
     return render_template(
         "admin_member.html",
         user=user,
@@ -63,7 +68,7 @@ def admin_member(uid: int) -> Any:
 @admins_only
 def change_member(uid: int) -> Any:
     """Let a member in or keep them out, make them an administrator or not, set their quota."""
-    user = find(User, uid, lock=True)
+    user = find(USER, uid, lock=True)
     values: dict[str, Any] = {name: name in request.form for name in ("is_active", "is_admin")}
     quota = request.form.get("quota_gib", "").strip()
     with refusals():
@@ -89,7 +94,7 @@ def admin_tokens() -> Any:
 @admins_only
 def revoke_any_token(uid: int) -> Any:
     """Make anyone's token worthless, and all that came of it, this session not spared."""
-    token = find(Token, uid)
+    token = db.get_or_404(Token, uid, description="Not found.")
     gone = revoke_token(token)
     notify(f"Token {uid} is worthless from now on{in_words(gone)}.")
     return redirect(url_for("web.admin_member", uid=token.user_id), 303)
@@ -128,25 +133,11 @@ def invite() -> Any:
 @admins_only
 def revoke_invitation(uid: int) -> Any:
     """Make an invitation's link worthless."""
-    invitation = find(Invitation, uid)
+    invitation = db.get_or_404(Invitation, uid, description="Not found.")
     invitation.revoked_at = invitation.revoked_at or utc_now()
     db.session.flush()
     notify(f"The invitation of {invitation.email} is worthless from now on.")
     return redirect(url_for("web.admin_invitations"), 303)
-
-
-@blueprint.post(f"/benchmarks/<{UID}:uid>/decide")
-@admins_only
-def decide_benchmark(uid: int) -> Any:
-    """Approve or reject a benchmark, as the page showed it that the form is on."""
-    benchmark = find(Benchmark, uid, lock=True)
-    given = {name: request.form.get(name, "") for name in ("approval_status", "seen")}
-    with refusals():
-        values = SeenBenchmarkSchema(partial=True).load(given)
-        check_benchmark(g.caller, values, benchmark)
-        update(benchmark, values)
-        notify(f"{benchmark.name} is {benchmark.approval_status.lower()}.")
-    return redirect(url_for("web.benchmark", uid=uid), 303)
 
 
 @blueprint.get("/admin/audit")

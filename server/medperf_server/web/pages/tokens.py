@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from medperf_server.api.common import UID
 from medperf_server.auth import in_words, issue_token, revoke_token
-from medperf_server.models import SCOPES, Token, db, utc_now
+from medperf_server.base import db, utc_now
+from medperf_server.models import SCOPES, Token
 from medperf_server.names import check_name
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.notices import notify
@@ -36,11 +37,7 @@ def make_token() -> Any:
     lasts = whole(days, MOST_DAYS)
     if days and not lasts:
         return _page(error=f"Days is a number from 1 to {MOST_DAYS}, or nothing"), 400
-    wanted = utc_now() + timedelta(days=lasts) if lasts else None
-    # No longer than the token that the session was opened with, with which it goes.
-    parent = db.session.get_one(Token, opened_with())
-    ends = [moment for moment in (wanted, parent.expires_at) if moment]
-    expires_at = min(ends, default=None)
+    expires_at = utc_now() + timedelta(days=lasts) if lasts else None
     name = request.form.get("name", "").strip()[:128]
     try:
         check_name(name)
@@ -48,7 +45,7 @@ def make_token() -> Any:
         return _page(error=told(error)), 400
     if not name:
         return _page(error="A token needs a name, so that you know it again"), 400
-    _, made = issue_token(g.caller.id, name, expires_at, scope, parent.id)
+    _, made = issue_token(g.caller.id, name, expires_at, scope, opened_with())
     return _page(made=made)
 
 

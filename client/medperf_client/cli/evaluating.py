@@ -1,0 +1,216 @@
+"""Running models of a benchmark on a dataset: the options, the work, and what is shown of it."""
+
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from medperf_client.cli.base import Function, Uid, cache_option, dataset_option, display, site
+from medperf_client.cli.text import plain, print_json, print_table
+from medperf_client.errors import FAILED, MedPerfError, UsageError
+
+if TYPE_CHECKING:
+    from medperf_client.datasets.records import Record
+    from medperf_client.execution.evaluation import Asked, Outcome
+
+benchmark_option = click.option(
+    "-b", "--benchmark", type=Uid(), required=True, help="UID of the benchmark."
+)
+model_option = click.option(
+    "-m", "--model_uid", "--model", "model", type=Uid(), required=True, help="UID of the model."
+)
+errors_option = click.option(
+    "--ignore-model-errors",
+    is_flag=True,
+    help="Evaluate what a model wrote before it failed; the result is partial.",
+)
+keep_option = click.option(
+    "--keep-predictions",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Copy the predictions to this folder, for you to look at.",
+)
+
+
+def run_options(which: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """The options of `evaluated`; `which` is that of the models."""
+
+    def add(function: Function) -> Function:
+        for option in (keep_option, cache_option, errors_option):
+            function = option(function)
+        return benchmark_option(dataset_option(which(function)))
+
+    return add
+
+
+def evaluated(
+    benchmark: int | str,
+    dataset: int | str,
+    models: Sequence[int | str] | Literal["all", "reference"],
+    no_cache: bool = False,
+    ignore_model_errors: bool = False,
+    keep_predictions: Path | None = None,
+) -> "list[Outcome]":
+    """Run models of a benchmark on a dataset of this site, those named or `all`.
+
+    For a request to take part the `reference` model runs. Raises `UsageError` for models that are
+    not the benchmark's.
+    """
+    from medperf_client.execution.evaluation import laid_out
+
+    here = site()
+    found, entity, record = fitting(benchmark, dataset)
+    chosen = models_of(found, models, here.tell)
+    outcomes = []
+    for outcome in running(
+        *(found, entity, record, chosen),
+        use_memo=not no_cache,
+        may_fail=ignore_model_errors,
+    ):
+        outcomes.append(outcome)
+        if outcome.error:
+            here.tell(f"container {outcome.model} ({outcome.name}) failed: {outcome.error}")
+        if outcome.result and keep_predictions is not None:
+            here.tell(f"copied {laid_out(here.private, outcome.result, keep_predictions)}")
+    display().close()
+    return outcomes
+
+
+def fitting(
+    benchmark_uid: int | str, dataset: int | str
+) -> "tuple[dict[str, Any], dict[str, Any], Record]":
+    """A benchmark, and a dataset of this site on which its models may run, with its record.
+
+    Raises `UsageError` for one that is not in OPERATION, or was prepared with another container.
+    """
+    from medperf_client.cli.own import own_dataset, require_prepared_for
+    from medperf_client.kinds.submission import OPERATION
+
+    benchmark = site().entity("benchmark", benchmark_uid)
+    entity, record = own_dataset(dataset)
+    if entity["state"] != OPERATION:
+        raise UsageError(
+            f"{record.called} is in {entity['state']}",
+            hint=f"First: medperf dataset set_operational -d {dataset}",
+        )
+    require_prepared_for(entity, benchmark)
+    return benchmark, entity, record
+
+
+def asked_of(
+    benchmark: dict[str, Any], entity: dict[str, Any], record: "Record", **options: bool
+) -> "Asked":
+    """What models are run on: prepared data and labels, with the benchmark's metrics."""
+    from medperf_client.cli.own import preparation
+    from medperf_client.execution.evaluation import Asked
+
+    evaluator = site().entity("mlcube", benchmark["data_evaluator_mlcube"])
+    inputs = preparation().inputs(record)
+    data, labels = inputs["data_path"], inputs["labels_path"]
+    return Asked(benchmark["id"], evaluator, entity["id"], data, labels, record.logs, **options)
+
+
+def running(
+    benchmark: dict[str, Any],
+    entity: dict[str, Any],
+    record: "Record",
+    models: Sequence[dict[str, Any]],
+    **options: bool,
+) -> "Generator[Outcome, None, None]":
+    """What becomes of one model after the other, alone with the dataset until it is closed.
+
+    How far each is shows in a table on a terminal, else line by line.
+    """
+    from medperf_client.cli.own import preparation
+
+    here = site()
+    with here.datasets.alone(record) as mine:
+        work = preparation()
+        mine = work.take_over(mine, entity["generated_uid"])
+        if mine.as_prepared and work.generated_uid(mine) != entity["generated_uid"]:
+            raise MedPerfError(
+                f"the data of {mine.called} are not those that were registered any more",
+                f"They are in {mine.raw['data_path']} and {mine.raw['labels_path']}.",
+            )
+        asked = asked_of(benchmark, entity, mine, **options)
+        with ExitStack() as stack:
+            table = None
+            if sys.stderr.isatty() and len(models) > 1:
+                stack.enter_context(display().hidden())
+                from medperf_client.cli.runs import RunTable
+
+                table = stack.enter_context(RunTable(models))
+            watch = table.watch if table else display().watch
+            for outcome in here.evaluations(watch, not asked.use_memo).run(asked, models):
+                if table:
+                    table.ended(outcome)
+                yield outcome
+
+
+def models_of(
+    benchmark: dict[str, Any],
+    models: Sequence[int | str] | Literal["all", "reference"],
+    tell: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The models to run, in order of priority, the reference model last.
+
+    `tell` gets why the list of those of others is not known. Raises `UsageError` for strangers.
+    """
+    here = site()
+    reference = benchmark["reference_model_mlcube"]
+    listed: list[int] = []
+    if models != "reference" and list(models) != [reference]:
+        unlisted = here.provisions.learn_models(benchmark, here.registry)
+        if unlisted:
+            tell(unlisted)
+        listed = here.provisions.models(benchmark)
+    known = [*(one for one in listed if one != reference), reference]
+    wanted = known if isinstance(models, str) else [here.queue.real_uid(one) for one in models]
+    if models == "reference":
+        wanted = [reference]
+    strangers = [str(one) for one in wanted if one not in known]
+    if strangers:
+        raise UsageError(
+            f"not approved in benchmark {benchmark['id']}: container {', '.join(strangers)}",
+            hint=f"Its models are {', '.join(map(str, known))}. If one was approved since: "
+            "medperf sync",
+        )
+    return [here.entity("mlcube", one) for one in known if one in wanted]
+
+
+def tell_outcomes(outcomes: "list[Outcome]", as_json: bool) -> None:
+    """A table of what became of each model, and counts."""
+    failed = [one for one in outcomes if one.result is None]
+    if as_json:
+        print_json([one.record() for one in outcomes])
+        return
+    print_table(
+        ("MODEL", "NAME", "RESULT", "PARTIAL", "FROM CACHE", "ERROR"),
+        [
+            (
+                one.model,
+                one.name,
+                one.result.uid if one.result else None,
+                "yes" if one.result and one.result.partial else "no",
+                "yes" if one.is_cached else "no",
+                one.error.partition("\n")[0],
+            )
+            for one in outcomes
+        ],
+    )
+    cached = sum(one.is_cached for one in outcomes)
+    done = len(outcomes) - len(failed)
+    click.echo(
+        f"Results: {done} of {len(outcomes)} ({cached} from the cache). Failed: {len(failed)}."
+    )
+
+
+def end(outcomes: "list[Outcome]") -> None:
+    """Exit with 1 if a model failed, after all that printed."""
+    for one in outcomes:
+        if one.result is None:
+            click.echo(plain(f"What container {one.model} printed: {one.logs}"), err=True)
+    if any(one.result is None for one in outcomes):
+        sys.exit(FAILED)

@@ -1,0 +1,421 @@
+"""`medperf result`: what models gave on your data, and what of it you release."""
+
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medperf_client.cli.base import (
+    Group,
+    Uid,
+    confirm,
+    example,
+    json_option,
+    mine_option,
+    online_option,
+    site,
+    yes_option,
+)
+from medperf_client.cli.disclosing import cleared, review_options
+from medperf_client.cli.evaluating import (
+    end,
+    evaluated,
+    model_option,
+    run_options,
+    tell_outcomes,
+)
+from medperf_client.cli.own import statuses_in_benchmarks
+from medperf_client.cli.text import plain, print_entity, print_json, print_table
+from medperf_client.cli.views import show, view_options
+from medperf_client.errors import FAILED, QUEUED, MedPerfError, UsageError
+
+if TYPE_CHECKING:
+    from medperf_cache.outbox import Entry
+    from medperf_client.evidence.keys import Pair
+    from medperf_client.execution.results import Result
+
+OURS = {"uid", "local_outputs", "waits"}
+of_benchmark = click.option("-b", "--benchmark", type=Uid(), help="Only those in this benchmark.")
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """See what models gave on your data, and release it."""
+
+
+@group.command()
+@mine_option
+@click.option("--unregistered", is_flag=True, help="Only those here that were not released.")
+@of_benchmark
+@json_option
+@example("medperf result ls", "medperf result ls -b 1 --json")
+def ls(mine: bool, unregistered: bool, benchmark: int | str | None, as_json: bool) -> None:
+    """List the results of this site, and those in the registry that you may see."""
+    site().freshen()
+    found = _all(benchmark)
+    if mine:
+        found = [one for one in found if "uid" in one or site().is_mine(one)]
+    if unregistered:
+        found = [one for one in found if one["registered"] is None]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("UID", "BENCHMARK", "MODEL", "DATASET", "REGISTERED", "WAITS"),
+        [
+            (
+                one.get("uid") or one["id"],
+                one["benchmark"],
+                one["model"],
+                one["dataset"],
+                one["registered"],
+                one.get("waits"),
+            )
+            for one in found
+        ],
+    )
+
+
+def _all(benchmark: int | str | None) -> list[dict[str, Any]]:
+    """This site's results, then the registry's that are of others, or were released elsewhere."""
+    here = site()
+    if benchmark is not None:
+        learn(benchmark)
+    waiting = {entry.uid: entry for entry in here.queue.waiting()}
+    ours = []
+    for one in here.results.all():
+        entry = waiting.get(one.entry or "")
+        waits = {"waits": entry.reason or entry.state} if entry else {}
+        ours.append({**one.record(), "registered": one.released, **waits})
+    released = {one["registered"] for one in ours}
+    # What only this site's own results have, no registry says.
+    others = [
+        {**{name: one[name] for name in one.keys() - OURS}, "registered": one["id"]}
+        for one in here.catalog.all("result")
+        if one["id"] not in released
+    ]
+    real = None if benchmark is None else here.queue.real_uid(benchmark)
+    return [one for one in [*ours, *others] if real in (None, one["benchmark"])]
+
+
+def learn(benchmark: int | str) -> None:
+    """Ask a registry that keeps no change log for the results of a benchmark of one's own."""
+    from medperf_client.kinds.result import RESULT
+
+    here = site()
+    if here.offline or here.catalog.cursor or not isinstance(benchmark, int):
+        return
+    try:
+        for one in here.registry.pages(f"/benchmarks/{benchmark}/results/"):
+            here.catalog.put(RESULT.name, RESULT.checked(one))
+    except MedPerfError as error:
+        here.tell(f"the results of others in benchmark {benchmark} cannot be had: {error}")
+
+
+@group.command()
+@click.argument("uid", required=False)
+@of_benchmark
+@view_options
+@example("medperf result view b1m4d3", "medperf result view 7 --format yaml")
+def view(uid: str | None, benchmark: int | str | None, **options: Any) -> None:
+    """Show a result: a local UID such as b1m4d3, or that of the registry."""
+    here = site()
+    here.freshen()
+    found = _all(benchmark)
+    if uid is not None:
+        wanted = here.results.get(uid).uid if re.match("b[q0-9]", uid) else uid
+        found = [one for one in found if wanted in (one.get("uid"), str(one["registered"]))]
+        if not found:
+            raise UsageError(f"there is no result {uid}", hint="See: medperf result ls")
+    whole = [_with_folders(one) for one in found]
+    show(
+        [{"id": one.get("registered") or one.get("uid"), **one} for one in whole],
+        bool(uid),
+        **options,
+    )
+
+
+def _with_folders(result: dict[str, Any]) -> dict[str, Any]:
+    """A result with the files that metrics wrote for this site alone."""
+    digest = result.get("local_outputs")
+    if not digest or digest not in site().private.trees:
+        return result
+    root = site().private.trees.path(digest)
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return {**result, "local_outputs": {"folder": str(root), "files": ", ".join(files)}}
+
+
+@group.command()
+@click.argument("uid")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The site's public key, as it gave it to you: the registry is not asked for it.",
+)
+@json_option
+@example("medperf result verify 7", "medperf result verify 7 --key north.pub.pem")
+def verify(uid: str, key: Path | None, as_json: bool) -> None:
+    """Verify who signed a result, that nothing was changed since, and what it is of.
+
+    Takes a registry's UID, or a local one such as b1m4d3 that was released. What is said of
+    benchmark, dataset and containers is compared with what is known of them here, also offline.
+    Without --key the registry says whose key it is: compare its fingerprint with the site.
+    Exits with 1 unless all holds.
+    """
+    from medperf_client.evidence.statement import keyid_of
+    from medperf_client.evidence.verify import verified
+    from medperf_client.kinds.key import KEY
+    from medperf_client.kinds.result import STATEMENT, said_of
+
+    here = site()
+    here.freshen()
+    released = here.results.get(uid).released if re.match("b[q0-9]", uid) else uid
+    result = here.entity("result", Uid().convert(released, None, None))
+    envelope = said_of(result).get(STATEMENT)
+    if envelope is None:
+        raise MedPerfError(f"result {result['id']} is not signed", "Nobody vouches for it.")
+    keyid, said = keyid_of(envelope), {}
+    for one in here.catalog.all(KEY.name):
+        if one["keyid"] == keyid and one["owner"] == result.get("owner"):
+            said = one
+    if key is None and not said:
+        raise MedPerfError(
+            f"result {result['id']} is signed with {keyid}, which is no key of who sent it",
+            "Ask the site for its public key, and give it with --key.",
+        )
+    pem = said["public_key"] if key is None else key.read_text(encoding="utf-8")
+    checks = verified(result, envelope, pem, here.catalog.get)
+    holds = all(one.holds is not False for one in checks)
+    if as_json:
+        about = {"result": result["id"], "keyid": keyid, "revoked_at": said.get("revoked_at")}
+        print_json({**about, "verified": holds, "checks": [asdict(one) for one in checks]})
+    else:
+        print_table(
+            ("WHAT", "HOLDS", "WHY"),
+            [(one.what, _HOLDS[one.holds], one.why) for one in checks],
+        )
+        click.echo(plain(f"Key: {keyid}{_since(said)}"))
+        click.echo(f"Result {result['id']} is {'verified' if holds else 'NOT what was signed'}.")
+    if not holds:
+        sys.exit(FAILED)
+
+
+_HOLDS = {True: "yes", False: "NO", None: "unknown"}
+
+
+def _since(key: dict[str, Any]) -> str:
+    revoked = key.get("revoked_at")
+    return f", revoked since {str(revoked)[:16]}" if revoked else ""
+
+
+@group.command()
+@run_options(model_option)
+@json_option
+@example("medperf result create -b 1 -d 3 -m 4")
+def create(model: int | str, as_json: bool, **options: Any) -> None:
+    """Run one model of a benchmark on a dataset. Nothing is sent."""
+    outcomes = evaluated(models=[model], **options)
+    tell_outcomes(outcomes, as_json)
+    end(outcomes)
+
+
+@group.command()
+@click.argument("uid")
+@review_options
+@json_option
+@example(
+    "medperf result review b1m4d3",
+    'medperf result review b1m4d3 --accept label_counts.rare --because "Public data"',
+    "medperf result review b1m4d3 --redact age.min --redact age.max",
+)
+def review(uid: str, as_json: bool, **decisions: Any) -> None:
+    """Show a result with what the disclosure check finds in it, and decide on that.
+
+    A KEY is as it is shown, such as per_class[2].support; `*` stands for any characters. What you
+    leave out is replaced by the word "redacted". The reason for what you accept goes along with the
+    result, your name does not. To leave a count out may let it follow from a total: look again.
+    """
+    from medperf_client.cli.disclosing import review as reviewed
+
+    one = site().results.get(uid)
+    reviewed(one.uid, one.results, one.entry is not None, as_json, **decisions)
+
+
+@group.command()
+@click.option("-r", "--result", "uid", help="Local UID of a result, such as b1m4d3.")
+@click.option("--all", "every", is_flag=True, help="All of a benchmark, or a dataset, or both.")
+@click.option("-b", "--benchmark", type=Uid(), help="With --all: UID of the benchmark.")
+@click.option("-d", "--data_uid", "dataset", type=Uid(), help="With --all: UID of the dataset.")
+@yes_option
+@online_option
+@json_option
+@example("medperf result submit -r b1m4d3", "medperf result submit --all -b 1 -d 3")
+def submit(
+    uid: str | None,
+    every: bool,
+    benchmark: int | str | None,
+    dataset: int | str | None,
+    yes: bool,
+    require_online: bool,
+    as_json: bool,
+) -> None:
+    """Release results: you see them, and if you agree they are sent to the registry.
+
+    What the disclosure check finds in them holds them back, with -y too: `medperf result review`.
+
+    Of several runs of a model, --all takes the newest. A result whose dataset is not approved in
+    the benchmark yet waits for that decision.
+    """
+    here = site()
+    if bool(uid) == every:
+        raise UsageError("give --result, or --all")
+    if uid:
+        chosen = [here.results.get(uid)]
+        if chosen[0].entry is not None:
+            known = chosen[0].released or chosen[0].entry
+            raise UsageError(f"{chosen[0].uid} was released before, as {known}")
+    else:
+        real = {
+            "benchmark": None if benchmark is None else here.queue.real_uid(benchmark),
+            "dataset": None if dataset is None else here.queue.real_uid(dataset),
+        }
+        chosen = [
+            one
+            for one in here.results.newest()
+            if one.entry is None
+            and real["benchmark"] in (None, one.benchmark)
+            and real["dataset"] in (None, one.dataset)
+        ]
+        if not chosen:
+            raise UsageError("there are no results here to release", hint="See: medperf result ls")
+    release(chosen, yes, require_online, as_json)
+
+
+def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bool) -> None:
+    """Show results, and send them if the member agrees."""
+    from medperf_cache.outbox import SENT
+    from medperf_client.kinds.result import result_submission
+
+    here = site()
+    _require_requests(chosen)
+    reviewed = cleared({f"result review {one.uid}": one.results for one in chosen})
+    told_of = [
+        (one, review.document, review.record())
+        for one, review in zip(chosen, reviewed, strict=True)
+    ]
+    if not yes:
+        click.echo("These results will be sent to the registry:", err=True)
+        for one, document, disclosure in told_of:
+            shown = {"result": one.uid, "partial": one.partial, "results": document}
+            print_entity({**shown, "disclosure": disclosure}, err=True)
+    confirm(
+        f"Release {'this result' if len(chosen) == 1 else f'these {len(chosen)} results'}?", yes
+    )
+    key = here.signing_key()
+    if key is None:
+        here.tell("not signed: this machine has no key; make one with: medperf key create")
+    told, is_waiting, cut_off = [], False, _cut_off()
+    for one, document, disclosure in told_of:
+        reference = here.queue.reference
+        submission = result_submission(
+            benchmark=reference(one.benchmark),
+            model=reference(one.model),
+            dataset=reference(one.dataset),
+            name=one.base,
+            results=document,
+            partial=one.partial,
+            disclosure=disclosure,
+            statement=_signed(one, document, disclosure, key) if key else None,
+        )
+        entry = _begun(one, document, cut_off) or here.submit(submission)
+        here.results.change(one, entry=entry.uid, released=entry.real_uid)
+        is_waiting |= entry.state != SENT
+        told.append(
+            {"result": one.uid, "id": entry.real_uid or entry.uid, "reason": entry.reason}
+            | ({} if entry.state == SENT else {"queued": entry.state})
+        )
+    if as_json:
+        print_json(told if len(told) > 1 else told[0])
+    for each in () if as_json else told:
+        if "queued" in each:
+            click.echo(plain(f"{each['result']}: queued as {each['id']}, {each['reason']}"))
+        else:
+            click.echo(plain(f"{each['result']}: released, as result {each['id']}."))
+    if is_waiting and require_online:
+        sys.exit(QUEUED)
+
+
+def _signed(
+    result: "Result", document: dict[str, Any], disclosure: dict[str, Any], key: "Pair"
+) -> dict[str, Any]:
+    """The envelope in which this site says what made a result, as it is released."""
+    from medperf_client.evidence.statement import ROLES, predicate_of, sealed
+
+    here = site()
+    benchmark = here.entity("benchmark", result.benchmark)
+    predicate = predicate_of(
+        {**result.record(), "disclosure": disclosure},
+        benchmark,
+        # As it is once what waits is sent.
+        here.as_asked("dataset", here.queue.real_uid(result.dataset)),
+        here.entity("mlcube", result.model),
+        {role: here.entity("mlcube", benchmark[column]) for role, column in ROLES.items()},
+        here.platforms.name,
+    )
+    return sealed(document, result.uid, predicate, key)
+
+
+def _cut_off() -> "dict[str, tuple[Entry, dict[str, Any]]]":
+    """The entries of the queue that release what no result knows of, and their bodies, by UID.
+
+    Whoever made them was cut off before that was noted.
+    """
+    from medperf_cache.outbox import REJECTED
+    from medperf_client.kinds.result import RESULT
+
+    here = site()
+    named = {one.entry for one in here.results.all()}
+    return {
+        entry.uid: (entry, entry.resolved(here.queue.real_uid)[1])
+        for entry in here.queue.outbox.entries()
+        if entry.kind == RESULT.name and entry.state != REJECTED and entry.uid not in named
+    }
+
+
+def _begun(
+    result: "Result", document: dict[str, Any], cut_off: "dict[str, tuple[Entry, dict[str, Any]]]"
+) -> "Entry | None":
+    """The entry that releases a result already, taken out of those that were cut off.
+
+    `document` is what of the result may leave.
+    """
+    from medperf_client.kinds.result import RESULT
+
+    said = {field: getattr(result, field) for field in RESULT.unique} | {"results": document}
+    for uid, (entry, body) in cut_off.items():
+        if all(body.get(field) == value for field, value in said.items()):
+            del cut_off[uid]
+            return entry
+    return None
+
+
+def _require_requests(results: "list[Result]") -> None:
+    """Raise `UsageError` for a result of a dataset that does not ask to take part."""
+    from medperf_client.kinds.submission import REJECTED
+
+    statuses = statuses_in_benchmarks()
+    for one in results:
+        status = statuses.get((one.dataset, one.benchmark))
+        if status is None:
+            raise UsageError(
+                f"dataset {one.dataset} never asked to take part in benchmark {one.benchmark}",
+                hint=f"First: medperf dataset associate -d {one.dataset} -b {one.benchmark}",
+            )
+        if status == REJECTED:
+            raise UsageError(
+                f"dataset {one.dataset} is rejected in benchmark {one.benchmark}",
+                hint="See: medperf association ls -bd",
+            )

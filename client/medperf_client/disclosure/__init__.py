@@ -1,0 +1,1 @@
+"""What of a document about data would tell of single persons: rules, findings, what clears them."""

@@ -1,0 +1,1 @@
+"""What a site signs of its results, and how anybody verifies it."""

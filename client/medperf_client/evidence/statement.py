@@ -1,0 +1,152 @@
+"""What a site says of one result: an in-toto Statement v1 in a DSSE envelope.
+
+The subject is the results document, by the SHA-256 of its canonical JSON (RFC 8785). The predicate
+says by their hashes what made it. See https://github.com/in-toto/attestation and
+https://github.com/secure-systems-lab/dsse.
+"""
+
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.evidence.keys import Pair, public_key
+from medperf_client.kinds.container import PINS
+from medperf_client.kinds.form import Entity
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:medperf-offline:result:v1"
+# What the predicate calls a benchmark's containers.
+ROLES = {"preparation": "data_preparation_mlcube", "evaluator": "data_evaluator_mlcube"}
+OF_A_STEP = (
+    *("step", "model", "container", "source", "signed_by", "seconds", "image_id"),
+    *("failed", "inputs", "outputs"),
+)
+ASK_AGAIN = "Ask the site for its result again."
+
+
+def document_digest(results: Any) -> str:
+    """The SHA-256 of a document's canonical JSON (RFC 8785). Raises `UsageError` if it has none.
+
+    That of a whole number beyond 2^53 - 1 is not defined.
+    """
+    import rfc8785
+
+    try:
+        return sha256(rfc8785.dumps(results)).hexdigest()
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
+        raise UsageError(f"these results cannot be signed: {error}") from error
+
+
+def predicate_of(
+    made: Mapping[str, Any],
+    benchmark: Entity,
+    dataset: Entity,
+    model: Entity,
+    containers: Mapping[str, Entity],
+    engine: str,
+) -> dict[str, Any]:
+    """What made a result.
+
+    `made` is the result as this site keeps it, with what its disclosure check found; `containers`
+    are the benchmark's, by `ROLES`. UIDs are the registry's where it has given them: hashes count.
+    """
+    return {
+        "benchmark": _named(benchmark),
+        "model": _container(model),
+        **{role: _container(one) for role, one in containers.items()},
+        "dataset": {**_uid(dataset), "generated_uid": dataset["generated_uid"]},
+        "partial": made["partial"],
+        "disclosure": made["disclosure"],
+        "made_of": made["made_of"],
+        "steps": [
+            {field: step[field] for field in OF_A_STEP if field in step} for step in made["steps"]
+        ],
+        "software": {"name": "medperf-offline", "version": version("medperf-offline")},
+        "engine": engine,
+        "ran_at": made["created_at"],
+        "released_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def content_of(container: Entity) -> dict[str, str]:
+    """The hashes that pin a container."""
+    return {name: container[name] for name in PINS if container.get(name)}
+
+
+def sealed(results: Any, name: str, predicate: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
+    """The signed statement that a predicate holds of results, as JSON."""
+    # First, for what else its package would import.
+    signer = pair.signer
+    from google.protobuf.json_format import MessageToDict
+    from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+    from in_toto_attestation.v1.statement import Statement
+    from securesystemslib.dsse import Envelope
+
+    subject = ResourceDescriptor(name=name, digest={"sha256": document_digest(results)})
+    statement = Statement([subject.pb], PREDICATE_TYPE, dict(predicate))
+    statement.validate()
+    payload = json.dumps(MessageToDict(statement.pb)).encode()
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(signer)
+    return dict(envelope.to_dict())
+
+
+def keyid_of(envelope: Any) -> str:
+    """The `keyid` that an envelope names; nothing is verified."""
+    try:
+        (signature,) = envelope["signatures"]
+        return str(signature["keyid"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MedPerfError(f"it is no envelope of one signature: {error!r}", ASK_AGAIN) from error
+
+
+def opened(envelope: Any, pem: str) -> dict[str, Any]:
+    """The statement in an envelope that the owner of a public key signed.
+
+    Raises `MedPerfError` for a signature that is not theirs, and for anything but such a statement.
+    """
+    key = public_key(pem, "what verifies it")
+    from google.protobuf.json_format import ParseDict, ParseError
+    from in_toto_attestation.v1 import statement_pb2 as pb
+    from in_toto_attestation.v1.statement import Statement
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+
+    try:
+        # It changes what it reads.
+        read = Envelope.from_dict(json.loads(json.dumps(envelope)))
+        if read.payload_type != PAYLOAD_TYPE:
+            raise ValueError(f"its payload is {read.payload_type!r}")
+        read.verify([key], 1)
+        found = json.loads(read.payload)
+        if (found["_type"], found["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+            raise ValueError(f"it is a {found['predicateType']!r}")
+        Statement.copy_from_pb(ParseDict(found, pb.Statement())).validate()
+        (_,) = found["subject"]
+    except VerificationError:
+        raise MedPerfError(f"the signature is not that of {key.keyid}", ASK_AGAIN) from None
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError),
+        *(binascii.Error, ParseError, RecursionError),
+    ) as error:
+        raise MedPerfError(f"it is no signed statement of a result: {error}", ASK_AGAIN) from error
+    return dict(found)
+
+
+def _named(entity: Entity) -> dict[str, Any]:
+    return {**_uid(entity), "name": entity["name"]}
+
+
+def _container(entity: Entity) -> dict[str, Any]:
+    return {**_named(entity), **content_of(entity)}
+
+
+def _uid(entity: Entity) -> dict[str, Any]:
+    uid = entity.get("id")
+    return {"uid": uid} if isinstance(uid, int) else {}

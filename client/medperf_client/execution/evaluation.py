@@ -1,0 +1,184 @@
+"""A benchmark's models on a dataset of this site: each outcome is there the moment it is made."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medperf_cache import CacheError, Storage
+from medperf_cache.private import Private
+from medperf_client.containers.job import Limits
+from medperf_client.containers.library import Container, Input, Library
+from medperf_client.containers.runner import Runner
+from medperf_client.containers.spec import ContainerSpec
+from medperf_client.errors import MedPerfError, Unsupported
+from medperf_client.execution.compatibility import read_yaml
+from medperf_client.execution.results import Result, Results
+from medperf_client.execution.steps import Steps, Watch
+from medperf_client.execution.workflow import evaluation
+from medperf_client.kinds import Entity
+from medperf_client.kinds.container import PINS
+
+# What concerns one model only: the others go on.
+TROUBLE = (MedPerfError, CacheError, OSError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one model: a `result`, or an `error`; `is_cached` if nothing had to run.
+
+    `logs` is the folder of what its containers printed.
+    """
+
+    model: int | str
+    name: str
+    result: Result | None
+    is_cached: bool
+    error: str
+    logs: Path
+
+    def record(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {
+            "model": self.model,
+            "name": self.name,
+            "result": self.result.uid if self.result else None,
+            "results": self.result.results if self.result else None,
+            "partial": self.result.partial if self.result else None,
+            "from_cache": self.is_cached,
+            "error": self.error or None,
+            "logs": str(self.logs),
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to evaluate: a benchmark with its metrics, and a dataset's prepared data and labels.
+
+    It is `ordered` if nobody but a standing order asks for it.
+    """
+
+    benchmark: int | str
+    evaluator: Entity
+    dataset: int | str
+    data: Input
+    labels: Input
+    logs: Path
+    use_memo: bool = True
+    may_fail: bool = False
+    ordered: bool = False
+
+    def made_of(self, model: Entity) -> str:
+        """SHA-256 of all that decides what a model gives here."""
+        parts = {
+            "model": [model.get(name) for name in PINS],
+            "evaluator": [self.evaluator.get(name) for name in PINS],
+            "data": self.data.digest,
+            "labels": self.labels.digest,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Evaluations:
+    """Runs models on the data of a member, and keeps what they give.
+
+    All that a container makes of such data is kept in `private`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        library: Library,
+        runner_for: Callable[[ContainerSpec], Runner],
+        limits: Limits,
+        private: Private,
+        results: Results,
+        watch: Watch = lambda step, moment: None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._storage, self._library, self._runner_for = storage, library, runner_for
+        self._limits, self._private, self._results = limits, private, results
+        self._watch, self._tell = watch, tell
+
+    def run(self, asked: Asked, models: Sequence[Entity]) -> Iterator[Outcome]:
+        """Evaluate each model in turn; one that fails costs only itself."""
+        known = self._known(asked) if asked.use_memo else {}
+        evaluator: Container | None = None
+        for model in models:
+            logs = asked.logs / f"b{asked.benchmark}m{model['id']}"
+            what = (model["id"], model["name"])
+            earlier = known.get((model["id"], asked.made_of(model)))
+            if earlier is not None and (asked.may_fail or not earlier.partial):
+                yield Outcome(*what, earlier, True, "", logs)
+                continue
+            try:
+                with self._storage.in_use():
+                    # Looked at only now: where all is known, nobody needs it.
+                    evaluator = evaluator or self._library.registered(asked.evaluator)
+                    made, is_cached = self._evaluated(asked, model, evaluator, logs)
+                yield Outcome(*what, made, is_cached, "", logs)
+            except TROUBLE as error:
+                yield Outcome(*what, None, False, str(error), logs)
+
+    def missing(self, asked: Asked, models: Sequence[Entity]) -> list[Entity]:
+        """The models that have no whole result here."""
+        known = self._known(asked)
+        found = ((model, known.get((model["id"], asked.made_of(model)))) for model in models)
+        return [model for model, result in found if result is None or result.partial]
+
+    def _known(self, asked: Asked) -> Mapping[tuple[int | str, str], Result]:
+        """The results here of this benchmark and dataset, by model and what they are made of."""
+        return {
+            (one.model, one.made_of): one
+            for one in self._results.all()
+            if (one.benchmark, one.dataset) == (asked.benchmark, asked.dataset)
+        }
+
+    def _evaluated(
+        self, asked: Asked, model: Entity, evaluator: Container, logs: Path
+    ) -> tuple[Result, bool]:
+        steps = Steps(
+            self._storage,
+            self._runner_for,
+            logs,
+            self._limits,
+            asked.use_memo,
+            self._watch,
+            self._tell,
+            self._private,
+        )
+        container = self._library.registered(model)
+        made = evaluation(steps, container, evaluator, asked.data, asked.labels, asked.may_fail)
+        result = Result(
+            name="",
+            benchmark=asked.benchmark,
+            model=model["id"],
+            dataset=asked.dataset,
+            results=read_yaml(made.results.path, "what evaluate wrote"),
+            made_of=asked.made_of(model),
+            partial=bool(made.failed),
+            predictions=made.predictions.digest,
+            local_outputs=made.local_outputs.digest if made.local_outputs else "",
+            steps=[step.record() for step in steps.finished],
+            ordered=asked.ordered,
+        )
+        return self._results.add(result), not any(step.ran for step in steps.finished)
+
+
+def laid_out(private: Private, result: Result, folder: Path) -> Path:
+    """Copy the predictions of a result for people to look at; the folder that holds them.
+
+    Raises `Unsupported` if they are not kept here.
+    """
+    import shutil
+
+    from medperf_cache.trees import make_writable
+
+    if result.predictions not in private.trees:
+        raise Unsupported(f"the predictions of {result.uid} are not here any more")
+    place = folder / result.uid
+    shutil.copytree(private.trees.path(result.predictions), place, symlinks=True)
+    make_writable(place)
+    return place

@@ -1,0 +1,448 @@
+"""One step of a benchmark: a container's task on content, run once and then remembered by it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medperf_cache import Storage
+from medperf_cache.memo import memo_key
+from medperf_client.containers.job import Job, Limits, called
+from medperf_client.containers.library import Container, Input
+from medperf_client.containers.runner import Runner
+from medperf_client.containers.spec import ContainerSpec, Task
+from medperf_client.errors import ContainerFailed, InvalidContainer, MedPerfError, Unsupported
+
+# A step that is remembered pays for nothing that runs one.
+if TYPE_CHECKING:
+    from medperf_cache.blobs import BlobStore
+    from medperf_cache.private import Private
+    from medperf_cache.trees import TreeStore
+
+MEMO_FORMAT = 1
+# What a preparation, and an evaluation, may have nothing to say in.
+OPTIONAL_OUTPUTS = ("metadata_path", "report_file", "local_outputs_path")
+
+Moment = Literal["start", "ran", "cached", "failed"]
+# Called with a step's name for people, and what happens to it.
+Watch = Callable[[str, Moment], None]
+
+
+def step_key(image_id: str, task: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """What a step is remembered by: the SHA-256 of all that decides what it gives.
+
+    `task` is the task as its configuration writes it (`Task.fingerprint`), `inputs` the digests of
+    what it reads, by volume. Whoever has these has the key: no cache or engine is asked.
+    """
+    return memo_key(
+        {"format": MEMO_FORMAT, "image": image_id, "task": dict(task), "inputs": dict(inputs)}
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished step. `seconds` is how long it took when it ran, `ran` whether that was now.
+
+    `model` is the name of the model that it is about, empty for the steps of preparation.
+    `signed_by` is the SHA-256 of the public key of who vouches for it, where it ran elsewhere.
+    `failed` says how it failed, if its outputs are what it had written until then.
+    """
+
+    name: str
+    container: str
+    image_id: str
+    ran: bool
+    seconds: float
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, Input]
+    model: str = ""
+    signed_by: str = ""
+    failed: str = ""
+
+    def output(self, name: str) -> Input:
+        """An output by its volume's name. Raises `InvalidContainer` if the task defines none."""
+        if name not in self.outputs:
+            raise InvalidContainer(
+                f"{self.container}: tasks.{self.name}.output_volumes must define {name}"
+            )
+        return self.outputs[name]
+
+    def record(self) -> dict[str, Any]:
+        """The step as a report shows it."""
+        return {
+            "step": self.name,
+            **({"model": self.model} if self.model else {}),
+            "container": self.container,
+            "source": "ran" if self.ran else "cache",
+            **({"signed_by": self.signed_by} if self.signed_by else {}),
+            **({"failed": self.failed} if self.failed else {}),
+            "seconds": round(self.seconds, 3),
+            "image_id": self.image_id,
+            "inputs": dict(self.inputs),
+            "outputs": {name: given.digest for name, given in self.outputs.items()},
+        }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A step that somebody asks for."""
+
+    container: Container
+    task: Task
+    inputs: Mapping[str, Input]
+    model: str = ""
+    may_fail: bool = False
+
+    @property
+    def called(self) -> str:
+        """What people are shown of it."""
+        return called(self.task.name, self.model)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {name: given.digest for name, given in self.inputs.items()}
+
+    def key(self, image_id: str) -> str:
+        return step_key(image_id, self.task.fingerprint(), self.digests)
+
+    def step(
+        self, image_id: str, ran: bool, record: Mapping[str, Any], outputs: Mapping[str, Input]
+    ) -> Step:
+        """The step once it is done, by its record."""
+        return Step(
+            name=self.task.name,
+            container=self.container.name,
+            image_id=image_id,
+            ran=ran,
+            seconds=record["seconds"],
+            inputs=self.digests,
+            outputs=outputs,
+            model=self.model,
+            signed_by=record.get("signed_by", ""),
+            failed=record.get("failed", ""),
+        )
+
+
+class Steps:
+    """Runs steps, or answers from what the same step gave before.
+
+    `logs` is the folder for what containers print, a file a task: who runs the same task several
+    times gives each a `Steps` with a folder of its own. `finished` holds the steps so far, also
+    when a later one raised. `watch` is told what happens, `tell` gets lines for people. Steps on a
+    member's own data are kept in `private`, and answered from there alone.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        runner_for: Callable[[ContainerSpec], Runner],
+        logs: Path,
+        limits: Limits,
+        use_memo: bool = True,
+        watch: Watch = lambda step, moment: None,
+        tell: Callable[[str], None] = lambda line: None,
+        private: "Private | None" = None,
+    ) -> None:
+        self._storage, self._runner_for, self._logs = storage, runner_for, logs
+        self._limits, self._use_memo, self._watch = limits, use_memo, watch
+        self._tell, self._told, self._swept = tell, set[str](), set[str]()
+        self._private, self._results = private, private or storage
+        self.finished: list[Step] = []
+
+    def take(
+        self,
+        name: str,
+        container: Container,
+        offered: Mapping[str, Input],
+        model: str = "",
+        may_fail: bool = False,
+    ) -> Step:
+        """One step: the container's task of that name on what is offered to it.
+
+        `model` names the model that the step is about, for people. One that `may_fail` gives what
+        it wrote before it failed, see `Step.failed`, and is not remembered then. Raises
+        `ContainerFailed`, `InvalidContainer`, `Unsupported`, `Offline`, `WrongHash`, and
+        `MedPerfError` if a local file changed meanwhile.
+        """
+        asked = _asked(name, container, offered, model, may_fail)
+        runner = self._runner_for(container.spec)
+        image_id = self._image_id(container, runner)
+        step = self._recall(asked, image_id) if image_id and self._use_memo else None
+        self._watch(called(name, model), "cached" if step else "start")
+        if step is None:
+            with self._watched(asked):
+                step = self._execute(asked, runner)
+            moment: Moment = "failed" if step.failed else "ran" if step.ran else "cached"
+            self._watch(asked.called, moment)
+        self.finished.append(step)
+        return step
+
+    def work(
+        self,
+        name: str,
+        container: Container,
+        offered: Mapping[str, Input],
+        places: Mapping[str, Path],
+    ) -> Step:
+        """A step that goes on with what it finds in its outputs, which lie at `places` and stay.
+
+        It is never remembered: people may have changed what is there. Raises as `take` does.
+        """
+        from medperf_cache.trees import make_writable
+
+        asked = _asked(name, container, offered)
+        runner = self._runner_for(container.spec)
+        made = {volume.name: places[volume.name] for volume in asked.task.outputs}
+        self._watch(asked.called, "start")
+        with self._watched(asked), self._results.scratch() as scratch:
+            image_id = runner.provide(container.spec, container.archive, container.expected_image)
+            self._sweep(runner)
+            _make(asked.task, made)
+            for path in made.values():
+                make_writable(path) if path.is_dir() else path.chmod(0o600)
+            seconds = self._go(asked, runner, image_id, made, scratch)
+            self._check_outputs(asked, made)
+            digest = self._storage.fingerprints.digest
+            outputs = {name: Input(path, digest(path)) for name, path in made.items()}
+            step = asked.step(image_id, True, {"seconds": seconds}, outputs)
+        self._watch(asked.called, "ran")
+        self.finished.append(step)
+        return step
+
+    @contextmanager
+    def _watched(self, asked: "_Asked") -> Iterator[None]:
+        """Tell who watches if the block fails."""
+        try:
+            yield
+        except BaseException:
+            self._watch(asked.called, "failed")
+            raise
+
+    def _image_id(self, container: Container, runner: Runner) -> str | None:
+        """The ID of a container's image, if it can be told; an engine is asked what is not known.
+
+        What it was registered with may be the digest of a manifest.
+        """
+        expected = container.expected_image
+        known = self._storage.images.id_of(expected) if expected else None
+        try:
+            found = known or runner.image_id(container.spec, container.archive, expected)
+        except Unsupported:
+            # What is remembered needs no engine.
+            found = None
+        return found or expected
+
+    def _recall(self, asked: _Asked, image_id: str) -> Step | None:
+        record = self._results.memo.get(asked.key(image_id))
+        if record is None:
+            return None
+        outputs = {}
+        for name, (kind, digest) in record["outputs"].items():
+            store = self._store(kind)
+            if digest not in store:
+                return None
+            outputs[name] = Input(store.path(digest), digest)
+        return asked.step(image_id, False, record, outputs)
+
+    def _execute(self, asked: _Asked, runner: Runner) -> Step:
+        container = asked.container
+        image_id = runner.provide(container.spec, container.archive, container.expected_image)
+        self._sweep(runner)
+        with self._results.scratch() as scratch:
+            # Which image it is may be known only now that it was fetched.
+            known = self._recall(asked, image_id) if self._use_memo else None
+            if known is not None:
+                return known
+            folder = scratch / "outputs"
+            folder.mkdir()
+            made = {volume.name: folder / volume.name for volume in asked.task.outputs}
+            _make(asked.task, made)
+            try:
+                record = self._run(asked, runner, image_id, made, scratch)
+            except ContainerFailed as error:
+                if not asked.may_fail:
+                    raise
+                outputs = self._settled(asked, made, may_be_empty=True)
+                record = {"outputs": outputs, "seconds": 0.0, "failed": str(error)}
+            return self._keep(asked, image_id, record, made)
+
+    def _run(
+        self,
+        asked: _Asked,
+        runner: Runner,
+        image_id: str,
+        made: Mapping[str, Path],
+        scratch: Path,
+    ) -> dict[str, Any]:
+        """Run a step to its end; its record, for which its outputs are ready to be moved."""
+        seconds = self._go(asked, runner, image_id, made, scratch)
+        self._check_unchanged(asked.inputs)
+        return {
+            "outputs": self._settled(asked, made),
+            "seconds": seconds,
+            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+    def _go(
+        self,
+        asked: _Asked,
+        runner: Runner,
+        image_id: str,
+        made: Mapping[str, Path],
+        scratch: Path,
+    ) -> float:
+        """Run a step to its end; how many seconds it took."""
+        from medperf_client.execution.jobs import execute
+
+        job = Job.of(
+            runner.name,
+            asked.task,
+            runner.local_id(asked.container.spec, image_id),
+            {name: given.path for name, given in asked.inputs.items()},
+            made,
+            self._log(asked.task.name),
+            model=asked.model,
+            archive=runner.local_file(asked.container.spec, image_id, asked.container.archive),
+            limits=self._limits,
+            scratch=scratch,
+        )
+        self._announce(runner)
+        self._lend(asked.inputs)
+        started = time.monotonic()
+        execute(job)
+        return time.monotonic() - started
+
+    def _sweep(self, runner: Runner) -> None:
+        """Once, delete what tasks of killed clients wrote; first end what still writes there."""
+        if runner.name not in self._swept:
+            self._swept.add(runner.name)
+            runner.sweep()
+            self._results.sweep()
+
+    def _announce(self, runner: Runner) -> None:
+        """Say once what a person must know before a task runs on this platform."""
+        warning = runner.warning(self._limits)
+        if warning and runner.name not in self._told:
+            self._told.add(runner.name)
+            self._tell(warning)
+
+    def _log(self, task: str) -> Path:
+        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self._logs / f"{task}.log"
+
+    def _is_kept(self, given: Input) -> bool:
+        """Whether an input is content that is kept here, and not a local file."""
+        kept = [self._storage.root, *([self._private.content] if self._private else [])]
+        return any(given.path.is_relative_to(root) for root in kept)
+
+    def _lend(self, inputs: Mapping[str, Input]) -> None:
+        """Have a container's own copies of what is kept be its own to change."""
+        from medperf_cache.trees import lend
+
+        for given in inputs.values():
+            if self._is_kept(given):
+                lend(given.path)
+
+    def _check_unchanged(self, inputs: Mapping[str, Input]) -> None:
+        """Local inputs are read where they lie: a result of files that changed is void."""
+        for name, given in inputs.items():
+            if (
+                not self._is_kept(given)
+                and self._storage.fingerprints.digest(given.path) != given.digest
+            ):
+                raise MedPerfError(
+                    f"{name} ({given.path}) changed while a container read it",
+                    hint="Nothing was kept. Run it again once the files are settled.",
+                )
+
+    def _check_outputs(self, asked: _Asked, made: Mapping[str, Path]) -> None:
+        """Raise `ContainerFailed` if what a step left is too much, or not what it is to be."""
+        from medperf_client.execution.outputs import check_kind, check_outputs
+
+        what = f"task {asked.called}"
+        check_outputs(made.values(), self._limits, what)
+        for volume in asked.task.outputs:
+            check_kind(volume, made[volume.name], what)
+
+    def _settled(
+        self, asked: _Asked, made: Mapping[str, Path], may_be_empty: bool = False
+    ) -> dict[str, tuple[str, str]]:
+        """The kind and the digest of each output. Raises `ContainerFailed` if it is not sound."""
+        self._check_outputs(asked, made)
+        what = f"task {asked.called}"
+        settled: dict[str, tuple[str, str]] = {}
+        for volume in asked.task.outputs:
+            path = made[volume.name]
+            is_folder = volume.kind == "directory"
+            is_empty = not (any(path.iterdir()) if is_folder else path.stat().st_size)
+            if is_empty and not may_be_empty and volume.name not in OPTIONAL_OUTPUTS:
+                raise ContainerFailed(
+                    f"{what} ended well, but wrote nothing to {volume.name} ({volume.mount_path})",
+                    hint=f"Its output is in {self._log(asked.task.name)}",
+                )
+            settled[volume.name] = (volume.kind, self._store(volume.kind).settle(path))
+        return settled
+
+    def _keep(
+        self,
+        asked: _Asked,
+        image_id: str,
+        record: Mapping[str, Any],
+        made: Mapping[str, Path],
+    ) -> Step:
+        """Move outputs to where they stay, and remember the step."""
+        outputs = {}
+        for name, (kind, digest) in record["outputs"].items():
+            store = self._store(kind)
+            store.publish(made[name], digest)
+            outputs[name] = Input(store.path(digest), digest)
+        if not record.get("failed"):
+            self._results.memo.put(asked.key(image_id), dict(record))
+        return asked.step(image_id, True, record, outputs)
+
+    def _store(self, kind: str) -> "BlobStore | TreeStore":
+        return self._results.blobs if kind == "file" else self._results.trees
+
+
+def _make(task: Task, places: Mapping[str, Path]) -> None:
+    """An empty folder or file for each output of a task that has none yet."""
+    for volume in task.outputs:
+        if volume.kind == "directory":
+            places[volume.name].mkdir(exist_ok=True)
+        else:
+            places[volume.name].touch()
+
+
+def _asked(
+    name: str,
+    container: Container,
+    offered: Mapping[str, Input],
+    model: str = "",
+    may_fail: bool = False,
+) -> _Asked:
+    task = container.spec.task(name)
+    return _Asked(container, task, _inputs(container, task, offered), model, may_fail)
+
+
+def _inputs(container: Container, task: Task, offered: Mapping[str, Input]) -> dict[str, Input]:
+    """What each input volume of a task reads. Raises `InvalidContainer` if nothing provides it."""
+    available = {**offered, **container.provides()}
+    chosen = {}
+    for volume in task.inputs:
+        key = f"tasks.{task.name}.input_volumes.{volume.name}"
+        if volume.name not in available:
+            raise InvalidContainer(
+                f"{container.name}: nothing provides {key}",
+                hint=f"This step provides {', '.join(sorted(available))}; parameters_file comes "
+                "from workspace/parameters.yaml or --parameters-file, additional_files from "
+                "workspace/additional_files/ or --additional-file.",
+            )
+        given = available[volume.name]
+        if given.path.is_dir() != (volume.kind == "directory"):
+            found = "directory" if given.path.is_dir() else "file"
+            raise InvalidContainer(f"{container.name}: {key}.type: expected {found}")
+        chosen[volume.name] = given
+    return chosen
