@@ -11,6 +11,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from ports import own_port
+
 BINARIES = Path(sys.executable).parent
 
 
@@ -58,18 +60,13 @@ class FileHost:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.folder, self.port = folder, 0
-
-    @property
-    def url(self) -> str:
-        """Its base URL."""
-        return f"http://127.0.0.1:{self.port}/"
+        self.folder, self.port = folder, own_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
         """Serve; returns when it listens."""
         handler = partial(QuietHandler, directory=str(self.folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
@@ -82,7 +79,8 @@ class RegistryHost:
     """Who runs the registry: SQLite and waitress, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.url = folder, ""
+        self.folder, self.port = folder, own_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir()
         self.environment = {k: v for k, v in os.environ.items() if k != "MEDPERF_DATABASE_URL"}
 
@@ -100,7 +98,7 @@ class RegistryHost:
 
     def start(self) -> None:
         """`medperf-server run`, at the same address every time; returns when it serves."""
-        port = self.url.rpartition(":")[2] or "0"
+        port = str(self.port)
         print(f"\n[registry host] $ medperf-server run --port {port}", flush=True)
         with (self.folder / "registry.log").open("a") as log:
             self._process = subprocess.Popen(
@@ -112,9 +110,7 @@ class RegistryHost:
                 text=True,
             )
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        print(line, end="", flush=True)
-        self.url = line.split()[-1]
+        print(self._process.stdout.readline(), end="", flush=True)
 
     def tampers(self, statement: str) -> None:
         """Run SQL on the registry's database, behind its back."""

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import requests
+from scripts.ports import own_port
 
 from medperf_server.assets import Store
 from tests.support.api import Member, NewMember, created, together
 from tests.support.asset_fixtures import files_in_bucket, join, registry, store
 from tests.support.registry import Registry
-from tests.support.services import BROKEN, free_port
+from tests.support.services import BROKEN
 from tests.support.tus import (
     MIB,
     PIECE_TYPE,
@@ -331,7 +332,7 @@ def test_a_store_that_is_away_is_told_as_that(tmp_path: Path) -> None:
     settings = {
         **{"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
         **{"AWS_DEFAULT_REGION": "us-east-1", "MEDPERF_ASSETS": "s3://bucket"},
-        "MEDPERF_S3_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "MEDPERF_S3_ENDPOINT": f"http://127.0.0.1:{own_port()}",
     }
     for served in Registry.serving(tmp_path / "registry", **settings):
         member = Member(served, "ada")

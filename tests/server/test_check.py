@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scripts.ports import own_port
 from sqlalchemy import text
 
 from tests.support.bucket import bucket
 from tests.support.registry import Registry
-from tests.support.services import PostgresCluster, free_port
+from tests.support.services import PostgresCluster
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -89,7 +90,7 @@ def test_a_database_that_would_not_keep_every_text(
 
 
 def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
-    url = f"postgresql://registry:swordfish@127.0.0.1:{free_port()}/registry"
+    url = f"postgresql://registry:swordfish@127.0.0.1:{own_port()}/registry"
     registry = Registry(tmp_path, url)
     found = troubles(registry)
     assert "MEDPERF_DATABASE_URL" in found["the database answers"]

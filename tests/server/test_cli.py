@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import requests
+from scripts.ports import own_port
 
 from tests.support.registry import Registry
-from tests.support.services import free_port
 
 COMMANDS = [
     ("init",),
@@ -277,9 +277,21 @@ def test_a_port_in_use_is_named(shared_registry: Registry) -> None:
     assert f"Cannot listen on 127.0.0.1:{shared_registry.port}" in done.stderr
 
 
+def test_it_says_which_port_it_has_where_it_may_have_any(shared_registry: Registry) -> None:
+    command = [sys.executable, "-m", shared_registry.program, "run", "--port", "0"]
+    environment = {**shared_registry.environment, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("Listening on ").strip()
+        assert requests.get(f"{address}/healthz", timeout=30).ok
+        process.terminate()
+
+
 def test_a_database_that_does_not_answer_is_a_plain_message(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
-    url = f"postgresql://registry:swordfish@127.0.0.1:{free_port()}/registry"
+    url = f"postgresql://registry:swordfish@127.0.0.1:{own_port()}/registry"
     for command in (("user", "ls"), ("backup", str(tmp_path / "file")), ("run",)):
         done = Registry(tmp_path, url).invoke(*command)
         assert done.exit_code == 1 and "does not answer" in done.stderr

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
+from scripts.ports import own_port
 
 from tests.support.api import Member
 from tests.support.forks import ROOT
 from tests.support.registry import Registry
-from tests.support.services import PostgresCluster, free_port
+from tests.support.services import PostgresCluster
 
 DEPLOY = ROOT / "deploy"
 VARIABLE = re.compile(r"MEDPERF_[A-Z0-9_]*[A-Z0-9]")
@@ -117,7 +118,7 @@ def deployed(
 ) -> Iterator[Registry]:
     """A registry on PostgreSQL, begun and served with what a file of `deploy/` sets."""
     registry = Registry(tmp_path, postgres.new_database())
-    registry.port = free_port()
+    registry.port = own_port()
     (tmp_path / "tmp").mkdir()
     environment = {
         **registry.environment,

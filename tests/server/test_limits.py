@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from scripts.ports import own_port
 
 from tests.support.api import Member
 from tests.support.registry import Registry
-from tests.support.services import free_port, require
+from tests.support.services import require
 
 Serve = Callable[..., Registry]
 
@@ -203,7 +204,7 @@ def redis() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Redis of the test's own: its URL, and the process to end it."""
     program = shutil.which("redis-server")
     require("redis", program is not None, "redis-server is not installed")
-    port = free_port()
+    port = own_port()
     command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import requests
+from scripts.ports import own_port
 
 from medperf_server.worker import HEAD_SECONDS, Timed
 from tests.support.floods import FLOODS, HEAD, HERE, PROMPT_SECONDS, check_answered, flooding
 from tests.support.forks import ROOT
 from tests.support.registry import Registry
-from tests.support.services import free_port
 
 THREADS = 8
 # Several times as many as there are threads.
@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry under gunicorn."""
     registry = Registry(tmp_path_factory.mktemp("gunicorn"))
     registry.command("init")
-    registry.port = free_port()
+    registry.port = own_port()
     with gunicorn(registry, registry.log):
         for _ in range(600):
             try:

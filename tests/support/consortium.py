@@ -13,6 +13,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from scripts.ports import own_port
+
 from tests.support import forks
 from tests.support.forks import ROOT
 from tests.support.registry import Registry
@@ -42,9 +44,9 @@ class FileHost:
     `requests` holds the path of every request it got.
     """
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.port = folder, port
+        self.folder, self.port = folder, port or own_port()
         self.requests: list[str] = []
         self.start()
 
@@ -57,7 +59,6 @@ class FileHost:
         """Serve; returns when it listens."""
         handler = partial(_Handler, self.requests, directory=str(self.folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:

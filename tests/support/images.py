@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from scripts import local_images
 from scripts.local_images import BASE, base_image, tag
+from scripts.ports import own_port
 
 from tests.support.consortium import packaging
-from tests.support.services import free_port, require
+from tests.support.services import require
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -126,7 +127,7 @@ class ImageRegistry:
     def __init__(self, folder: Path) -> None:
         program = shutil.which("docker-registry")
         require("docker", program is not None, "docker-registry is not installed")
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{own_port()}"
         self._folder, self._log = folder, folder / "registry.log"
         self._command = [str(program), "serve", str(folder / "registry.yml")]
         self._configure()

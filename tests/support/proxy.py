@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from scripts.ports import own_port
+
 from tests.support.badhost import answer
 
 BLOCK_BYTES = 1 << 16
@@ -87,7 +89,7 @@ class Proxy:
         self.faults = faults
         self.requests: list[Request] = []
         self.moved, self._counting = 0, threading.Lock()
-        self._port = 0
+        self._port = own_port()
         self.start()
 
     @property
@@ -98,7 +100,6 @@ class Proxy:
     def start(self) -> None:
         """Listen; the port stays the same over stops and starts."""
         self._listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
-        self._port = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from scripts.ports import own_port
 
 from tests.support import forks
 
@@ -128,6 +129,7 @@ class Registry:
 
     def start(self) -> None:
         """Serve, on the same port as before if it has served before; returns when it listens."""
+        self.port = self.port or own_port()
         with self.log.open("a") as log:
             self._process = self.popen(
                 [sys.executable, "-u", "-m", self.program, "run", "--port", str(self.port)],
@@ -140,7 +142,6 @@ class Registry:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line.startswith("Listening on "), self.log.read_text()
-        self.port = int(line.rpartition(":")[2])
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
         """Stop serving; the database and the port's number stay for the next `start`."""

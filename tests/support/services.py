@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import requests
+from scripts.ports import own_port
 
 # How the answer of a process ends that is killed before it, or in the middle of it.
 BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
@@ -25,13 +25,6 @@ def require(service: str, available: bool, reason: str) -> None:
     if service in map(str.strip, required):
         pytest.fail(f"{service} is required here (MEDPERF_TEST_REQUIRE): {reason}", pytrace=False)
     pytest.skip(f"needs {service}: {reason}")
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _postgres_programs() -> Path | None:
@@ -50,7 +43,7 @@ class PostgresCluster:
     def __init__(self, programs: Path, folder: Path, fsync: bool = False) -> None:
         self.programs, self.folder = programs, folder
         self.fsync = "on" if fsync else "off"
-        self.port = free_port()
+        self.port = own_port()
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.programs / program), *arguments]
