@@ -15,7 +15,7 @@ from tests.support.registry import Registry
 from tests.support.tus import begin, send
 
 # Cases a path and method. A full run takes half an hour for each database engine:
-# MEDPERF_TEST_SCHEMA_CASES=2000 pytest tests/schema
+# MEDPERF_TEST_SCHEMA_CASES=2000 pytest tests/schema/test_schema.py
 CASES = os.environ.get("MEDPERF_TEST_SCHEMA_CASES")
 SEED = "20261125"
 
