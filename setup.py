@@ -92,6 +92,7 @@ setup(
         "console_scripts": [
             "medperf=medperf_client.__main__:main",
             "medperf-server=medperf_server.cli:main",
+            "medperf-step=medperf_client.executors.worker:main",
         ]
     },
 )

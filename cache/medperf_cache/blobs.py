@@ -71,7 +71,8 @@ class BlobStore:
         """
         return self.publish(file, self.settle(file))
 
-    def settle(self, file: Path) -> str:
+    @staticmethod
+    def settle(file: Path) -> str:
         """The SHA-256 of a file, for `publish`.
 
         Raises `CacheError` for a link or anything else that is not itself a file.

@@ -149,7 +149,8 @@ class TreeStore:
         """
         return self.publish(folder, self.settle(folder))
 
-    def settle(self, folder: Path) -> str:
+    @staticmethod
+    def settle(folder: Path) -> str:
         """Make a folder read-only, for `publish`; returns its digest.
 
         Raises `CacheError` if it is itself a link, or holds what `kept_digest` refuses.

@@ -13,6 +13,7 @@ GROUPS = (
     "datasets",
     "docker",
     "download",
+    "executors",
     "load",
     "queue",
     "ranking",

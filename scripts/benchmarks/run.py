@@ -22,7 +22,7 @@ DONE_GOAL, COLD_GOAL, MEMORY_GOAL = 25, 1.1, 150
 def measure(rounds: int = 15, cold_rounds: int = 2) -> dict[str, Any]:
     """`benchmark run` of 20 models: against `python -c pass`, and against `docker run` by hand."""
     with consortium("process") as stage:
-        member, uid = _hospital(stage)
+        member, uid = hospital(stage, MODELS)
         words = [MEDPERF, "benchmark", "run", "-b", "1", "-d", uid]
         again = command(words, environment(member), stage.folder)
         figures = {"run_20_done": compare(again, BARE, rounds, DONE_GOAL)}
@@ -30,7 +30,7 @@ def measure(rounds: int = 15, cold_rounds: int = 2) -> dict[str, Any]:
     for name in CONTAINERS:
         build(engine, EXAMPLE / name, f"{PREFIX}breast-cancer-{name}:1.0")
     with consortium("docker", PREFIX) as stage:
-        member, uid = _hospital(stage)
+        member, uid = hospital(stage, MODELS)
         words = [MEDPERF, "benchmark", "run", "-b", "1", "-d", uid, "--no-cache"]
         seen = environment(member)
         cold = command(words, seen, stage.folder)
@@ -41,11 +41,11 @@ def measure(rounds: int = 15, cold_rounds: int = 2) -> dict[str, Any]:
     return figures
 
 
-def _hospital(stage: Consortium) -> tuple[Member, str]:
-    """A hospital whose dataset has run all models, of which there are 20; the dataset's UID."""
+def hospital(stage: Consortium, models: int) -> tuple[Member, str]:
+    """A hospital whose dataset has run so many models; the dataset's UID."""
     committee = stage.member("committee")
     config = stage.host.folder / "model_logistic" / "container_config.yaml"
-    for number in range(1, MODELS):
+    for number in range(1, models):
         # Models differ in their containers' hashes.
         (stage.host.folder / f"model-{number}.yaml").write_text(
             f"{config.read_text()}# model {number}\n"
@@ -66,8 +66,8 @@ def _hospital(stage: Consortium) -> tuple[Member, str]:
     member.does("dataset", "associate", "-d", uid, "-b", "1", "-y")
     committee.does("association", "approve", "-b", "1", "-d", uid, "-y")
     outcomes = member.json("benchmark", "run", "-b", "1", "-d", uid)
-    if len(outcomes) != MODELS:
-        sys.exit(f"expected {MODELS} models, found {len(outcomes)}")
+    if len(outcomes) != models:
+        sys.exit(f"expected {models} models, found {len(outcomes)}")
     return member, uid
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from tests.support.consortium import Consortium
-from tests.support.hospital import REQUEST, Hospital, as_committee, direct, with_another_model
+from tests.support.hospital import (
+    REQUEST,
+    Hospital,
+    approved,
+    as_committee,
+    direct,
+    with_another_model,
+)
 from tests.support.terminal import read_terminal
 
 
@@ -116,6 +123,37 @@ def test_a_model_that_fails_costs_only_itself(
     )
     # Without any predictions the metrics have nothing to say either.
     assert partial.returncode == 1 and "evaluate" in partial.stderr
+
+
+def test_several_models_at_a_time_give_what_one_after_the_other_does(
+    own_consortium: Consortium, hospital: Hospital
+) -> None:
+    good, bad = (
+        with_another_model(own_consortium),
+        with_another_model(own_consortium, "broken", "no-such-program.py"),
+    )
+    uid, member = approved(hospital), hospital.member
+    words = ("benchmark", "run", "-b", "1", "-d", uid, "--json")
+    one = member.run(*words)
+    several = member.run(*words, "--no-cache", "--jobs", "3")
+    assert one.returncode == several.returncode == 1
+    before, after = json.loads(one.stdout), json.loads(several.stdout)
+    assert [each["model"] for each in after] == [each["model"] for each in before]
+    assert {each["model"] for each in after} == {2, good, bad}
+    for first, second in zip(before, after, strict=True):
+        assert second["results"] == first["results"]
+        assert bool(second["error"]) == (second["model"] == bad)
+        assert not second["from_cache"] and (Path(second["logs"]) / "infer.log").exists()
+    shown = {each["model"]: each["result"] for each in after if each["result"]}
+    steps = {
+        model: member.json("result", "view", result)["steps"] for model, result in shown.items()
+    }
+    assert {step["source"] for of_one in steps.values() for step in of_one} == {"ran"}
+    # What is done is known to both.
+    again = member.run(*words, "--jobs", "3")
+    assert [each["from_cache"] for each in json.loads(again.stdout)] == [
+        each["model"] != bad for each in after
+    ]
 
 
 def test_a_run_of_models_is_a_table_on_a_terminal(

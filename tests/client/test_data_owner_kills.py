@@ -67,8 +67,9 @@ def test_killed_preparations_lose_nothing(hospital: Member) -> None:
     assert list((folder.parent / ".private" / "incoming").iterdir()) == []
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_killed_runs_go_on_with_what_is_missing(
-    own_consortium: Consortium, hospital: Member
+    own_consortium: Consortium, hospital: Member, jobs: str
 ) -> None:
     chance = random.Random(23)
     hospital.does("dataset", "prepare", "-d", "1", "-y")
@@ -76,7 +77,7 @@ def test_killed_runs_go_on_with_what_is_missing(
     hospital.does("dataset", "associate", "-d", "1", "-b", "1", "-y")
     own_consortium.member("committee").does("association", "approve", "-b", "1", "-d", "1", "-y")
     results = next(hospital.home.glob("registries/*/results"))
-    words = ["benchmark", "run", "-b", "1", "-d", "1"]
+    words = ["benchmark", "run", "-b", "1", "-d", "1", "--jobs", jobs]
     started = time.monotonic()
     first = hospital.json(*words, "--no-cache")
     longest = time.monotonic() - started
@@ -93,3 +94,6 @@ def test_killed_runs_go_on_with_what_is_missing(
         assert all((results / name).read_bytes() == text for name, text in kept.items())
         assert len(list(results.glob("*.json"))) == MODELS
     assert hit > 0
+    hospital.does(*words, "--no-cache")
+    private = next(hospital.home.glob("registries/*/datasets/.private/incoming"))
+    assert list(private.iterdir()) == []

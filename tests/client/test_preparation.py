@@ -401,7 +401,7 @@ def test_a_crash_while_it_is_taken_over_loses_nothing(hospital: Hospital, done: 
                 left[0] -= 1
                 return whole(*given, **more)
 
-            setattr(owner, name, method)
+            setattr(owner, name, staticmethod(method) if name == "settle" else method)
 
         for store in (TreeStore, BlobStore):
             dying(store, "settle")

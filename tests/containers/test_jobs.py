@@ -1,18 +1,26 @@
-"""A job holds all that a run takes: any process can run it, and what it gives is the same."""
+"""A step's work holds all that it takes: any process can do it, and what it gives is the same."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from medperf_cache import tree_digest
 from medperf_client.containers.job import Job, Limits
 from medperf_client.containers.spec import Task, Volume
-from medperf_client.errors import ContainerFailed, Unsupported, UsageError
+from medperf_client.errors import ContainerFailed, MedPerfError, Unsupported, UsageError
 from medperf_client.execution.jobs import execute
+from medperf_client.execution.parallel import as_done
+from medperf_client.execution.work import Work, perform
+from medperf_client.executors.local import Local
+from medperf_client.executors.worker import describe, recorded
 from tests.support.forks import IMPORT_ROOTS
 
 TASK = Task(
@@ -33,6 +41,16 @@ for scan in (volumes / "data").iterdir():
     result = int(scan.read_text()) * int(os.environ["FACTOR"]) + shift
     (volumes / "predictions" / scan.name).write_text(str(result))
 """
+# Ends once another program of its kind has begun.
+MEETING = """
+import os, pathlib, time
+mine = pathlib.Path(os.environ["MEDPERF_VOLUMES"], "mlcommons/volumes/predictions/pid")
+mine.write_text(str(os.getpid()))
+place = pathlib.Path({place!r})
+(place / str(os.getpid())).touch()
+while len(list(place.iterdir())) < {others}:
+    time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -47,28 +65,30 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(site: Path, name: str) -> Job:
-    """A job that writes to a new folder of that name."""
-    (site / name).mkdir()
-    return Job.of(
+def work(site: Path, name: str, may_fail: bool = False, **fields: Any) -> Work:
+    """Work in a new folder of that name."""
+    folder = site / name
+    folder.mkdir()
+    job = Job.of(
         "process",
         TASK,
         "ab" * 32,
         {"data_path": site / "data", "parameters_file": site / "p.yaml"},
-        {"output_path": site / name},
-        site / f"{name}.log",
+        {"output_path": folder / "out"},
+        folder / "log",
         model="container 4 (mlp)",
         archive=site / "code",
-        limits=Limits(seconds=60),
+        **{"limits": Limits(seconds=60), "scratch": folder, **fields},
     )
+    return Work(job, TASK.outputs, may_fail)
 
 
-def run(file: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a job's file in a process that has nothing else: no home, no settings."""
+def step(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`medperf-step` in a process that has nothing else: no home, no settings."""
     return subprocess.run(
-        [sys.executable, "-m", "medperf_client.execution.jobs", str(file)],
+        [sys.executable, "-m", "medperf_client.executors.worker", *words, str(folder)],
         env={"PYTHONPATH": os.pathsep.join(IMPORT_ROOTS), "PATH": os.environ["PATH"]},
-        cwd=folder,
+        cwd=folder.parent,
         capture_output=True,
         text=True,
         timeout=60,
@@ -76,22 +96,27 @@ def run(file: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_bare_process_gives_what_this_one_does(site: Path) -> None:
-    execute(job(site, "here"))
-    assert {path.name: path.read_text() for path in (site / "here").iterdir()} == {
+    here = perform(work(site, "here"))
+    assert {path.name: path.read_text() for path in (site / "here" / "out").iterdir()} == {
         "a": "5",
         "b": "43",
     }
-    file = site / "job.json"
-    file.write_text(job(site, "there").text())
+    assert here["outputs"] == {"output_path": ("directory", tree_digest(site / "here" / "out"))}
+    describe(work(site, "there"), site / "there")
     before = {path.name for path in site.iterdir()}
-    done = run(file, site)
+    done = step(site / "there")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert tree_digest(site / "there") == tree_digest(site / "here")
-    assert {path.name for path in site.iterdir()} - before == {"there.log"}
+    record = recorded(site / "there")
+    assert record is not None and record["seconds"] < 60 and "failed" not in record
+    assert record["outputs"] == json.loads(json.dumps(here["outputs"]))
+    assert {path.name for path in site.iterdir()} == before
+    assert {one.name for one in (site / "there").iterdir()} == {
+        *("work.json", "record.json", "out", "log")
+    }
 
 
 def test_a_job_is_what_its_text_says(site: Path) -> None:
-    plain = job(site, "out")
+    plain = work(site, "out", may_fail=True)
     every = Job(
         "docker",
         "infer",
@@ -102,29 +127,150 @@ def test_a_job_is_what_its_text_says(site: Path) -> None:
         gpus=("GPU-1", "GPU-2"),
         scratch=Path("/sc\udcffratch"),
     )
-    for one in (plain, every, Job("process", "infer", "ab" * 32, Path("/log"), gpus=-1)):
+    for one in (plain.job, every, Job("process", "infer", "ab" * 32, Path("/log"), gpus=-1)):
         assert Job.read(one.text()) == one
-    assert plain.mounts[0].read_only and not plain.mounts[-1].read_only
+    assert plain.job.mounts[0].read_only and not plain.job.mounts[-1].read_only
+    assert Work.read(plain.text()) == plain
 
 
-def test_a_job_that_fails_names_its_model_and_its_log(site: Path) -> None:
+def test_a_step_that_fails_names_its_model_and_its_log(site: Path) -> None:
     (site / "p.yaml").write_text("no number")
-    file = site / "job.json"
-    file.write_text(job(site, "out").text())
-    done = run(file, site)
+    describe(work(site, "out"), site / "out")
+    done = step(site / "out")
     assert done.returncode == 1
     assert "task infer of container 4 (mlp) failed with exit code 1" in done.stderr
-    assert str(site / "out.log") in done.stderr and "Traceback" in done.stderr
+    assert str(site / "out" / "log") in done.stderr and "Traceback" in done.stderr
     with pytest.raises(ContainerFailed, match=r"task infer of container 4 \(mlp\) failed"):
-        execute(Job.read(file.read_text()))
+        recorded(site / "out")
+    with pytest.raises(ContainerFailed, match=r"task infer of container 4 \(mlp\) failed"):
+        perform(work(site, "here"))
 
 
-def test_what_is_no_job_is_refused(site: Path) -> None:
-    fields = json.loads(job(site, "out").text())
+def test_what_it_wrote_before_it_failed_counts_where_it_may(site: Path) -> None:
+    (site / "data" / "c").write_text("no number")
+    describe(work(site, "out", may_fail=True), site / "out")
+    assert step(site / "out").returncode == 0
+    record = recorded(site / "out")
+    assert record is not None and "failed with exit code 1" in record["failed"]
+    assert record["outputs"]["output_path"] == ["directory", tree_digest(site / "out" / "out")]
+
+
+def test_what_is_no_work_is_refused(site: Path) -> None:
+    whole = work(site, "out")
+    fields = json.loads(whole.job.text())
     for text in ("", "[]", "{}", json.dumps({**fields, "sudo": True}), "{" * 5, "[" * 100_000):
         with pytest.raises(UsageError, match="this is no job"):
             Job.read(text)
+        (site / "out" / "work.json").write_text(text)
+        done = step(site / "out")
+        assert done.returncode == 2 and "this is no work" in done.stderr
+        assert recorded(site / "out") is None
     with pytest.raises(Unsupported, match="no platform 'toaster' here to run task infer"):
         execute(Job.read(json.dumps({**fields, "platform": "toaster"})))
-    done = run(site / "nowhere.json", site)
-    assert done.returncode == 2 and "nowhere.json: No such file" in done.stderr
+    done = step(site / "nowhere")
+    assert done.returncode == 2 and "nowhere/work.json: No such file" in done.stderr
+    done = step(site / "nowhere", "--fast")
+    assert done.returncode == 2 and "usage: medperf-step" in done.stderr
+
+
+def test_several_are_done_at_a_time(site: Path) -> None:
+    place = site / "meeting"
+    place.mkdir()
+    (site / "code" / "main.py").write_text(MEETING.format(place=str(place), others=3))
+    works = [work(site, f"out{number}") for number in range(3)]
+    jobs = [lambda one=one: executor.perform(one) for one in works]
+    with Local(3) as executor:
+        outcomes = dict(as_done(jobs, executor.slots))
+    assert all(isinstance(one, dict) for one in outcomes.values()), outcomes
+    assert len({(site / f"out{number}" / "out" / "pid").read_text() for number in range(3)}) == 3
+
+
+def test_one_that_fails_costs_only_itself(site: Path) -> None:
+    good, bad = work(site, "good"), work(site, "bad", limits=Limits(60, output_files=1))
+    with Local(2) as executor:
+        jobs = [lambda one=one: executor.perform(one) for one in (good, bad)]
+        outcomes = dict(as_done(jobs, executor.slots))
+    assert isinstance(outcomes[0], dict)
+    assert isinstance(outcomes[1], ContainerFailed) and "more than 1 files" in str(outcomes[1])
+    assert "output_files" in outcomes[1].hint
+
+
+def test_a_process_that_is_killed_is_told(site: Path) -> None:
+    place = site / "meeting"
+    place.mkdir()
+    (site / "code" / "main.py").write_text(MEETING.format(place=str(place), others=2))
+
+    def killed() -> None:
+        (task,) = map(int, os.listdir(_awaited(place)))
+        psutil.Process(_child()).kill()
+        _gone(task)
+
+    with Local(1) as executor:
+        jobs = [lambda: executor.perform(work(site, "out")), killed]
+        found = dict(as_done(jobs, 2))
+    assert isinstance(found[0], MedPerfError) and found[1] is None
+    assert "for task infer of container 4 (mlp) ended with exit code -9" in str(found[0])
+
+
+def _child() -> int:
+    """The process that does a step for this one."""
+    (found,) = [
+        one.pid
+        for one in psutil.Process().children()
+        if "medperf_client.executors.worker" in one.cmdline()
+    ]
+    return found
+
+
+def _awaited(place: Path, most: int = 1) -> Path:
+    """A meeting's place once so many are there."""
+    patience = time.monotonic() + 60
+    while len(list(place.iterdir())) < most:
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+    return place
+
+
+def _gone(process: int) -> None:
+    """Wait for a process to end."""
+    patience = time.monotonic() + 30
+    while psutil.pid_exists(process):
+        if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+            return
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_whoever_ends_the_client_ends_what_it_runs(site: Path, how: int) -> None:
+    place = site / "meeting"
+    place.mkdir()
+    (site / "code" / "main.py").write_text(MEETING.format(place=str(place), others=3))
+    for number in range(2):
+        (site / f"work{number}").write_text(work(site, f"out{number}").text())
+    client = f"""
+from pathlib import Path
+from medperf_client.execution.parallel import as_done
+from medperf_client.execution.work import Work
+from medperf_client.executors.local import Local
+site = Path({str(site)!r})
+works = [Work.read((site / f"work{{n}}").read_text()) for n in range(2)]
+def do(one):
+    with executor.slot():
+        return executor.perform(one)
+with Local(2) as executor:
+    list(as_done([lambda one=one: do(one) for one in works], 2))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(IMPORT_ROOTS)}
+    with subprocess.Popen(
+        [sys.executable, "-c", client], env=environment, stderr=subprocess.DEVNULL
+    ) as process:
+        tasks = [int(path.name) for path in _awaited(place, 2).iterdir()]
+        process.send_signal(how)
+        process.wait(60)
+    for task in tasks:
+        _gone(task)
+    patience = time.monotonic() + 30
+    while [one for number in range(2) for one in (site / f"out{number}").glob("medperf-*")]:
+        assert time.monotonic() < patience, "what its platform kept is still there"
+        time.sleep(0.01)

@@ -21,6 +21,7 @@ from medperf_client.containers.job import Job, Limits, Mount
 from medperf_client.containers.process import ProcessRunner
 from medperf_client.containers.spec import PROCESS, ContainerSpec, Task, Volume
 from medperf_client.errors import ContainerFailed, Unsupported, WrongHash
+from medperf_client.execution.work import Work
 from tests.cache.processes import NOBODY
 from tests.support.forks import IMPORT_ROOTS
 
@@ -233,8 +234,8 @@ def test_where_nothing_may_be_mounted_it_has_copies_of_what_is_kept(
     ]
     words = ("python3", "main.py")
     task = job(code, tmp_path / "log", *words, mounts=tuple(mounts))
-    (tmp_path / "job.json").write_text(task.text())
-    module = ["-m", "medperf_client.execution.jobs", str(tmp_path / "job.json")]
+    (tmp_path / "work.json").write_text(Work(task, ()).text())
+    module = ["-m", "medperf_client.executors.worker", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(IMPORT_ROOTS)}
     powerless = ["setpriv", "--bounding-set=-sys_admin"] if os.getuid() == 0 else []
     subprocess.run([*powerless, sys.executable, *module], env=environment, check=True)

@@ -24,7 +24,13 @@ from medperf_client.cli.base import (
     site,
     yes_option,
 )
-from medperf_client.cli.evaluating import end, evaluated, run_options, tell_outcomes
+from medperf_client.cli.evaluating import (
+    end,
+    evaluated,
+    jobs_option,
+    run_options,
+    tell_outcomes,
+)
 from medperf_client.cli.following import follow
 from medperf_client.cli.text import (
     human_size,
@@ -363,8 +369,9 @@ def _decide(
         help="File with the UIDs of the models to run, separated by commas.",
     )
 )
+@jobs_option
 @json_option
-@example("medperf benchmark run -b 1 -d 3")
+@example("medperf benchmark run -b 1 -d 3", "medperf benchmark run -b 1 -d 3 --jobs 4")
 def run(models_from_file: Path | None, as_json: bool, **options: Any) -> None:
     """Run all models of a benchmark on a dataset, those of high priority first.
 

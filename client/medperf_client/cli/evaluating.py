@@ -15,6 +15,7 @@ from medperf_client.errors import FAILED, MedPerfError, UsageError
 if TYPE_CHECKING:
     from medperf_client.datasets.records import Record
     from medperf_client.execution.evaluation import Asked, Outcome
+    from medperf_client.executors.local import Local
 
 benchmark_option = click.option(
     "-b", "--benchmark", type=Uid(), required=True, help="UID of the benchmark."
@@ -31,6 +32,15 @@ keep_option = click.option(
     "--keep-predictions",
     type=click.Path(file_okay=False, path_type=Path),
     help="Copy the predictions to this folder, for you to look at.",
+)
+
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Run so many models at a time on this machine.",
 )
 
 
@@ -52,8 +62,9 @@ def evaluated(
     no_cache: bool = False,
     ignore_model_errors: bool = False,
     keep_predictions: Path | None = None,
+    jobs: int = 1,
 ) -> "list[Outcome]":
-    """Run models of a benchmark on a dataset of this site, those named or `all`.
+    """Run models of a benchmark on a dataset of this site, those named or `all`, `jobs` at a time.
 
     For a request to take part the `reference` model runs. Raises `UsageError` for models that are
     not the benchmark's.
@@ -65,7 +76,7 @@ def evaluated(
     chosen = models_of(found, models, here.tell)
     outcomes = []
     for outcome in running(
-        *(found, entity, record, chosen),
+        *(found, entity, record, chosen, jobs),
         use_memo=not no_cache,
         may_fail=ignore_model_errors,
     ):
@@ -75,7 +86,8 @@ def evaluated(
         if outcome.result and keep_predictions is not None:
             here.tell(f"copied {laid_out(here.private, outcome.result, keep_predictions)}")
     display().close()
-    return outcomes
+    places = {model["id"]: place for place, model in enumerate(chosen)}
+    return sorted(outcomes, key=lambda one: places[one.model])
 
 
 def fitting(
@@ -117,9 +129,10 @@ def running(
     entity: dict[str, Any],
     record: "Record",
     models: Sequence[dict[str, Any]],
+    jobs: int = 1,
     **options: bool,
 ) -> "Generator[Outcome, None, None]":
-    """What becomes of one model after the other, alone with the dataset until it is closed.
+    """What becomes of each model, `jobs` at a time, alone with the dataset until it is closed.
 
     How far each is shows in a table on a terminal, else line by line.
     """
@@ -143,10 +156,20 @@ def running(
 
                 table = stack.enter_context(RunTable(models))
             watch = table.watch if table else display().watch
-            for outcome in here.evaluations(watch, not asked.use_memo).run(asked, models):
+            evaluations = here.evaluations(watch, not asked.use_memo)
+            for outcome in evaluations.run(asked, models, _executor(min(jobs, len(models)))):
                 if table:
                     table.ended(outcome)
                 yield outcome
+
+
+def _executor(jobs: int) -> "Local | None":
+    """What does the steps of so many models at a time; one at a time are done in this process."""
+    if jobs < 2:
+        return None
+    from medperf_client.executors.local import Local
+
+    return Local(jobs)
 
 
 def models_of(

@@ -3,9 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import RLock
+from typing import TYPE_CHECKING, Any
 
 from medperf_cache import CacheError, Storage
 from medperf_cache.private import Private
@@ -15,11 +18,15 @@ from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import MedPerfError, Unsupported
 from medperf_client.execution.compatibility import read_yaml
+from medperf_client.execution.parallel import as_done
 from medperf_client.execution.results import Result, Results
-from medperf_client.execution.steps import Steps, Watch
+from medperf_client.execution.steps import Moment, Perform, Steps, Watch
 from medperf_client.execution.workflow import evaluation
 from medperf_client.kinds import Entity
 from medperf_client.kinds.container import PINS
+
+if TYPE_CHECKING:
+    from medperf_client.executors.local import Local
 
 # What concerns one model only: the others go on.
 TROUBLE = (MedPerfError, CacheError, OSError)
@@ -101,26 +108,46 @@ class Evaluations:
         self._storage, self._library, self._runner_for = storage, library, runner_for
         self._limits, self._private, self._results = limits, private, results
         self._watch, self._tell = watch, tell
+        # Several models may be evaluated at once.
+        self._one, self._evaluators = RLock(), dict[int | str, Container]()
 
-    def run(self, asked: Asked, models: Sequence[Entity]) -> Iterator[Outcome]:
-        """Evaluate each model in turn; one that fails costs only itself."""
+    def run(
+        self, asked: Asked, models: Sequence[Entity], executor: "Local | None" = None
+    ) -> Iterator[Outcome]:
+        """Evaluate each model in turn; one that fails costs only itself.
+
+        An `executor` evaluates several at a time, and their outcomes come as they are made.
+        """
         known = self._known(asked) if asked.use_memo else {}
-        evaluator: Container | None = None
-        for model in models:
-            logs = asked.logs / f"b{asked.benchmark}m{model['id']}"
-            what = (model["id"], model["name"])
-            earlier = known.get((model["id"], asked.made_of(model)))
-            if earlier is not None and (asked.may_fail or not earlier.partial):
-                yield Outcome(*what, earlier, True, "", logs)
-                continue
-            try:
-                with self._storage.in_use():
-                    # Looked at only now: where all is known, nobody needs it.
-                    evaluator = evaluator or self._library.registered(asked.evaluator)
-                    made, is_cached = self._evaluated(asked, model, evaluator, logs)
-                yield Outcome(*what, made, is_cached, "", logs)
-            except TROUBLE as error:
-                yield Outcome(*what, None, False, str(error), logs)
+        if executor is None:
+            yield from (self._outcome(asked, model, known) for model in models)
+            return
+        jobs = [partial(self._outcome, asked, one, known, executor) for one in models]
+        with executor:
+            for _, outcome in as_done(jobs, executor.slots):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield outcome
+
+    def _outcome(
+        self,
+        asked: Asked,
+        model: Entity,
+        known: Mapping[tuple[int | str, str], Result],
+        executor: "Local | None" = None,
+    ) -> Outcome:
+        logs = asked.logs / f"b{asked.benchmark}m{model['id']}"
+        what = (model["id"], model["name"])
+        earlier = known.get((model["id"], asked.made_of(model)))
+        if earlier is not None and (asked.may_fail or not earlier.partial):
+            return Outcome(*what, earlier, True, "", logs)
+        try:
+            with self._storage.in_use(), executor.slot() if executor else nullcontext():
+                perform = executor.perform if executor else None
+                made, is_cached = self._evaluated(asked, model, logs, perform)
+            return Outcome(*what, made, is_cached, "", logs)
+        except TROUBLE as error:
+            return Outcome(*what, None, False, str(error), logs)
 
     def missing(self, asked: Asked, models: Sequence[Entity]) -> list[Entity]:
         """The models that have no whole result here."""
@@ -137,17 +164,19 @@ class Evaluations:
         }
 
     def _evaluated(
-        self, asked: Asked, model: Entity, evaluator: Container, logs: Path
+        self, asked: Asked, model: Entity, logs: Path, perform: Perform | None
     ) -> tuple[Result, bool]:
+        evaluator = self._evaluator(asked.evaluator)
         steps = Steps(
             self._storage,
             self._runner_for,
             logs,
             self._limits,
             asked.use_memo,
-            self._watch,
+            self._told,
             self._tell,
             self._private,
+            perform,
         )
         container = self._library.registered(model)
         made = evaluation(steps, container, evaluator, asked.data, asked.labels, asked.may_fail)
@@ -164,7 +193,20 @@ class Evaluations:
             steps=[step.record() for step in steps.finished],
             ordered=asked.ordered,
         )
-        return self._results.add(result), not any(step.ran for step in steps.finished)
+        with self._one:
+            kept = self._results.add(result)
+        return kept, not any(step.ran for step in steps.finished)
+
+    def _evaluator(self, entity: Entity) -> Container:
+        """A metrics container, looked at once it is needed: where all is known, nobody does."""
+        with self._one:
+            if entity["id"] not in self._evaluators:
+                self._evaluators[entity["id"]] = self._library.registered(entity)
+            return self._evaluators[entity["id"]]
+
+    def _told(self, step: str, moment: Moment) -> None:
+        with self._one:
+            self._watch(step, moment)
 
 
 def laid_out(private: Private, result: Result, folder: Path) -> Path:

@@ -1,13 +1,7 @@
-"""Run a job: `python -m medperf_client.execution.jobs FILE`, or by a call in this process.
-
-It takes nothing but the job and the files that it names: no profile, no cache, no registry.
-"""
-
-import sys
-from pathlib import Path
+"""Run a job, with nothing but the files that it names: no profile, no cache, no registry."""
 
 from medperf_client.containers.job import Job
-from medperf_client.errors import OK, MedPerfError, Unsupported, UsageError
+from medperf_client.errors import Unsupported
 
 
 def execute(job: Job) -> None:
@@ -35,21 +29,3 @@ def execute(job: Job) -> None:
         ApptainerRunner().run(job)
     else:
         raise Unsupported(f"there is no platform {job.platform!r} here to run task {job.called}")
-
-
-def main(file: str) -> int:
-    """Run the job that a file holds as JSON (`Job.text`); the exit code."""
-    try:
-        try:
-            text = Path(file).read_bytes()
-        except OSError as error:
-            raise UsageError(f"{file}: {error.strerror}") from error
-        execute(Job.read(text))
-    except MedPerfError as error:
-        print(error, error.hint, sep="\n", file=sys.stderr)
-        return error.exit_code
-    return OK
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -1,6 +1,7 @@
 """Several things at once, of which one may fail without the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
@@ -9,24 +10,30 @@ AT_ONCE = 4
 
 
 def at_once(jobs: Sequence[Callable[[], Result]]) -> list[Result | Exception]:
-    """What each job returned or raised, in their order; a few run at a time.
+    """What each job returned or raised, in their order; a few run at a time."""
+    outcomes = dict(as_done(jobs, AT_ONCE))
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+def as_done(
+    jobs: Sequence[Callable[[], Result]], most: int
+) -> Iterator[tuple[int, Result | Exception]]:
+    """The number of each job, and what it returned or raised, as they end; `most` run at a time.
 
     An interrupt is not kept waiting: what the jobs were doing ends with the process.
     """
-    outcomes: dict[int, Result | Exception] = {}
+    done: SimpleQueue[tuple[int, Result | Exception]] = SimpleQueue()
     waiting = iter(list(enumerate(jobs)))
 
     def work() -> None:
         # A list's iterator gives each of its items to one thread.
         for number, job in waiting:
             try:
-                outcomes[number] = job()
+                done.put((number, job()))
             except Exception as error:
-                outcomes[number] = error
+                done.put((number, error))
 
-    threads = [Thread(target=work, daemon=True) for _ in range(min(AT_ONCE, len(jobs)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [outcomes[number] for number in range(len(jobs))]
+    for _ in range(min(most, len(jobs))):
+        Thread(target=work, daemon=True).start()
+    for _ in jobs:
+        yield done.get()

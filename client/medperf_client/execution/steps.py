@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,21 +13,22 @@ from medperf_client.containers.job import Job, Limits, called
 from medperf_client.containers.library import Container, Input
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec, Task
-from medperf_client.errors import ContainerFailed, InvalidContainer, MedPerfError, Unsupported
+from medperf_client.errors import InvalidContainer, MedPerfError, Unsupported
 
 # A step that is remembered pays for nothing that runs one.
 if TYPE_CHECKING:
     from medperf_cache.blobs import BlobStore
     from medperf_cache.private import Private
     from medperf_cache.trees import TreeStore
+    from medperf_client.execution.work import Work
 
 MEMO_FORMAT = 1
-# What a preparation, and an evaluation, may have nothing to say in.
-OPTIONAL_OUTPUTS = ("metadata_path", "report_file", "local_outputs_path")
 
 Moment = Literal["start", "ran", "cached", "failed"]
 # Called with a step's name for people, and what happens to it.
 Watch = Callable[[str, Moment], None]
+# Does a step, here or elsewhere; see `execution.work.perform`.
+Perform = Callable[["Work"], dict[str, Any]]
 
 
 def step_key(image_id: str, task: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -132,7 +132,8 @@ class Steps:
     `logs` is the folder for what containers print, a file a task: who runs the same task several
     times gives each a `Steps` with a folder of its own. `finished` holds the steps so far, also
     when a later one raised. `watch` is told what happens, `tell` gets lines for people. Steps on a
-    member's own data are kept in `private`, and answered from there alone.
+    member's own data are kept in `private`, and answered from there alone. `perform` does what has
+    to be done; None does it in this process.
     """
 
     def __init__(
@@ -145,8 +146,10 @@ class Steps:
         watch: Watch = lambda step, moment: None,
         tell: Callable[[str], None] = lambda line: None,
         private: "Private | None" = None,
+        perform: Perform | None = None,
     ) -> None:
         self._storage, self._runner_for, self._logs = storage, runner_for, logs
+        self._elsewhere = perform
         self._limits, self._use_memo, self._watch = limits, use_memo, watch
         self._tell, self._told, self._swept = tell, set[str](), set[str]()
         self._private, self._results = private, private or storage
@@ -192,21 +195,25 @@ class Steps:
         It is never remembered: people may have changed what is there. Raises as `take` does.
         """
         from medperf_cache.trees import make_writable
+        from medperf_client.execution.jobs import execute
 
         asked = _asked(name, container, offered)
         runner = self._runner_for(container.spec)
-        made = {volume.name: places[volume.name] for volume in asked.task.outputs}
         self._watch(asked.called, "start")
         with self._watched(asked), self._results.scratch() as scratch:
             image_id = runner.provide(container.spec, container.archive, container.expected_image)
             self._sweep(runner)
-            _make(asked.task, made)
-            for path in made.values():
+            work = self._work(asked, runner, image_id, scratch, places)
+            work.make_places()
+            for path in work.places.values():
                 make_writable(path) if path.is_dir() else path.chmod(0o600)
-            seconds = self._go(asked, runner, image_id, made, scratch)
-            self._check_outputs(asked, made)
+            started = time.monotonic()
+            execute(work.job)
+            seconds = time.monotonic() - started
+            work.check()
             digest = self._storage.fingerprints.digest
-            outputs = {name: Input(path, digest(path)) for name, path in made.items()}
+            made = [volume.name for volume in asked.task.outputs]
+            outputs = {name: Input(places[name], digest(places[name])) for name in made}
             step = asked.step(image_id, True, {"seconds": seconds}, outputs)
         self._watch(asked.called, "ran")
         self.finished.append(step)
@@ -256,64 +263,46 @@ class Steps:
             known = self._recall(asked, image_id) if self._use_memo else None
             if known is not None:
                 return known
-            folder = scratch / "outputs"
-            folder.mkdir()
-            made = {volume.name: folder / volume.name for volume in asked.task.outputs}
-            _make(asked.task, made)
-            try:
-                record = self._run(asked, runner, image_id, made, scratch)
-            except ContainerFailed as error:
-                if not asked.may_fail:
-                    raise
-                outputs = self._settled(asked, made, may_be_empty=True)
-                record = {"outputs": outputs, "seconds": 0.0, "failed": str(error)}
-            return self._keep(asked, image_id, record, made)
+            work = self._work(asked, runner, image_id, scratch)
+            if self._elsewhere is None:
+                from medperf_client.execution.work import perform
 
-    def _run(
+                record = perform(work)
+            else:
+                record = self._elsewhere(work)
+            self._check_unchanged(asked.inputs)
+            return self._keep(asked, image_id, record, work.places)
+
+    def _work(
         self,
         asked: _Asked,
         runner: Runner,
         image_id: str,
-        made: Mapping[str, Path],
         scratch: Path,
-    ) -> dict[str, Any]:
-        """Run a step to its end; its record, for which its outputs are ready to be moved."""
-        seconds = self._go(asked, runner, image_id, made, scratch)
-        self._check_unchanged(asked.inputs)
-        return {
-            "outputs": self._settled(asked, made),
-            "seconds": seconds,
-            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
+        places: Mapping[str, Path] | None = None,
+    ) -> "Work":
+        """A step as something to be done; its outputs lie at `places`, or in its scratch folder."""
+        from medperf_client.execution.work import Work
 
-    def _go(
-        self,
-        asked: _Asked,
-        runner: Runner,
-        image_id: str,
-        made: Mapping[str, Path],
-        scratch: Path,
-    ) -> float:
-        """Run a step to its end; how many seconds it took."""
-        from medperf_client.execution.jobs import execute
-
+        outputs = asked.task.outputs
+        if places is None:
+            (scratch / "outputs").mkdir()
+            places = {volume.name: scratch / "outputs" / volume.name for volume in outputs}
+        self._announce(runner)
+        self._lend(asked.inputs)
         job = Job.of(
             runner.name,
             asked.task,
             runner.local_id(asked.container.spec, image_id),
             {name: given.path for name, given in asked.inputs.items()},
-            made,
+            places,
             self._log(asked.task.name),
             model=asked.model,
             archive=runner.local_file(asked.container.spec, image_id, asked.container.archive),
             limits=self._limits,
             scratch=scratch,
         )
-        self._announce(runner)
-        self._lend(asked.inputs)
-        started = time.monotonic()
-        execute(job)
-        return time.monotonic() - started
+        return Work(job, outputs, asked.may_fail)
 
     def _sweep(self, runner: Runner) -> None:
         """Once, delete what tasks of killed clients wrote; first end what still writes there."""
@@ -358,34 +347,6 @@ class Steps:
                     hint="Nothing was kept. Run it again once the files are settled.",
                 )
 
-    def _check_outputs(self, asked: _Asked, made: Mapping[str, Path]) -> None:
-        """Raise `ContainerFailed` if what a step left is too much, or not what it is to be."""
-        from medperf_client.execution.outputs import check_kind, check_outputs
-
-        what = f"task {asked.called}"
-        check_outputs(made.values(), self._limits, what)
-        for volume in asked.task.outputs:
-            check_kind(volume, made[volume.name], what)
-
-    def _settled(
-        self, asked: _Asked, made: Mapping[str, Path], may_be_empty: bool = False
-    ) -> dict[str, tuple[str, str]]:
-        """The kind and the digest of each output. Raises `ContainerFailed` if it is not sound."""
-        self._check_outputs(asked, made)
-        what = f"task {asked.called}"
-        settled: dict[str, tuple[str, str]] = {}
-        for volume in asked.task.outputs:
-            path = made[volume.name]
-            is_folder = volume.kind == "directory"
-            is_empty = not (any(path.iterdir()) if is_folder else path.stat().st_size)
-            if is_empty and not may_be_empty and volume.name not in OPTIONAL_OUTPUTS:
-                raise ContainerFailed(
-                    f"{what} ended well, but wrote nothing to {volume.name} ({volume.mount_path})",
-                    hint=f"Its output is in {self._log(asked.task.name)}",
-                )
-            settled[volume.name] = (volume.kind, self._store(volume.kind).settle(path))
-        return settled
-
     def _keep(
         self,
         asked: _Asked,
@@ -405,15 +366,6 @@ class Steps:
 
     def _store(self, kind: str) -> "BlobStore | TreeStore":
         return self._results.blobs if kind == "file" else self._results.trees
-
-
-def _make(task: Task, places: Mapping[str, Path]) -> None:
-    """An empty folder or file for each output of a task that has none yet."""
-    for volume in task.outputs:
-        if volume.kind == "directory":
-            places[volume.name].mkdir(exist_ok=True)
-        else:
-            places[volume.name].touch()
 
 
 def _asked(

@@ -1,0 +1,1 @@
+"""Where steps are done other than in the client's own process."""
