@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -24,18 +25,29 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NewRegistry = Callable[[str], Registry]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def new_registry(request: pytest.FixtureRequest, tmp_path: Path) -> NewRegistry:
+@pytest.fixture(params=["sqlite", "postgres"], scope="module")
+def cluster(request: pytest.FixtureRequest) -> PostgresCluster | None:
+    """Where databases are; None for SQLite."""
+    found: PostgresCluster | None = None
+    if request.param == "postgres":
+        found = request.getfixturevalue("postgres")
+    return found
+
+
+def makes_registries(folder: Path, cluster: PostgresCluster | None) -> NewRegistry:
     """Makes a registry on an empty database, with a folder for files."""
 
     def new(name: str) -> Registry:
-        folder, url = tmp_path / name, None
-        if request.param == "postgres":
-            cluster: PostgresCluster = request.getfixturevalue("postgres")
-            url = cluster.new_database()
-        return Registry(folder, url, MEDPERF_ASSETS=str(folder / "assets"))
+        url = cluster.new_database() if cluster else None
+        return Registry(folder / name, url, MEDPERF_ASSETS=str(folder / name / "assets"))
 
     return new
+
+
+@pytest.fixture
+def new_registry(cluster: PostgresCluster | None, tmp_path: Path) -> NewRegistry:
+    """Makes registries of the test's own."""
+    return makes_registries(tmp_path, cluster)
 
 
 @pytest.fixture
@@ -50,8 +62,12 @@ def source(new_registry: NewRegistry) -> Iterator[Registry]:
 
 @pytest.fixture
 def member(source: Registry) -> Member:
-    """Its administrator, who has a container there, the file that it names, and a dataset with a
-    result."""
+    """Its administrator, who has one of each kind there."""
+    return with_everything(source)
+
+
+def with_everything(source: Registry) -> Member:
+    """An administrator who has a container, the file that it names, and a dataset with a result."""
     member = Member(source, "ada", admin=True)
     upload(member)
     address = f"{source.url}/api/v0/assets/{DIGEST}"
@@ -183,10 +199,32 @@ def test_a_backup_while_members_write_is_of_one_moment(
 @pytest.fixture
 def other(new_registry: NewRegistry) -> Registry:
     """A registry that is not empty: Eve is a member."""
-    other = new_registry("other")
+    return with_eve(new_registry("other"))
+
+
+def with_eve(other: Registry) -> Registry:
+    """A registry of which Eve is a member by now."""
     other.command("init")
     other.command("user", "add", "eve@example.org")
     return other
+
+
+@pytest.fixture(scope="module")
+def in_use(
+    cluster: PostgresCluster | None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Registry]:
+    """A backup, and another registry, for all that may change neither."""
+    folder = tmp_path_factory.mktemp("in_use")
+    new = makes_registries(folder, cluster)
+    source, backup = new("source"), folder / "registry.backup"
+    source.command("init")
+    source.start()
+    try:
+        with_everything(source)
+        source.command("backup", str(backup))
+    finally:
+        source.stop()
+    return backup, with_eve(new("other"))
 
 
 def test_a_registry_is_replaced_only_when_asked_and_kept_aside(
@@ -246,8 +284,10 @@ LATE_ENDS = ["one more byte", "another archive", "an end that says something", "
 
 @pytest.mark.parametrize("name", ["cut", "a bit", "no tar", "more", "link", *LATE_ENDS])
 def test_a_damaged_backup_changes_nothing(
-    backup: Path, other: Registry, tmp_path: Path, name: str
+    in_use: tuple[Path, Registry], tmp_path: Path, name: str
 ) -> None:
+    whole, other = in_use
+    backup = Path(shutil.copy(whole, tmp_path))
     refused = other.invoke("restore", str(changed(backup, name)), "--replace")
     assert refused.exit_code == 1 and "Nothing was changed." in refused.stderr
     assert "eve@example.org" in other.command("user", "ls")
