@@ -21,7 +21,7 @@ from tests.support.registry import Registry
 
 # As large as an entity could be before there was a bound.
 LARGE = {"test_result": {"auroc": 0.5}, "notes": "x" * 1_900_000}
-MANY = 60
+MANY = 30
 AT_ONCE = 3
 MOST_MEMORY = 300 << 20
 # One such row, whatever a page may hold, and what surrounds the JSON.
@@ -35,7 +35,7 @@ class Executed(Registry):
 
 
 class Large:
-    """A registry with sixty containers, requests and audit entries of before there was a bound."""
+    """A registry with thirty containers, requests and audit entries of before there was a bound."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
