@@ -10,11 +10,12 @@ from tests.support.tiers import ON_EACH_ENGINE, SECONDS, WITH_ALL, listed, unit
 
 
 def known() -> Iterator[str]:
-    """Every test, with a parameter that few have."""
+    """Every test, with parameters that few have."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                yield f"{path.relative_to(ROOT)}::{node.name}[podman]"
+                for parameter in ("podman", "bucket"):
+                    yield f"{path.relative_to(ROOT)}::{node.name}[{parameter}]"
 
 
 @pytest.mark.parametrize("pattern", [*WITH_ALL, *ON_EACH_ENGINE])

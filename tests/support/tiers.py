@@ -52,9 +52,17 @@ TESTS_A_SECOND = 10
 
 # What only `--all` runs: what takes long, of what few changes touch.
 WITH_ALL = (
-    # Each word by itself with every command; `scripts/test` draws from the same words.
-    "tests/fuzz/test_commands.py::test_each_word_that_is_known_to_harm_is_only_shown",
+    # Drawn from all that can be written, and shown by each command and each page.
+    "tests/fuzz/",
     "tests/schema/test_schema.py",
+    # Each page in each colour and width; tests/server reads the same pages.
+    "tests/browser/",
+    # Homes that are put back, full, read-only or killed, again and again.
+    "tests/faults/test_(another_past|disk_full|ledger_kills|many_pasts|read_only|watch)",
+    # Whole consortia with an air gap between them; tests/client/test_bundle.py is of each part.
+    "tests/client/test_(carrying|data_bundles)",
+    # A stand-in for S3, which is slow to start and to answer; folders are tried all day.
+    r"tests/server/test_assets.py.*\[bucket",
     # Podman, Apptainer, and Docker's containerd store, beside Docker's classic one.
     r"tests/containers/.*\[(podman|containerd|apptainer)",
     "tests/containers/test_apptainer.py",
@@ -65,7 +73,7 @@ WITH_ALL = (
     "tests/containers/test_freedom.py::test_its_tmp_takes_more_than_its_memory",
     # A whole consortium; the tutorials are tried without it.
     "tests/project/test_scripts.py::test_the_demo_plays_to_its_end",
-    # Gunicorn, buckets, large files, floods.
+    # Gunicorn, large files, floods.
     "tests/server/test_assets_trouble.py",
     "tests/server/test_deploy.py",
     "tests/server/test_many_uploads.py",
@@ -77,7 +85,6 @@ WITH_ALL = (
 # lock, order, bound and keep what is written; of the rest only `--all` sees that it is the same.
 ON_EACH_ENGINE = (
     "tests/server/test_audit.py",
-    "tests/server/test_backup.py",
     "tests/server/test_changes.py",
     "tests/server/test_check.py",
     "tests/server/test_concurrency.py",
@@ -86,7 +93,6 @@ ON_EACH_ENGINE = (
     "tests/server/test_migrations.py",
     "tests/server/test_page_bounds.py",
     "tests/server/test_private_benchmarks.py",
-    "tests/server/test_role_matrix.py",
 )
 
 
