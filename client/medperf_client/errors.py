@@ -48,6 +48,10 @@ class HeldBack(MedPerfError):
     """The disclosure check found what would tell of persons; nothing was sent."""
 
 
+class NotAdmitted(MedPerfError):
+    """The site's policy does not let something run on its data: it was neither fetched nor run."""
+
+
 class NotLoggedIn(Refused):
     """The registry does not know who asks."""
 

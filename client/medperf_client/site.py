@@ -12,7 +12,14 @@ from medperf_cache import CacheError, Catalog
 from medperf_cache.locks import hold
 from medperf_cache.outbox import REJECTED, Entry, Outbox
 from medperf_cache.pins import Keeping
-from medperf_client.errors import LOGIN_HINT, MedPerfError, Offline, Refused, UsageError
+from medperf_client.errors import (
+    LOGIN_HINT,
+    MedPerfError,
+    NotAdmitted,
+    Offline,
+    Refused,
+    UsageError,
+)
 from medperf_client.exchange.queue import Queue, subject
 from medperf_client.kinds import Entity, kind_of
 from medperf_client.kinds.submission import OPERATION
@@ -248,6 +255,7 @@ class Site:
             self.limits,
             self.reports,
             lambda: self.private,
+            self.admit,
             self.tell,
         )
 
@@ -272,6 +280,22 @@ class Site:
 
         return load_policy(self.home.policy_file)
 
+    def admit(self, listed: str, entity: Entity) -> None:
+        """Raise `NotAdmitted` for what the policy does not let run on data of this site.
+
+        `listed` is the list of the policy that has to name it, see `admission.lists`.
+        """
+        why = self.why_not(listed, entity, self.policy)
+        if why:
+            raise NotAdmitted(why)
+
+    def why_not(self, listed: str, entity: Entity, policy: "Policy") -> str:
+        """Why a policy does not let something run on data of this site; empty if it does."""
+        # What waits in the queue is this member's own.
+        mine = self.member if isinstance(entity.get("id"), str) else None
+        owner = {"owner": mine["id"]} if mine else {}
+        return policy.admission.why_not(listed, {**owner, **entity}, self.profile.server_url)
+
     @cached_property
     def clearances(self) -> "Clearances":
         """What was decided on the findings in documents of this site."""
@@ -294,9 +318,11 @@ class Site:
 
     def evaluations(self, watch: "Watch", refetch: bool = False) -> "Evaluations":
         """Runs models on datasets; with `refetch`, images at URLs are asked for again."""
+        from medperf_client.admission.lists import CONTAINERS
         from medperf_client.execution.evaluation import Evaluations
 
         return Evaluations(
+            partial(self.admit, CONTAINERS),
             self.storage,
             self.library(refetch),
             self.platforms.runner_for,

@@ -8,5 +8,14 @@ from tests.support.consortium_fixtures import (
     own_consortium,
 )
 from tests.support.hospital import hospital
+from tests.support.watching import watch
 
-__all__ = ["beginning", "consortium", "hospital", "model_copy", "newcomer", "own_consortium"]
+__all__ = [
+    "beginning",
+    "consortium",
+    "hospital",
+    "model_copy",
+    "newcomer",
+    "own_consortium",
+    "watch",
+]

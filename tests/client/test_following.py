@@ -1,74 +1,22 @@
 """Standing orders: a site that watches runs what was approved, and releases what it was told to."""
 
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medperf_client.datasets.orders import Order, Orders, bounds
+from medperf_client.datasets.orders import SOON, Order, Orders, bounds, tomorrow
 from medperf_client.errors import UsageError
 from tests.support.consortium import Consortium
 from tests.support.hospital import Hospital, approved, direct, with_another_model
+from tests.support.watching import Watching
 
-PATIENCE_SECONDS = 240
 FOLLOW = ("benchmark", "follow", "-b", "1", "-d")
 MODEL = {"id": 5, "mlcube_hash": "a"}
 NOON = datetime(2026, 11, 27, 12)
-
-
-class Watching:
-    """A site that watches its registry, looking every second."""
-
-    def __init__(self, hospital: Hospital) -> None:
-        self.process = hospital.member.start("sync", "--watch", "--interval", "1")
-        self.said: list[str] = []
-        # Whoever waits for a line that never comes is told by the end of the stream.
-        self._timer = threading.Timer(PATIENCE_SECONDS, self.process.kill)
-        self._timer.start()
-
-    def says(self, words: str, err: bool = False) -> str:
-        """The next line with these words."""
-        stream = self.process.stderr if err else self.process.stdout
-        assert stream is not None
-        for line in stream:
-            self.said.append(line)
-            if words in line:
-                return line
-        raise AssertionError(f"{words!r} was never said: {self.said}")
-
-    def end(self) -> tuple[str, str]:
-        """What it said since it was last heard, once it has ended as it is asked."""
-        self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=PATIENCE_SECONDS)
-        self.kill()
-        return out, err
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._timer.cancel()
-        self.process.kill()
-        self.process.communicate()
-        self._timer.join()
-
-
-@pytest.fixture
-def watch(hospital: Hospital) -> Iterator[Callable[[], Watching]]:
-    """Starts sites that watch, and do not outlive the test."""
-    started: list[Watching] = []
-
-    def start() -> Watching:
-        started.append(Watching(hospital))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.kill()
 
 
 def results(hospital: Hospital) -> list[tuple[str, int | None]]:
@@ -271,12 +219,12 @@ def test_what_are_no_hours_is_told(hours: str) -> None:
 
 
 def test_a_model_that_failed_is_let_be_until_its_time_or_until_it_is_another() -> None:
-    order = Order("", 1, 3, "").with_failure(MODEL, "it broke", NOON, soon=False)
+    order = Order("", 1, 3, "").with_failure(MODEL, "it broke", tomorrow(NOON))
     assert order.lets_be(MODEL, NOON) and order.lets_be(MODEL, NOON.replace(hour=23))
     assert not order.lets_be(MODEL, NOON + timedelta(days=1))
     assert not order.lets_be({**MODEL, "mlcube_hash": "b"}, NOON)
     assert order.is_told(MODEL, "it broke") and not order.is_told(MODEL, "it broke down")
-    soon = order.with_failure(MODEL, "no network", NOON, soon=True)
+    soon = order.with_failure(MODEL, "no network", NOON + SOON)
     assert soon.lets_be(MODEL, NOON) and not soon.lets_be(MODEL, NOON + timedelta(hours=1))
 
 

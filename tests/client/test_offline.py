@@ -62,6 +62,7 @@ COMMANDS = [
     "key ls",
     "key revoke q14 -y",
     "policy check POLICY",
+    "policy check --benchmark 1 --model 2",
     "policy view",
     "ledger export audit.html --bodies",
     "ledger ls",

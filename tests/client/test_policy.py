@@ -1,6 +1,8 @@
 """The policy of a site: read strictly, shown whole, tried on documents before it holds."""
 
 import json
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ def test_what_nothing_knows_is_refused_with_its_line(line: int, wrong: str, said
     ("text", "said"),
     [
         ("disclosures: {}", "line 1: there is no setting 'disclosures'"),
-        ("- 1", "line 1: expected disclosure"),
+        ("- 1", "line 1: expected run, disclosure"),
         ("disclosure: 3", "line 1: expected findings"),
         ("disclosure:\n  allow:\n    - {keys: a}", "line 3: because is missing"),
         ("disclosure:\n  min_count: 3\n  min_count: 4", "the key 'min_count' is there twice"),
@@ -106,3 +108,108 @@ def test_a_policy_is_tried_on_a_document(member: Member, tmp_path: Path) -> None
     assert "nothing was found" in member.does("policy", "check", str(policy), str(document))
     policy.write_text("nothing: 1\n")
     assert member.run("policy", "check", str(policy)).returncode == 2
+
+
+RUN = """\
+run:
+  benchmarks:
+    - owner: 2
+    - {name: breast-cancer, registry: https://registry.example.org/}
+  containers:
+    - owner: 5
+    - uid: 4
+      mlcube_hash: HASH
+  preparators: any
+  unasked: []
+""".replace("HASH", "ab" * 32)
+REGISTRY = "https://registry.example.org"
+MODEL = {"id": 4, "name": "mlp", "owner": 7, "mlcube_hash": "ab" * 32, "image_hash": ""}
+BENCHMARK = {"id": 1, "name": "breast-cancer", "owner": 3}
+
+
+def test_a_list_lets_in_what_has_all_that_an_entry_names() -> None:
+    lists = read_policy(RUN.encode(), "policy.yaml").admission
+    assert lists.why_not("benchmarks", BENCHMARK, REGISTRY) == ""
+    assert lists.why_not("benchmarks", {**BENCHMARK, "name": "x", "owner": 2}, "http://a") == ""
+    # The same name in another registry is another benchmark.
+    assert "line 2: no entry of run.benchmarks" in lists.why_not(
+        "benchmarks", BENCHMARK, "http://a"
+    )
+    assert lists.why_not("containers", MODEL, REGISTRY) == ""
+    assert lists.why_not("containers", {**MODEL, "id": 9, "owner": 5}, REGISTRY) == ""
+    assert lists.why_not("preparators", {**MODEL, "owner": 1}, REGISTRY) == ""
+
+
+def test_what_is_refused_is_told_with_its_line_and_what_lets_it_in() -> None:
+    lists = read_policy(RUN.encode(), "policy.yaml").admission
+    other = lists.why_not("containers", {**MODEL, "mlcube_hash": "cd" * 32}, REGISTRY)
+    assert other.startswith("container 4 (mlp) of member 7 may not run on data of this site. ")
+    assert "policy.yaml, line 5: no entry of run.containers names it" in other
+    assert f"line 7 comes near, and wants mlcube_hash {'ab' * 32}, not {'cd' * 32}." in other
+    assert f"`- owner: 7`, or `- uid: 4`, or `- {{mlcube_hash: {'cd' * 32}}}`" in other
+    assert "line 10: no entry of run.unasked" in lists.why_not("unasked", MODEL, REGISTRY)
+    # What a policy proposes is what it takes.
+    mended = RUN.replace("    - owner: 5\n", "    - owner: 5\n    - owner: 7\n")
+    changed = read_policy(mended.encode(), "policy.yaml").admission
+    assert changed.why_not("containers", {**MODEL, "mlcube_hash": "cd" * 32}, REGISTRY) == ""
+
+
+def test_lists_that_are_not_there_let_everything_in_and_are_shown_as_that() -> None:
+    policy = read_policy(b"disclosure: {min_count: 5}", "x")
+    for name in ("benchmarks", "containers", "preparators", "unasked"):
+        assert policy.admission.why_not(name, MODEL, REGISTRY) == ""
+    assert set(policy.record()["run"].values()) == {"any"}
+    whole = read_policy(RUN.encode(), "x")
+    assert read_policy(json.dumps(whole.record()).encode(), "x") == whole
+    assert whole.record()["run"]["unasked"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "said"),
+    [
+        (2, "  benchmark:", "there is no setting 'benchmark'"),
+        (3, "    - owner: carol@example.org", "owner expects a UID"),
+        (3, "    - owner: 0", "owner expects a UID"),
+        (3, "    - {}", "it names nothing: give some of owner, uid, name, registry"),
+        (3, "    - 2", "expected owner, uid, name, registry, found 2"),
+        (3, "    - mlcube_hash: x", "there is no setting 'mlcube_hash'"),
+        (4, "    - {name: x, registry: registry}", "registry expects the URL of a registry"),
+        (7, "    - uid: true", "uid expects a UID"),
+        (8, "      mlcube_hash: abc", "mlcube_hash expects a SHA-256"),
+        (9, "  preparators: none", "preparators expects any or a list, found 'none'"),
+        (9, "  preparators:", "preparators expects any or a list, found None"),
+        (10, "  unasked: {owner: 5}", "unasked expects any or a list"),
+    ],
+)
+def test_lists_that_cannot_be_are_refused_with_their_line(line: int, wrong: str, said: str) -> None:
+    lines = RUN.splitlines()
+    lines[line - 1] = wrong
+    with pytest.raises(UsageError, match=f"^policy.yaml, line {line}: ") as refused:
+        read_policy("\n".join(lines).encode(), "policy.yaml")
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_became_of_a_policy_it_is_read_or_refused_in_words(seed: int) -> None:
+    chance = random.Random(seed)
+    text = bytearray((WHOLE + RUN).encode())
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(text))
+        piece = bytes(
+            chance.choices(b"{}[]:-?&*!|>'\"%@`#,\n\t 0aZ\x00\xff", k=chance.randint(1, 4))
+        )
+        chance.choice(
+            (
+                lambda at=at, piece=piece: text.__setitem__(slice(at, at + len(piece)), piece),
+                lambda at=at, piece=piece: text.__setitem__(slice(at, at), piece),
+                lambda at=at: text.__delitem__(slice(at, at + chance.randint(1, 30))),
+            )
+        )()
+    try:
+        policy = read_policy(bytes(text), "policy.yaml")
+    except UsageError as refused:
+        assert re.match("policy.yaml(, line [0-9]+:| cannot be read:) ", str(refused)), text
+        assert refused.hint
+    else:
+        # What was read is what is shown: nothing was passed over.
+        assert read_policy(json.dumps(policy.record()).encode(), "x") == policy

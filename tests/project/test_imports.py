@@ -28,6 +28,7 @@ WINGS = (
         "transfer",
         "ledger",
         "settings",
+        "admission",
         "evidence",
         "kinds",
         "disclosure",

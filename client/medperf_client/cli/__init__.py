@@ -20,7 +20,7 @@ COMMANDS = {
     "dataset": "Register data, prepare them, and have them take part in a benchmark.",
     "run": "Run one model of a benchmark on a dataset.",
     "result": "See what models gave on your data, and release it.",
-    "policy": "See and try what your site lets leave it.",
+    "policy": "See and try what your site lets run, and lets leave it.",
     "key": "Make keys that sign the results you release, and see those of others.",
     "association": "Follow and decide association requests.",
     "test": "Test a container's compatibility with a benchmark.",

@@ -40,7 +40,7 @@ from medperf_client.cli.text import (
     print_table,
     state_of,
 )
-from medperf_client.errors import FAILED
+from medperf_client.errors import FAILED, NotAdmitted
 
 if TYPE_CHECKING:
     from medperf_client.execution.provisions import Part, Provisions
@@ -120,7 +120,8 @@ def fetch(uid: int | str, models: str, dataset: int | str | None, as_json: bool)
     something could not be had; the rest is here all the same.
 
     The registry tells who has a dataset in the benchmark which models it has. With --data_uid it
-    is an error if it does not, as long as the dataset is not approved.
+    is an error if it does not, as long as the dataset is not approved. Models that the site's
+    policy does not let run are told then, and not fetched.
     """
     from medperf_client.cli.own import require_prepared_for
     from medperf_client.execution.provisions import pin_name
@@ -134,6 +135,8 @@ def fetch(uid: int | str, models: str, dataset: int | str | None, as_json: bool)
         require_prepared_for(here.entity("dataset", dataset), benchmark)
     unlisted = "" if models == "none" else provisions.learn_models(benchmark, here.registry)
     chosen = [] if models == "none" else provisions.models(benchmark, waiting=models == "all")
+    if dataset is not None:
+        chosen = _admitted(benchmark, chosen)
     pin = pin_name(benchmark["id"], here.profile.server_url)
     parts = provisions.bring(benchmark, chosen, pin)
     display().close()
@@ -147,6 +150,25 @@ def fetch(uid: int | str, models: str, dataset: int | str | None, as_json: bool)
         here.tell(f"All are told once dataset {dataset} is approved in it: then fetch again.")
     if missing or (unlisted and dataset is not None):
         sys.exit(FAILED)
+
+
+def _admitted(benchmark: dict[str, Any], models: list[int]) -> list[int]:
+    """The models of a benchmark that may run on data of this site; the others are told.
+
+    Raises `NotAdmitted` if the benchmark itself may not.
+    """
+    from medperf_client.admission.lists import BENCHMARKS, CONTAINERS
+
+    here = site()
+    here.admit(BENCHMARKS, benchmark)
+    admitted = []
+    for uid in models:
+        try:
+            here.admit(CONTAINERS, here.entity("mlcube", uid))
+            admitted.append(uid)
+        except NotAdmitted as error:
+            here.tell(f"not fetched: {error}")
+    return admitted
 
 
 @group.command()

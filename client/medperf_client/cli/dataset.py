@@ -244,14 +244,23 @@ def submit(
 
 
 def _preparator(benchmark: int | str | None, preparator: int | str | None) -> int | str:
-    """The UID of the container that is to prepare the data: one's choice, or a benchmark's."""
+    """The UID of the container that is to prepare the data: one's choice, or a benchmark's.
+
+    Raises `NotAdmitted` for what the site's policy does not let run here.
+    """
+    from medperf_client.admission.lists import BENCHMARKS, PREPARATORS
+
     if (benchmark is None) == (preparator is None):
         raise UsageError("give --benchmark or --data_prep, one of both")
     here = site()
     if benchmark is not None:
-        preparator = here.entity("benchmark", benchmark)["data_preparation_mlcube"]
+        wanting = here.entity("benchmark", benchmark)
+        here.admit(BENCHMARKS, wanting)
+        preparator = wanting["data_preparation_mlcube"]
     assert preparator is not None
-    return here.entity("mlcube", preparator)["id"]  # type: ignore[no-any-return]
+    container = here.entity("mlcube", preparator)
+    here.admit(PREPARATORS, container)
+    return container["id"]  # type: ignore[no-any-return]
 
 
 def _raw(data: Path, labels: Path, metadata: Path | None, as_prepared: bool) -> dict[str, str]:
@@ -318,6 +327,7 @@ def prepare(dataset: int | str, yes: bool, no_cache: bool, as_json: bool) -> Non
     A container that works in stages goes on with what it left, and with what you changed in the
     dataset's folder since. Exit code 1 while something is left to do.
     """
+    from medperf_client.admission.lists import PREPARATORS
     from medperf_client.execution.steps import Steps
     from medperf_client.kinds.submission import OPERATION
 
@@ -328,7 +338,9 @@ def prepare(dataset: int | str, yes: bool, no_cache: bool, as_json: bool) -> Non
         raise UsageError(
             f"{record.called} is in OPERATION: it is prepared, and nothing of it changes any more"
         )
-    container = here.library(no_cache).registered(here.entity("mlcube", record.preparator))
+    preparator = here.entity("mlcube", record.preparator)
+    here.admit(PREPARATORS, preparator)
+    container = here.library(no_cache).registered(preparator)
     reports = "report_file" in {one.name for one in container.spec.task("prepare").outputs}
     allowed = (
         reports

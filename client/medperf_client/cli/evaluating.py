@@ -95,12 +95,17 @@ def fitting(
 ) -> "tuple[dict[str, Any], dict[str, Any], Record]":
     """A benchmark, and a dataset of this site on which its models may run, with its record.
 
-    Raises `UsageError` for one that is not in OPERATION, or was prepared with another container.
+    Raises `NotAdmitted` for a benchmark, or metrics, that the site's policy does not let run here;
+    `UsageError` for a dataset that is not in OPERATION, or was prepared with another container.
     """
+    from medperf_client.admission.lists import BENCHMARKS, CONTAINERS
     from medperf_client.cli.own import own_dataset, require_prepared_for
     from medperf_client.kinds.submission import OPERATION
 
-    benchmark = site().entity("benchmark", benchmark_uid)
+    here = site()
+    benchmark = here.entity("benchmark", benchmark_uid)
+    here.admit(BENCHMARKS, benchmark)
+    here.admit(CONTAINERS, here.entity("mlcube", benchmark["data_evaluator_mlcube"]))
     entity, record = own_dataset(dataset)
     if entity["state"] != OPERATION:
         raise UsageError(

@@ -12,7 +12,7 @@ import click
 from medperf_client.cli.base import Command, Uid, display, example, foreseen, json_option, site
 from medperf_client.cli.evaluating import asked_of, fitting, models_of, running
 from medperf_client.cli.text import plain, print_json, print_table
-from medperf_client.errors import HeldBack, MedPerfError, Refused, UsageError
+from medperf_client.errors import HeldBack, MedPerfError, NotAdmitted, Refused, UsageError
 
 if TYPE_CHECKING:
     from medperf_client.datasets.orders import Order
@@ -165,6 +165,7 @@ def _run(order: "Order", as_json: bool) -> None:
     models = [model for model in models if not order.lets_be(model, now)]
     asked = asked_of(benchmark, entity, record)
     wanted = here.evaluations(display().watch).missing(asked, models)
+    wanted = [model for model in wanted if _is_admitted(order, model)]
     ready = {model["id"]: model for model in _brought(order, benchmark, wanted)}
     if not ready:
         return
@@ -175,17 +176,35 @@ def _run(order: "Order", as_json: bool) -> None:
                 break
 
 
+def _is_admitted(order: "Order", model: dict[str, Any]) -> bool:
+    """Whether the site's policy lets a model run unasked; why not is told once."""
+    from medperf_client.admission.lists import CONTAINERS, UNASKED
+
+    try:
+        for listed in (CONTAINERS, UNASKED):
+            site().admit(listed, model)
+    except NotAdmitted as error:
+        if not order.is_told(model, str(error)):
+            # The policy is asked anew at each look.
+            _note_failure(order, model, str(error), datetime.now(), word="does not run")
+        return False
+    return True
+
+
 def _brought(
     order: "Order", benchmark: dict[str, Any], wanted: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Fetch what the models need; those that have it. Of others it is told why, and tried soon."""
+    from medperf_client.datasets.orders import SOON
     from medperf_client.execution.provisions import pin_name
 
     if not wanted:
         return []
     here = site()
     pin = pin_name(benchmark["id"], here.profile.server_url)
-    parts = here.provisions.bring(benchmark, here.provisions.models(benchmark), pin)
+    chosen = [model["id"] for model in wanted]
+    # What others have here stays pinned, and nothing of them is fetched.
+    parts = here.provisions.bring(benchmark, chosen, pin, here.provisions.models(benchmark))
     display().close()
     lacking: dict[str, str] = {}
     for part in parts:
@@ -197,7 +216,7 @@ def _brought(
     for model in wanted:
         error = lacking.get(_owner(model)) or lacking.get(_owner(metrics))
         if error:
-            _note_failure(order, model, error, soon=True)
+            _note_failure(order, model, error, datetime.now() + SOON)
         else:
             ready.append(model)
     return ready
@@ -211,13 +230,14 @@ def _noted(
     order: "Order", model: dict[str, Any], outcome: "Outcome", as_json: bool
 ) -> "Order | None":
     """Write down what became of a model, and tell it; the order, if it still stands."""
-    from medperf_client.datasets.orders import utc_now
+    from medperf_client.datasets.orders import tomorrow, utc_now
 
     result = outcome.result.uid if outcome.result else None
     last = {"at": utc_now(), "model": model["id"], "result": result, "error": outcome.error or None}
     still = site().orders.note(order, lambda known: replace(known, last=last))
     if outcome.result is None:
-        _note_failure(order, model, f"{outcome.error}\nSee: {outcome.logs}", soon=False)
+        error = f"{outcome.error}\nSee: {outcome.logs}"
+        _note_failure(order, model, error, tomorrow(datetime.now()))
     elif as_json:
         pair = {"benchmark": order.benchmark, "dataset": order.dataset}
         print_json({**pair, **outcome.record()})
@@ -227,11 +247,10 @@ def _noted(
 
 
 def _note_failure(
-    order: "Order", model: dict[str, Any], error: str, soon: bool, word: str = "failed"
+    order: "Order", model: dict[str, Any], error: str, until: datetime, word: str = "failed"
 ) -> None:
     """Write down that a model failed, and tell it unless that was told before."""
-    now = datetime.now()
-    site().orders.note(order, lambda known: known.with_failure(model, error, now, soon))
+    site().orders.note(order, lambda known: known.with_failure(model, error, until))
     if not order.is_told(model, error):
         click.echo(plain(f"{order.called}: {_owner(model)} {word}: {error}"), err=True)
 
@@ -239,6 +258,7 @@ def _note_failure(
 def _release(order: "Order", as_json: bool) -> None:
     """Release what the order gave, as far as it still stands and nothing was refused today."""
     from medperf_client.cli.result import release
+    from medperf_client.datasets.orders import SOON, tomorrow
 
     here = site()
     for one in _to_release(here.orders.find(order.benchmark, order.dataset)):
@@ -248,11 +268,13 @@ def _release(order: "Order", as_json: bool) -> None:
         try:
             release([one], yes=True, require_online=False, as_json=as_json)
         except Refused as error:
-            _note_failure(order, model, f"{one.uid} was refused: {error}", soon=False)
+            said = f"{one.uid} was refused: {error}"
+            _note_failure(order, model, said, tomorrow(datetime.now()))
         except HeldBack as error:
             # Somebody may clear it any time.
             said = f"{one.uid}: {error}\n{error.hint}"
-            _note_failure(order, model, said, soon=True, word="gave what is not released")
+            until = datetime.now() + SOON
+            _note_failure(order, model, said, until, word="gave what is not released")
 
 
 def _to_release(order: "Order | None") -> "list[Result]":

@@ -1,20 +1,24 @@
-"""`medperf policy`: what a site lets leave it."""
+"""`medperf policy`: what a site lets run on its data, and what it lets leave it."""
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from medperf_client.cli.base import Group, example, json_option, site
+from medperf_client.cli.base import Group, Uid, example, json_option, site
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, UsageError
+
+if TYPE_CHECKING:
+    from medperf_client.settings.policy import Policy
 
 file_argument = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(cls=Group)
 def group() -> None:
-    """See and try what your site lets leave it."""
+    """See and try what your site lets run, and lets leave it."""
 
 
 @group.command()
@@ -36,27 +40,56 @@ def view(as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("file", type=file_argument)
+@click.argument("file", type=file_argument, required=False)
 @click.argument("document", type=file_argument, required=False)
+@click.option("-b", "--benchmark", type=Uid(), help="May this benchmark run here, and its metrics?")
+@click.option("-m", "--model", type=Uid(), help="May this model, and unasked?")
+@click.option("-p", "--preparator", type=Uid(), help="May this container prepare data here?")
 @json_option
 @example(
     "medperf policy check policy.yaml",
     "medperf policy check policy.yaml results.yaml",
+    "medperf policy check --benchmark 1 --model 3",
 )
-def check(file: Path, document: Path | None, as_json: bool) -> None:
+def check(
+    file: Path | None,
+    document: Path | None,
+    benchmark: int | str | None,
+    model: int | str | None,
+    preparator: int | str | None,
+    as_json: bool,
+) -> None:
     """Check a policy, and what it would say of a document: results or statistics, YAML or JSON.
 
-    Nothing is sent, and it need not be the policy that holds here. Exit code 1 if the policy would
-    hold the document back, 2 if the policy is wrong.
+    With --benchmark, --model and --preparator also whether these may run here. FILE need not be the
+    policy that holds here, which is tried without one. Nothing is sent. Exit code 1 if the policy
+    would hold back the document or refuse what is to run, 2 if the policy is wrong.
     """
+    from medperf_client.settings.policy import load_policy
+
+    policy = site().policy if file is None else load_policy(file)
+    asked = {"benchmark": benchmark, "model": model, "preparator": preparator}
+    if document is not None and any(asked.values()):
+        raise UsageError("a document and what is to run are tried one at a time")
+    if document is not None:
+        refuses = _try_document(policy, document, as_json)
+    elif any(asked.values()):
+        refuses = _try_running(policy, benchmark, model, preparator, as_json)
+    else:
+        shown = file or site().home.policy_file
+        said = f"{shown} is a policy." if shown.exists() else f"There is no {shown}: the default."
+        print_json(policy.record()) if as_json else click.echo(plain(said))
+        return
+    if refuses:
+        sys.exit(FAILED)
+
+
+def _try_document(policy: "Policy", document: Path, as_json: bool) -> bool:
+    """Tell what a policy says of a document; whether that would be held back."""
     from medperf_client import strict_yaml
     from medperf_client.disclosure.rules import check as found_in
-    from medperf_client.settings.policy import WARN, load_policy
+    from medperf_client.settings.policy import WARN
 
-    policy = load_policy(file)
-    if document is None:
-        print_json(policy.record()) if as_json else click.echo(plain(f"{file} is a policy."))
-        return
     try:
         content = strict_yaml.read_results(document.read_bytes())
     except ValueError as error:
@@ -69,5 +102,45 @@ def check(file: Path, document: Path | None, as_json: bool) -> None:
         print_table(("KEY", "RULE", "WHY"), [(one.key, one.rule, one.why) for one in found])
     else:
         click.echo(plain(f"{document}: nothing was found."))
-    if held_back:
-        sys.exit(FAILED)
+    return held_back
+
+
+def _try_running(
+    policy: "Policy",
+    benchmark: int | str | None,
+    model: int | str | None,
+    preparator: int | str | None,
+    as_json: bool,
+) -> bool:
+    """Tell what a policy says of what is to run; whether any of that, if asked, is refused."""
+    from medperf_client.admission.lists import BENCHMARKS, CONTAINERS, PREPARATORS, UNASKED
+
+    here = site()
+    asked: list[tuple[str, str, dict[str, Any]]] = []
+    if benchmark is not None:
+        found = here.entity("benchmark", benchmark)
+        metrics = here.entity("mlcube", found["data_evaluator_mlcube"])
+        asked += [("benchmark", BENCHMARKS, found), ("metrics", CONTAINERS, metrics)]
+    if model is not None:
+        found = here.entity("mlcube", model)
+        asked += [("model", CONTAINERS, found), ("model, unasked", UNASKED, found)]
+    if preparator is not None:
+        asked.append(("preparator", PREPARATORS, here.entity("mlcube", preparator)))
+    rows = []
+    for what, listed, entity in asked:
+        why = here.why_not(listed, entity, policy)
+        rows.append({"what": what, "id": entity["id"], "name": entity["name"], "list": listed})
+        rows[-1] |= {"is_admitted": not why, "why": why}
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ("WHAT", "UID", "NAME", "MAY RUN"),
+            [
+                (one["what"], one["id"], one["name"], "yes" if one["is_admitted"] else "NO")
+                for one in rows
+            ],
+        )
+        for one in rows:
+            click.echo(plain(one["why"]), err=True) if one["why"] else None
+    return any(not one["is_admitted"] and one["list"] != UNASKED for one in rows)

@@ -114,7 +114,7 @@ class Library:
         if config.is_dir():
             config = config / "container_config.yaml"
         spec = load(config)
-        workspace = config.parent / "workspace"
+        workspace = _workspace(config)
         return Container(
             name=str(config),
             uid=None,
@@ -123,6 +123,16 @@ class Library:
             additional_files=self.input(workspace / "additional_files"),
             archive=self._local_archive(spec, config.parent),
         )
+
+    def described(self, config: Path) -> Entity:
+        """What a registry would say of the files of a container on this disk, as far as it can be.
+
+        Its image and additional files are packed when it is registered: they have no digest yet.
+        """
+        config = config / "container_config.yaml" if config.is_dir() else config
+        files = {"mlcube_hash": config, "parameters_hash": _workspace(config) / "parameters.yaml"}
+        found = {name: self.input(path) for name, path in files.items()}
+        return {"name": str(config)} | {name: one.digest for name, one in found.items() if one}
 
     def input(self, path: Path) -> Input | None:
         """A local file or folder, read again only if its status changed; None if there is none."""
@@ -167,3 +177,8 @@ class Library:
             known = self._fetcher.fetch(url)
             self._storage.names.put(url, known)
         return known
+
+
+def _workspace(config: Path) -> Path:
+    """Where the files are that a configuration on this disk has beside it."""
+    return config.parent / "workspace"

@@ -69,10 +69,8 @@ class Order:
         known = self.failures.get(str(model["id"]), {})
         return (known.get("of"), known.get("error")) == (pinned(model), error)
 
-    def with_failure(self, model: Entity, error: str, now: datetime, soon: bool) -> "Order":
-        """The same once a model has failed; it is tried again `soon`, or on the next day."""
-        tomorrow = datetime(now.year, now.month, now.day) + timedelta(days=1)
-        until = now + SOON if soon else tomorrow
+    def with_failure(self, model: Entity, error: str, until: datetime) -> "Order":
+        """The same once a model has failed, which is let be until then, in local time."""
         failure = {"of": pinned(model), "error": error, "until": until.isoformat()}
         return replace(self, failures={**self.failures, str(model["id"]): failure})
 
@@ -86,6 +84,11 @@ def pinned(model: Entity) -> str:
     """SHA-256 of what pins a container's content: another one is another model."""
     pins = json.dumps([model.get(name) for name in PINS])
     return hashlib.sha256(pins.encode()).hexdigest()
+
+
+def tomorrow(now: datetime) -> datetime:
+    """When the next day begins."""
+    return datetime(now.year, now.month, now.day) + timedelta(days=1)
 
 
 def bounds(hours: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from unicodedata import normalize
 
 from medperf_cache import Storage
 from medperf_cache.scratch import remove_tree
+from medperf_client.admission.lists import BENCHMARKS, CONTAINERS, PREPARATORS
 from medperf_client.containers.job import Limits
 from medperf_client.containers.library import Container, Input, Library
 from medperf_client.containers.runner import Runner
@@ -35,6 +36,8 @@ ROLES = {
     "model": "reference_model_mlcube",
     "evaluator": "data_evaluator_mlcube",
 }
+# The list of a policy that has to name each, where the data are the member's own.
+LISTED = {"data_preparator": PREPARATORS, "model": CONTAINERS, "evaluator": CONTAINERS}
 PATHS_FILE = "paths.yaml"
 
 
@@ -97,7 +100,8 @@ class CompatibilityTest:
 
     `entity` looks up a benchmark or container of the registry by type and UID, in a copy that
     `freshen` brings up to date. What is made of data that a member gives is kept in `private`, of
-    which no bundle carries anything.
+    which no bundle carries anything; on those only runs what `admit` lets in, by the list of the
+    policy that has to name it. Demo data are nobody's.
     """
 
     def __init__(
@@ -110,8 +114,10 @@ class CompatibilityTest:
         limits: Limits,
         reports: "Reports",
         private: "Callable[[], Private]",
+        admit: Callable[[str, Report], None],
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self._admit = admit
         self._storage, self._library = storage, library
         self._entity, self._freshen = entity, freshen
         self._runner_for, self._limits, self._reports = runner_for, limits, reports
@@ -160,7 +166,13 @@ class CompatibilityTest:
         """The scenario with nothing missing, its containers and its data, all at hand."""
         complete = request
         if request.benchmark is not None:
-            complete = request.completed(self._entity("benchmark", request.benchmark))
+            benchmark = self._entity("benchmark", request.benchmark)
+            complete = request.completed(benchmark)
+            if request.data_path:
+                self._admit(BENCHMARKS, benchmark)
+        if request.data_path:
+            for role, listed in LISTED.items():
+                self._admit(listed, self._described(getattr(complete, role)))
         try:
             containers = {role: self._container(getattr(complete, role)) for role in ROLES}
             return complete, containers, self._data(complete)
@@ -174,15 +186,28 @@ class CompatibilityTest:
 
     def _container(self, reference: str) -> Container:
         """A container by UID, or by the path of its configuration."""
+        entity = self._registered(reference)
+        return (
+            self._library.local(Path(reference))
+            if entity is None
+            else self._library.registered(entity)
+        )
+
+    def _described(self, reference: str) -> Report:
+        """What a policy goes by: of a container on this disk, what its files are."""
+        entity = self._registered(reference)
+        return self._library.described(Path(reference)) if entity is None else entity
+
+    def _registered(self, reference: str) -> Report | None:
+        """A container of the registry by UID; None for the path of one that is on this disk."""
         if re.fullmatch("q?[0-9]{1,18}", reference):
-            uid = int(reference) if reference.isdecimal() else reference
-            return self._library.registered(self._entity("mlcube", uid))
+            return self._entity("mlcube", int(reference) if reference.isdecimal() else reference)
         if not Path(reference).exists():
             raise UsageError(
                 f"{reference!r} is neither a container's UID nor a file",
                 hint="See: medperf container ls",
             )
-        return self._library.local(Path(reference))
+        return None
 
     def _data(self, request: Scenario) -> dict[str, Input]:
         """The data of a test, raw or prepared, by the names of their volumes."""

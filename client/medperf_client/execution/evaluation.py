@@ -91,11 +91,13 @@ class Asked:
 class Evaluations:
     """Runs models on the data of a member, and keeps what they give.
 
-    All that a container makes of such data is kept in `private`.
+    `admit` raises for a container that may not run on them. All that one makes of such data is kept
+    in `private`.
     """
 
     def __init__(
         self,
+        admit: Callable[[Entity], None],
         storage: Storage,
         library: Library,
         runner_for: Callable[[ContainerSpec], Runner],
@@ -105,6 +107,7 @@ class Evaluations:
         watch: Watch = lambda step, moment: None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self._admit = admit
         self._storage, self._library, self._runner_for = storage, library, runner_for
         self._limits, self._private, self._results = limits, private, results
         self._watch, self._tell = watch, tell
@@ -142,6 +145,8 @@ class Evaluations:
         if earlier is not None and (asked.may_fail or not earlier.partial):
             return Outcome(*what, earlier, True, "", logs)
         try:
+            self._admit(asked.evaluator)
+            self._admit(model)
             with self._storage.in_use(), executor.slot() if executor else nullcontext():
                 perform = executor.perform if executor else None
                 made, is_cached = self._evaluated(asked, model, logs, perform)

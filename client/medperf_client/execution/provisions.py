@@ -102,10 +102,13 @@ class Provisions:
         with self._storage.in_use():
             return [self._part(need, required) for need, required in self._all(benchmark, models)]
 
-    def bring(self, benchmark: Entity, models: Iterable[int], pin: str) -> list[Part]:
+    def bring(
+        self, benchmark: Entity, models: Iterable[int], pin: str, others: Iterable[int] = ()
+    ) -> list[Part]:
         """Get what is missing, several at a time; tell how things stand then, and pin them.
 
-        What cannot be had does not keep the rest from coming.
+        What cannot be had does not keep the rest from coming. Of `others` among the models what is
+        here is pinned too, and nothing is fetched.
         """
         with self._storage.in_use():
             needs = self._all(benchmark, models)
@@ -118,7 +121,9 @@ class Provisions:
                 self._part(need, required, trouble)
                 for (need, required), trouble in zip(needs, troubles, strict=True)
             ]
-            self._storage.pins.put(pin, (one for part in parts for one in part.contents))
+            kept = [self._part(need, False) for need, _ in self._all(benchmark, others)]
+            contents = (one for part in [*parts, *kept] for one in part.contents)
+            self._storage.pins.put(pin, contents)
             return parts
 
     def size_bytes(self, parts: Iterable[Part]) -> int:

@@ -1,23 +1,33 @@
-"""The policy of a site: what its staff laid down, in one file, on what may leave it."""
+"""The policy of a site: what its staff laid down, in one file, on what runs there and leaves it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medperf_client import urls
+from medperf_client.admission.lists import LISTS, REGISTRY, SECTION, Admission, Listed, Named
 from medperf_client.disclosure.rules import NAMES, Allowed, Rules
 from medperf_client.errors import UsageError
 
 REFUSE, WARN = "refuse", "warn"
+ANY = "any"
+# What values of settings have to be, in words, and whether one is that.
+Expected = dict[str, tuple[str, Callable[[Any], bool]]]
 HINT = "See docs/disclosure.md for what can be said, and try it with: medperf policy check FILE"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What holds at a site. What `findings` of the disclosure check do: `refuse` or `warn`."""
+    """What holds at a site. What `findings` of the disclosure check do: `refuse` or `warn`.
+
+    `admission` says what may run on data of the site.
+    """
 
     findings: str = REFUSE
     rules: Rules = field(default_factory=Rules)
+    admission: Admission = field(default_factory=Admission)
 
     def record(self) -> dict[str, Any]:
         """The same as the file has it, with what is at its default."""
@@ -26,7 +36,8 @@ class Policy:
             for one in self.rules.allowed
         ]
         numbers = self.rules.thresholds
-        return {"disclosure": {"findings": self.findings, **numbers, "allow": allowed}}
+        disclosure = {"findings": self.findings, **numbers, "allow": allowed}
+        return {SECTION: self.admission.record(), "disclosure": disclosure}
 
 
 def load_policy(file: Path) -> Policy:
@@ -66,7 +77,37 @@ class _Reader:
         self._where, self._root = where, root
 
     def policy(self, content: object) -> Policy:
-        values = self._section(content, (), ("disclosure",)).get("disclosure", {})
+        found = self._section(content, (), (SECTION, "disclosure"))
+        findings, rules = self._disclosure(found.get("disclosure", {}))
+        return Policy(findings, rules, self._admission(found.get(SECTION, {})))
+
+    def _admission(self, values: object) -> Admission:
+        found = self._section(values, (SECTION,), tuple(LISTS))
+        lists = {name: self._listed(name, one) for name, one in found.items() if one != ANY}
+        return Admission(lists, self._where)
+
+    def _listed(self, name: str, values: object) -> Listed:
+        above = (SECTION, name)
+        if not isinstance(values, list):
+            raise self._wrong(above, f"{name} expects {ANY} or a list, found {values!r}")
+        entries = (self._named(name, one, (*above, at)) for at, one in enumerate(values))
+        return Listed(tuple(entries), self._line(above))
+
+    def _named(self, name: str, content: object, above: tuple[str | int, ...]) -> Named:
+        found = self._section(content, above, LISTS[name])
+        if not found:
+            raise self._wrong(above, f"it names nothing: give some of {', '.join(LISTS[name])}")
+        expect: Expected = {key: ("a SHA-256 in lower case", _is_digest) for key in LISTS[name]}
+        expect |= dict.fromkeys(("owner", "uid"), ("a UID, such as 4", _whole(1, 10**18)))
+        expect["name"] = ("a name", _is_text)
+        expect[REGISTRY] = ("the URL of a registry", _is_url)
+        self._check(found, above, expect)
+        # As URLs are told apart, and digests are kept.
+        given = {key: str(one).rstrip("/").removeprefix("sha256:") for key, one in found.items()}
+        kept = {key: found[key] if key in ("owner", "uid", "name") else given[key] for key in found}
+        return Named(kept, self._line(above))
+
+    def _disclosure(self, values: object) -> tuple[str, Rules]:
         known = ("findings", "min_count", "dominance", "min_words", "allow")
         above = ("disclosure",)
         found = self._section(values, above, known)
@@ -83,7 +124,7 @@ class _Reader:
             for place, one in enumerate(found.get("allow", []))
         )
         numbers = {name: found[name] for name in Rules().thresholds if name in found}
-        return Policy(found.get("findings", REFUSE), Rules(allowed=allowed, **numbers))
+        return found.get("findings", REFUSE), Rules(allowed=allowed, **numbers)
 
     def _allowed(self, content: object, above: tuple[str | int, ...]) -> Allowed:
         found = self._section(content, above, ("keys", "because", "rules"))
@@ -116,7 +157,7 @@ class _Reader:
         self,
         found: dict[str, Any],
         above: tuple[str | int, ...],
-        expect: dict[str, tuple[str, Callable[[Any], bool]]],
+        expect: Expected,
     ) -> None:
         for name, value in found.items():
             expected, is_right = expect[name]
@@ -152,6 +193,17 @@ def _whole(least: int, most: int) -> Callable[[Any], bool]:
 def _is_share(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < value <= 1
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch("(sha256:)?[0-9a-f]{64}", value))
+
+
+def _is_url(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(urls.split(value))
+    except ValueError:
+        return False
 
 
 def _is_text(value: Any) -> bool:

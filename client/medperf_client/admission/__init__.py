@@ -1,0 +1,1 @@
+"""What a site lets run on its own data."""
