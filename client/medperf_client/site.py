@@ -30,12 +30,14 @@ from medperf_client.settings.credentials import Credentials
 if TYPE_CHECKING:
     from medperf_cache import Storage
     from medperf_cache.private import Private
+    from medperf_client.consent.requests import Request, Requests
+    from medperf_client.consent.standing import Standing
     from medperf_client.containers.job import Limits
     from medperf_client.containers.library import Library
     from medperf_client.containers.platforms import Platforms
     from medperf_client.datasets.orders import Orders
     from medperf_client.datasets.records import Datasets
-    from medperf_client.disclosure.clearances import Clearances
+    from medperf_client.disclosure.clearances import Clearances, Decisions
     from medperf_client.disclosure.review import Reviewed
     from medperf_client.evidence.keys import Keys, Pair
     from medperf_client.exchange.sender import Sender
@@ -125,13 +127,23 @@ class Site:
         good = [keyid for keyid in ids if keyid not in revoked]
         return self.keys.get(good[-1]) if good else None
 
+    def require_key(self, why: str) -> "Pair":
+        """The newest key here that was not revoked. Raises `UsageError` if there is none."""
+        pair = self.signing_key()
+        if pair is None:
+            raise UsageError(
+                f"{why}, and this machine has no key", "Make one with: medperf key create"
+            )
+        return pair
+
     @cached_property
     def ledger(self) -> "Ledger":
         """What left this site for this registry."""
         from medperf_client.ledger.records import Ledger
 
         url = self.profile.server_url
-        return Ledger(self.folder / "ledger", url, lambda: self.member, self.tell)
+        folder = self.folder / "ledger"
+        return Ledger(folder, url, lambda: self.member, self.tell, self._agreed)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -303,11 +315,44 @@ class Site:
 
         return Clearances(self.folder / "clearances")
 
-    def reviewed(self, document: Mapping[str, Any]) -> "Reviewed":
-        """A document about data as it may leave this site, and what stands in its way."""
+    def reviewed(
+        self, document: Mapping[str, Any], decided: "Decisions | None" = None
+    ) -> "Reviewed":
+        """A document about data as it may leave this site, and what stands in its way.
+
+        That goes by what was decided here, or by what is given as `decided`.
+        """
         from medperf_client.disclosure.review import review
 
-        return review(document, self.policy.rules, self.clearances.of(document))
+        made = self.clearances.of(document) if decided is None else decided
+        return review(document, self.policy.rules, made)
+
+    @cached_property
+    def requests(self) -> "Requests":
+        """What members of this site ask others to agree to."""
+        from medperf_client.consent.requests import Requests
+
+        chosen = self.profile.releases_folder
+        if chosen is None:
+            # Where the members of a site have their datasets together, they find each other.
+            shared = self.datasets_folder / ".releases"
+        else:
+            shared = self.home.data.joinpath(chosen).expanduser() / self.folder.name
+        return Requests(self.folder / "requests", shared)
+
+    def _agreed(self, body: bytes) -> list[Entity]:
+        """Who agreed to what is about to go, beside the member who sends it."""
+        # Where one person releases, nobody pays for it.
+        return self.requests.agreed_to(body) if (self.folder / "requests").exists() else []
+
+    def standing(self, request: "Request") -> "Standing":
+        """How a request of this member's stands, by the verdicts of others that count."""
+        from medperf_client.consent.standing import standing_of
+        from medperf_client.kinds.key import KEY
+
+        keys = {one["keyid"]: one for one in self.catalog.all(KEY.name)}
+        reviewers = self.policy.release.reviewers
+        return standing_of(request, self.requests.said(request.uid), keys.get, reviewers)
 
     @cached_property
     def orders(self) -> "Orders":

@@ -11,7 +11,7 @@ import pytest
 from medperf_cache import Catalog
 from medperf_client.cli import medperf
 from medperf_client.evidence.keys import Keys
-from medperf_client.evidence.statement import ROLES, predicate_of, sealed
+from medperf_client.evidence.statement import ROLES, of_result, predicate_of, sealed
 from tests.support.consortium import EXAMPLE, Consortium, Member
 from tests.support.sockets import GUARD
 
@@ -181,7 +181,8 @@ def with_a_signed_result(member: Member) -> None:
     containers = {role: catalog.get("mlcube", benchmark[field]) for role, field in ROLES.items()}
     made = {"partial": False, "made_of": "", "created_at": "", "steps": [], "disclosure": {}}
     known = {role: one for role, one in containers.items() if one}
-    predicate = predicate_of(made, benchmark, {"generated_uid": "d"}, model, known, "process")
+    came_of = of_result(benchmark, model, {"generated_uid": "d"}, False)
+    predicate = predicate_of(made, came_of, known, "process")
     of = {"benchmark": 1, "model": 2, "dataset": 1, "results": {"auroc": 0.9}}
     statement = sealed(of["results"], "b1m2d1", predicate, pair)
     catalog.put("result", {"id": 7, "owner": 9, **of, "metadata": {"statement": statement}})

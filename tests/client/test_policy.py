@@ -9,7 +9,7 @@ import pytest
 
 from medperf_client.disclosure.rules import Rules
 from medperf_client.errors import UsageError
-from medperf_client.settings.policy import Policy, load_policy, read_policy
+from medperf_client.settings.policy import Policy, Release, load_policy, read_policy
 from tests.support.consortium import Member
 
 WHOLE = """\
@@ -62,7 +62,7 @@ def test_what_nothing_knows_is_refused_with_its_line(line: int, wrong: str, said
     ("text", "said"),
     [
         ("disclosures: {}", "line 1: there is no setting 'disclosures'"),
-        ("- 1", "line 1: expected run, disclosure"),
+        ("- 1", "line 1: expected run, release, disclosure"),
         ("disclosure: 3", "line 1: expected findings"),
         ("disclosure:\n  allow:\n    - {keys: a}", "line 3: because is missing"),
         ("disclosure:\n  min_count: 3\n  min_count: 4", "the key 'min_count' is there twice"),
@@ -122,6 +122,7 @@ run:
   preparators: any
   unasked: []
 """.replace("HASH", "ab" * 32)
+RELEASE = "release:\n  persons: 2\n  reviewers: [4, 7]\n"
 REGISTRY = "https://registry.example.org"
 MODEL = {"id": 4, "name": "mlp", "owner": 7, "mlcube_hash": "ab" * 32, "image_hash": ""}
 BENCHMARK = {"id": 1, "name": "breast-cancer", "owner": 3}
@@ -189,10 +190,37 @@ def test_lists_that_cannot_be_are_refused_with_their_line(line: int, wrong: str,
     assert said in str(refused.value)
 
 
+def test_one_person_releases_unless_a_policy_says_two() -> None:
+    assert Policy().release.persons == 1 and Policy().release.reviewers is None
+    policy = read_policy(b"release:\n  persons: 2\n  reviewers: [4, 7]\n", "policy.yaml")
+    assert policy.release == Release(2, (4, 7)) and policy.release.where == "policy.yaml, line 2"
+    assert policy.record()["release"] == {"persons": 2, "reviewers": [4, 7]}
+    anybody = read_policy(b"release: {persons: 2, reviewers: any}", "x")
+    assert read_policy(json.dumps(anybody.record()).encode(), "x") == anybody
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("persons: 3", "persons expects 1 or 2, found 3"),
+        ("persons: true", "persons expects 1 or 2, found True"),
+        ("persons: two", "persons expects 1 or 2, found 'two'"),
+        ("person: 2", "there is no setting 'person'; the settings here are persons, reviewers"),
+        ("reviewers: []", "reviewers expects any, or UIDs of members such as [4, 7], found []"),
+        ("reviewers: [carol]", "reviewers expects any, or UIDs"),
+        ("reviewers: 4", "reviewers expects any, or UIDs"),
+    ],
+)
+def test_a_number_of_persons_that_cannot_be_is_refused_with_its_line(line: str, said: str) -> None:
+    with pytest.raises(UsageError, match=r"^policy.yaml, line 2: ") as refused:
+        read_policy(f"release:\n  {line}\n".encode(), "policy.yaml")
+    assert said in str(refused.value)
+
+
 @pytest.mark.parametrize("seed", range(300))
 def test_whatever_became_of_a_policy_it_is_read_or_refused_in_words(seed: int) -> None:
     chance = random.Random(seed)
-    text = bytearray((WHOLE + RUN).encode())
+    text = bytearray((WHOLE + RUN + RELEASE).encode())
     for _ in range(chance.randint(1, 6)):
         at = chance.randrange(len(text))
         piece = bytes(

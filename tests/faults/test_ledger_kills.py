@@ -3,6 +3,7 @@
 MEDPERF_TEST_KILLS says how often each of them is killed.
 """
 
+import base64
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from medperf_cache.digests import file_digest
+from medperf_client.evidence.statement import document_digest
 from medperf_client.kinds.association import association_submission
 from tests.support.consortium import EXAMPLE, Consortium, Member
 from tests.support.consortium_fixtures import beginning, own_consortium  # noqa: F401
@@ -21,7 +23,7 @@ from tests.support.hospital import as_committee
 from tests.support.kills import kill_at_random
 from tests.support.ledgers import behind, is_write, unlined
 from tests.support.people import REPORT, Person, container
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, Request
 from tests.support.proxy import proxy as proxied
 from tests.support.registry import Registry
 
@@ -114,6 +116,82 @@ def test_killed_releases_send_nothing_without_its_line(proxy: Proxy, site: Membe
     check(proxy, site)
     assert hit > 0 and site.json("queue", "ls") == []
     assert sum(request.path.endswith("/results/") for request in proxy.requests) > 1
+
+
+def test_whenever_either_of_two_is_killed_nothing_leaves_that_both_did_not_agree_to(
+    own_consortium: Consortium,  # noqa: F811
+    proxy: Proxy,
+    site: Member,
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(18)
+    second = behind(own_consortium, proxy, "colleague")
+    for member in (site, second):
+        member.does("profile", "set", "releases_folder", str(tmp_path / "shared"))
+        member.does("key", "create")
+        (member.home / "policy.yaml").write_text("release: {persons: 2}\n")
+    for member in (site, second):
+        member.does("sync")
+    (result,) = site.home.glob("registries/*/results/*.json")
+    unreleased = json.loads(result.read_text())
+    submit = ["result", "submit", "--all", "-b", "1", "-d", "1", "-y"]
+
+    def asked() -> list[str]:
+        """What waits for the second one."""
+        listed = second.json("result", "review")
+        return [one["id"] for one in listed if one["state"] == "pending"]
+
+    def settled(number: int) -> None:
+        """Have both of them get to the end of what they were cut off in."""
+        site.does(*submit)
+        for request in asked():
+            second.does("result", "review", request, "--approve", "-y")
+        if json.loads(result.read_text())["entry"] is None:
+            site.does(*submit)
+        site.does("sync")
+        sent = [request for request in proxy.requests if request.path.endswith("/results/")]
+        assert json.loads(sent[-1].body)["results"]["auroc"] == number / 1000
+
+    def again(number: int) -> None:
+        figures = {**unreleased["results"], "auroc": number / 1000}
+        result.write_text(json.dumps({**unreleased, "results": figures}))
+
+    again(900)
+    started = time.monotonic()
+    settled(900)
+    # About as long as one command of these takes.
+    whole, hit = (time.monotonic() - started) / 4, 0
+    for number in range(KILLS):
+        again(number)
+        hit += kill_at_random(site, submit, whole * 1.2, chance)
+        for request in asked():
+            words = ["result", "review", request, "--approve", "-y"]
+            hit += kill_at_random(second, words, whole * 1.2, chance)
+        hit += kill_at_random(site, submit, whole * 1.2, chance)
+        hit += kill_at_random(site, ["sync"], whole * 1.2, chance)
+        if json.loads(result.read_text())["entry"] is None:
+            settled(number)
+    site.does("sync")
+    rows = [row for member in (site, second) for row in member.json("ledger", "ls")]
+    assert unlined(proxy, rows) == []
+    assert site.json("ledger", "verify")["findings"] == []
+    assert hit > 0 and site.json("queue", "ls") == []
+    releases = [request for request in proxy.requests if request.path.endswith("/results/")]
+    bodies = [json.loads(one.body) for one in releases if is_whole(one)]
+    assert len({body["results"]["auroc"] for body in bodies}) == KILLS + 1
+    for body in bodies:
+        statement = json.loads(base64.b64decode(body["metadata"]["statement"]["payload"]))
+        (verdict,) = statement["predicate"]["release"]["verdicts"]
+        agreed = json.loads(base64.b64decode(verdict["payload"]))
+        assert agreed["predicate"]["verdict"] == "approved"
+        assert agreed["subject"][0]["digest"]["sha256"] == document_digest(body["results"])
+    lines = [one for one in site.json("ledger", "ls") if one["path"] == "/results/"]
+    assert {one["agreed"] for one in lines} == {"colleague@example.org"}
+
+
+def is_whole(request: Request) -> bool:
+    """Whether all of a request came: its sender may have been killed meanwhile."""
+    return len(request.body) == int(request.headers.get("content-length", 0))
 
 
 def test_killed_exports_write_nothing_without_its_line(

@@ -29,6 +29,7 @@ WINGS = (
         "ledger",
         "settings",
         "admission",
+        "consent",
         "evidence",
         "kinds",
         "disclosure",

@@ -12,7 +12,6 @@ from medperf_client.cli.base import (
     cache_option,
     confirm,
     dataset_option,
-    deliver,
     display,
     example,
     json_option,
@@ -25,6 +24,7 @@ from medperf_client.cli.base import (
     tell_delivered,
     yes_option,
 )
+from medperf_client.cli.consenting import agreed_to, may_be_told, persons, sent
 from medperf_client.cli.disclosing import cleared, review_options
 from medperf_client.cli.own import own_dataset, preparation, progress_words, statuses_in_benchmarks
 from medperf_client.cli.text import human_size, plain, print_json, print_table, state_of
@@ -346,6 +346,7 @@ def prepare(dataset: int | str, yes: bool, no_cache: bool, as_json: bool) -> Non
         reports
         and not record.as_prepared
         and not is_fixed
+        and may_be_told()
         and agrees(
             "May the registry be told how far it is (the share of cases in each stage)?", yes
         )
@@ -431,13 +432,18 @@ def set_operational(dataset: int | str, yes: bool, require_online: bool, as_json
         given, made = work.hashes(mine)
         statistics = read_yaml(mine.statistics, "the statistics of the dataset")
         (reviewed,) = cleared({f"dataset review {dataset}": statistics})
-        said = {**(entity.get("user_metadata") or {}), **told(reviewed.record())}
+        # Not who agreed: whose a dataset is others do not learn.
+        said = {**(entity.get("user_metadata") or {}), **told({**reviewed.record(), **persons()})}
         submission = dataset_operational(
             here.queue.reference(dataset), given, made, reviewed.document, said
         )
         show_before(submission.body, yes)
         confirm(f"Set {mine.called} operational? There is no way back.", yes)
+        of = {"dataset": {"name": mine.name, "generated_uid": made}}
+        called = f"the statistics of {mine.called}"
+        standing = agreed_to(f"dataset-{mine.folder.name}", called, of, reviewed)
         entry = here.submit(submission)
+        sent(standing)
         work.take_over(mine, made)
     tell_delivered(
         entry,
@@ -472,6 +478,7 @@ def associate(
     `medperf result review`.
     """
     from medperf_client.cli.evaluating import evaluated, tell_outcomes
+    from medperf_client.cli.result import came_of
     from medperf_client.kinds.dataset_association import dataset_request
 
     here = site()
@@ -487,12 +494,16 @@ def associate(
         queue.reference(dataset),
         queue.reference(benchmark),
         reviewed.document,
-        reviewed.record(),
+        {**reviewed.record(), **persons()},
     )
     show_before(request.body, yes)
     confirm(f"Ask that dataset {dataset} takes part in benchmark {benchmark}?", yes)
-    deliver(
-        request,
+    called = f"the request of dataset {dataset} to take part in benchmark {benchmark}"
+    standing = agreed_to(f"request-{result.name}", called, came_of(result), reviewed)
+    entry = here.submit(request)
+    sent(standing)
+    tell_delivered(
+        entry,
         as_json,
         require_online,
         lambda made: (

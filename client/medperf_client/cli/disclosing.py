@@ -64,7 +64,14 @@ def checked_again(kind: str, before: Mapping[str, Any], edited: dict[str, Any]) 
         return edited
     where, place = DOCUMENTS[kind]
     document = _at(edited, where)
-    if not isinstance(document, dict) or document == _at(before, where):
+    is_same = document == _at(before, where)
+    release = site().policy.release
+    if release.persons > 1 and not (is_same and edited.get(place) == before.get(place)):
+        raise HeldBack(
+            f"two persons agreed to it as it is, and nothing was changed: {release.where}",
+            "Drop the entry, and ask for what is to be sent instead.",
+        )
+    if not isinstance(document, dict) or is_same:
         return edited
     reviewed = site().reviewed(document)
     if reviewed.open or reviewed.redacted:
@@ -138,8 +145,12 @@ def review(
     because: str,
     redact: Sequence[str],
     undo: Sequence[str],
+    mine_only: bool = False,
 ) -> None:
-    """Note what the member decides on keys of a document, then show it with its findings."""
+    """Note what the member decides on keys of a document, then show it with its findings.
+
+    With `mine_only` what others decided on it counts for nothing.
+    """
     here = site()
     if bool(accept) != bool(because.strip()):
         raise UsageError("--accept and --because go together: why may it be told?")
@@ -147,9 +158,12 @@ def review(
         if is_sent:
             raise UsageError(f"{what} was sent before, as it was: nothing of it can be decided now")
         here.clearances.change(
-            document, lambda known: _decided(document, known, accept, because, redact, undo)
+            document,
+            lambda known: _decided(document, known, accept, because, redact, undo, mine_only),
         )
-    reviewed = here.reviewed(document)
+    made = here.clearances.of(document)
+    me = acting() if mine_only else ""
+    reviewed = here.reviewed(document, tuple(one for one in made if me in ("", one.by)))
     rows = _rows(reviewed)
     if as_json:
         print_json(
@@ -199,13 +213,16 @@ def _decided(
     because: str,
     redact: Sequence[str],
     undo: Sequence[str],
+    mine_only: bool,
 ) -> "Decisions":
     """What is decided on a document from now on. Raises `UsageError` for keys that it has not."""
     from medperf_client.disclosure.documents import tree
     from medperf_client.disclosure.review import Decision, review
 
     rules = site().policy.rules
-    now, member = _now(), _member()
+    now, member = _now(), acting()
+    others = tuple(one for one in known if mine_only and one.by != member)
+    known = tuple(one for one in known if one not in others)
     gone = {key for pattern in undo for key in _chosen(pattern, [one.key for one in known], "undo")}
     kept = [one for one in known if one.key not in gone]
     keys = [node.key for node in tree(document).all() if node.above is not None]
@@ -221,7 +238,7 @@ def _decided(
                 for one in found
                 if one.key == key
             ]
-    return tuple(kept)
+    return (*others, *kept)
 
 
 def _chosen(pattern: str, keys: list[str], verb: str) -> list[str]:
@@ -245,7 +262,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _member() -> str:
+def acting() -> str:
     """Who decides, as the registry knows them; else as this machine does."""
     import getpass
 

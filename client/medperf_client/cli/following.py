@@ -71,6 +71,8 @@ def _place(
     benchmark: int | str, dataset: int | str, hours: str, releases: bool, as_json: bool
 ) -> None:
     fitting(benchmark, dataset)
+    if releases:
+        _require_one_person()
     order = site().orders.place(benchmark, dataset, hours, releases)
     if as_json:
         print_json(order.record())
@@ -83,6 +85,16 @@ def _place(
         else "Their results wait for: medperf result submit"
     )
     click.echo("It needs: medperf sync --watch", err=True)
+
+
+def _require_one_person() -> None:
+    """Raise `HeldBack` where two persons release: neither of them would have seen the result."""
+    release = site().policy.release
+    if release.persons > 1:
+        raise HeldBack(
+            f"results are not released unseen here: {release.where}, a release takes two persons",
+            "Release them with: medperf result submit",
+        )
 
 
 def _stop(benchmark: int | str, dataset: int | str, as_json: bool) -> None:
@@ -261,7 +273,10 @@ def _release(order: "Order", as_json: bool) -> None:
     from medperf_client.datasets.orders import SOON, tomorrow
 
     here = site()
-    for one in _to_release(here.orders.find(order.benchmark, order.dataset)):
+    waiting = _to_release(here.orders.find(order.benchmark, order.dataset))
+    if waiting:
+        _require_one_person()
+    for one in waiting:
         model = here.entity("mlcube", one.model)
         if order.lets_be(model, datetime.now()):
             continue

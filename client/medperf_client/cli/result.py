@@ -19,6 +19,7 @@ from medperf_client.cli.base import (
     site,
     yes_option,
 )
+from medperf_client.cli.consenting import agreement, sent, waiting_words
 from medperf_client.cli.disclosing import cleared, review_options
 from medperf_client.cli.evaluating import (
     end,
@@ -34,6 +35,7 @@ from medperf_client.errors import FAILED, QUEUED, MedPerfError, UsageError
 
 if TYPE_CHECKING:
     from medperf_cache.outbox import Entry
+    from medperf_client.consent.standing import Standing
     from medperf_client.evidence.keys import Pair
     from medperf_client.execution.results import Result
 
@@ -152,19 +154,23 @@ def _with_folders(result: dict[str, Any]) -> dict[str, Any]:
 @click.argument("uid")
 @click.option(
     "--key",
+    "given",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The site's public key, as it gave it to you: the registry is not asked for it.",
+    multiple=True,
+    help="The site's public key, as it gave it to you: the registry is not asked for it. Once for "
+    "each who signed.",
 )
 @json_option
 @example("medperf result verify 7", "medperf result verify 7 --key north.pub.pem")
-def verify(uid: str, key: Path | None, as_json: bool) -> None:
-    """Verify who signed a result, that nothing was changed since, and what it is of.
+def verify(uid: str, given: tuple[Path, ...], as_json: bool) -> None:
+    """Verify who signed a result, and agreed to it, that nothing was changed since, what it is of.
 
     Takes a registry's UID, or a local one such as b1m4d3 that was released. What is said of
     benchmark, dataset and containers is compared with what is known of them here, also offline.
     Without --key the registry says whose key it is: compare its fingerprint with the site.
     Exits with 1 unless all holds.
     """
+    from medperf_client.evidence.keys import public_key
     from medperf_client.evidence.statement import keyid_of
     from medperf_client.evidence.verify import verified
     from medperf_client.kinds.key import KEY
@@ -177,17 +183,26 @@ def verify(uid: str, key: Path | None, as_json: bool) -> None:
     envelope = said_of(result).get(STATEMENT)
     if envelope is None:
         raise MedPerfError(f"result {result['id']} is not signed", "Nobody vouches for it.")
-    keyid, said = keyid_of(envelope), {}
-    for one in here.catalog.all(KEY.name):
-        if one["keyid"] == keyid and one["owner"] == result.get("owner"):
-            said = one
-    if key is None and not said:
-        raise MedPerfError(
-            f"result {result['id']} is signed with {keyid}, which is no key of who sent it",
-            "Ask the site for its public key, and give it with --key.",
-        )
-    pem = said["public_key"] if key is None else key.read_text(encoding="utf-8")
-    checks = verified(result, envelope, pem, here.catalog.get)
+    keyid = keyid_of(envelope)
+    known = {one["keyid"]: one for one in here.catalog.all(KEY.name)}
+    if given:
+        texts = [file.read_text(encoding="utf-8") for file in given]
+        named = {
+            public_key(text, str(file)).keyid: text for text, file in zip(texts, given, strict=True)
+        }
+        keys = {one: {"keyid": one, "public_key": text} for one, text in named.items()}
+        # A single key that did not sign it is told by what it verifies.
+        pem = named.get(keyid, texts[0])
+    else:
+        keys = known
+        if known.get(keyid, {}).get("owner", 0) != result.get("owner"):
+            raise MedPerfError(
+                f"result {result['id']} is signed with {keyid}, which is no key of who sent it",
+                "Ask the site for its public key, and give it with --key.",
+            )
+        pem = known[keyid]["public_key"]
+    checks = verified(result, envelope, pem, here.catalog.get, keys.get)
+    said = known.get(keyid, {})
     holds = all(one.holds is not False for one in checks)
     if as_json:
         about = {"result": result["id"], "keyid": keyid, "revoked_at": said.get("revoked_at")}
@@ -223,23 +238,57 @@ def create(model: int | str, as_json: bool, **options: Any) -> None:
 
 
 @group.command()
-@click.argument("uid")
+@click.argument("uid", required=False)
 @review_options
+@click.option("--approve", is_flag=True, help="Agree to what another member asks to release.")
+@click.option("--return", "returned", metavar="TEXT", help="Do not agree, and say why.")
+@click.option("--withdraw", is_flag=True, help="Ask for it no more.")
+@yes_option
 @json_option
 @example(
     "medperf result review b1m4d3",
     'medperf result review b1m4d3 --accept label_counts.rare --because "Public data"',
     "medperf result review b1m4d3 --redact age.min --redact age.max",
+    "medperf result review",
+    "medperf result review r0123456789ab --approve",
 )
-def review(uid: str, as_json: bool, **decisions: Any) -> None:
+def review(
+    uid: str | None,
+    approve: bool,
+    returned: str | None,
+    withdraw: bool,
+    yes: bool,
+    as_json: bool,
+    **decisions: Any,
+) -> None:
     """Show a result with what the disclosure check finds in it, and decide on that.
 
     A KEY is as it is shown, such as per_class[2].support; `*` stands for any characters. What you
     leave out is replaced by the word "redacted". The reason for what you accept goes along with the
     result, your name does not. To leave a count out may let it follow from a total: look again.
+
+    Where the site's policy has two persons release, others find what you submit without a UID: each
+    request has one such as r0123456789ab. They decide on its findings themselves, and then
+    --approve or --return it. Nobody sees what the other one accepted before both have decided.
     """
+    from medperf_client.cli.consenting import list_requests, review_request
     from medperf_client.cli.disclosing import review as reviewed
 
+    is_verdict = approve or withdraw or returned is not None
+    if uid is None:
+        if is_verdict or any(decisions.values()):
+            raise UsageError("which one?", hint="See: medperf result review")
+        list_requests(as_json)
+        return
+    if re.match("r[0-9a-f]", uid):
+        decisions |= {"approve": approve, "returned": returned, "withdraw": withdraw}
+        review_request(uid, as_json, yes, **decisions)
+        return
+    if is_verdict:
+        raise UsageError(
+            f"a verdict is on what another member asks for, and {uid} is your own",
+            hint="See: medperf result review",
+        )
     one = site().results.get(uid)
     reviewed(one.uid, one.results, one.entry is not None, as_json, **decisions)
 
@@ -265,6 +314,8 @@ def submit(
     """Release results: you see them, and if you agree they are sent to the registry.
 
     What the disclosure check finds in them holds them back, with -y too: `medperf result review`.
+    Where the site's policy has two persons release, another member is asked to agree, and the same
+    command sends what they agreed to.
 
     Of several runs of a model, --all takes the newest. A result whose dataset is not approved in
     the benchmark yet waits for that decision.
@@ -297,6 +348,7 @@ def submit(
 def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bool) -> None:
     """Show results, and send them if the member agrees."""
     from medperf_cache.outbox import SENT
+    from medperf_client.evidence.verdict import RETURNED
     from medperf_client.kinds.result import result_submission
 
     here = site()
@@ -315,10 +367,17 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
         f"Release {'this result' if len(chosen) == 1 else f'these {len(chosen)} results'}?", yes
     )
     key = here.signing_key()
-    if key is None:
+    if key is None and here.policy.release.persons == 1:
         here.tell("not signed: this machine has no key; make one with: medperf key create")
-    told, is_waiting, cut_off = [], False, _cut_off()
-    for one, document, disclosure in told_of:
+    told: list[dict[str, Any]] = []
+    is_waiting, is_returned, cut_off = False, False, _cut_off()
+    for one, review, (_, document, disclosure) in zip(chosen, reviewed, told_of, strict=True):
+        standing = agreement(f"result-{one.name}", f"result {one.uid}", came_of(one), review)
+        if standing is not None and not standing.is_approved:
+            is_waiting, is_returned = True, is_returned or standing.state == RETURNED
+            words = {"release": standing.request.uid, "state": standing.state}
+            told.append({"result": one.uid, **words, "reason": waiting_words(standing)})
+            continue
         reference = here.queue.reference
         submission = result_submission(
             benchmark=reference(one.benchmark),
@@ -328,10 +387,11 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
             results=document,
             partial=one.partial,
             disclosure=disclosure,
-            statement=_signed(one, document, disclosure, key) if key else None,
+            statement=_signed(one, document, disclosure, key, standing) if key else None,
         )
         entry = _begun(one, document, cut_off) or here.submit(submission)
         here.results.change(one, entry=entry.uid, released=entry.real_uid)
+        sent(standing)
         is_waiting |= entry.state != SENT
         told.append(
             {"result": one.uid, "id": entry.real_uid or entry.uid, "reason": entry.reason}
@@ -340,31 +400,52 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
     if as_json:
         print_json(told if len(told) > 1 else told[0])
     for each in () if as_json else told:
-        if "queued" in each:
+        if "release" in each:
+            click.echo(plain(f"{each['result']}: {each['reason']}"))
+        elif "queued" in each:
             click.echo(plain(f"{each['result']}: queued as {each['id']}, {each['reason']}"))
         else:
             click.echo(plain(f"{each['result']}: released, as result {each['id']}."))
+    if is_returned:
+        sys.exit(FAILED)
     if is_waiting and require_online:
         sys.exit(QUEUED)
 
 
+def came_of(result: "Result") -> dict[str, Any]:
+    """What a result came of, as those know it who agree to its release."""
+    from medperf_client.evidence.statement import of_result
+
+    here = site()
+    return of_result(
+        here.entity("benchmark", result.benchmark),
+        here.entity("mlcube", result.model),
+        # As it is once what waits is sent.
+        here.as_asked("dataset", here.queue.real_uid(result.dataset)),
+        result.partial,
+    )
+
+
 def _signed(
-    result: "Result", document: dict[str, Any], disclosure: dict[str, Any], key: "Pair"
+    result: "Result",
+    document: dict[str, Any],
+    disclosure: dict[str, Any],
+    key: "Pair",
+    standing: "Standing | None",
 ) -> dict[str, Any]:
-    """The envelope in which this site says what made a result, as it is released."""
-    from medperf_client.evidence.statement import ROLES, predicate_of, sealed
+    """The envelope in which this site says what made a result it releases, and who agreed."""
+    from medperf_client.evidence.statement import RELEASE, ROLES, predicate_of, sealed
 
     here = site()
     benchmark = here.entity("benchmark", result.benchmark)
     predicate = predicate_of(
         {**result.record(), "disclosure": disclosure},
-        benchmark,
-        # As it is once what waits is sent.
-        here.as_asked("dataset", here.queue.real_uid(result.dataset)),
-        here.entity("mlcube", result.model),
+        came_of(result),
         {role: here.entity("mlcube", benchmark[column]) for role, column in ROLES.items()},
         here.platforms.name,
     )
+    if standing is not None:
+        predicate[RELEASE] = {"by": standing.request.by, "verdicts": [standing.verdict]}
     return sealed(document, result.uid, predicate, key)
 
 

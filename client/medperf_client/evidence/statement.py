@@ -23,6 +23,8 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:medperf-offline:result:v1"
 # What the predicate calls a benchmark's containers.
 ROLES = {"preparation": "data_preparation_mlcube", "evaluator": "data_evaluator_mlcube"}
+# Where the predicate says who agreed to the release, if it took more than one person.
+RELEASE = "release"
 OF_A_STEP = (
     *("step", "model", "container", "source", "signed_by", "seconds", "image_id"),
     *("failed", "inputs", "outputs"),
@@ -45,23 +47,18 @@ def document_digest(results: Any) -> str:
 
 def predicate_of(
     made: Mapping[str, Any],
-    benchmark: Entity,
-    dataset: Entity,
-    model: Entity,
+    of: Mapping[str, Any],
     containers: Mapping[str, Entity],
     engine: str,
 ) -> dict[str, Any]:
     """What made a result.
 
-    `made` is the result as this site keeps it, with what its disclosure check found; `containers`
-    are the benchmark's, by `ROLES`. UIDs are the registry's where it has given them: hashes count.
+    `made` is the result as this site keeps it, with what its disclosure check found; `of` says what
+    it came of, see `of_result`; `containers` are the benchmark's, by `ROLES`.
     """
     return {
-        "benchmark": _named(benchmark),
-        "model": _container(model),
+        **of,
         **{role: _container(one) for role, one in containers.items()},
-        "dataset": {**_uid(dataset), "generated_uid": dataset["generated_uid"]},
-        "partial": made["partial"],
         "disclosure": made["disclosure"],
         "made_of": made["made_of"],
         "steps": [
@@ -74,13 +71,31 @@ def predicate_of(
     }
 
 
+def of_result(
+    benchmark: Entity, model: Entity, dataset: Entity, is_partial: bool
+) -> dict[str, Any]:
+    """What a result came of. UIDs are the registry's where it has given them: hashes count."""
+    return {
+        "benchmark": _named(benchmark),
+        "model": _container(model),
+        "dataset": {**_uid(dataset), "generated_uid": dataset["generated_uid"]},
+        "partial": is_partial,
+    }
+
+
 def content_of(container: Entity) -> dict[str, str]:
     """The hashes that pin a container."""
     return {name: container[name] for name in PINS if container.get(name)}
 
 
-def sealed(results: Any, name: str, predicate: Mapping[str, Any], pair: Pair) -> dict[str, Any]:
-    """The signed statement that a predicate holds of results, as JSON."""
+def sealed(
+    results: Any,
+    name: str,
+    predicate: Mapping[str, Any],
+    pair: Pair,
+    kind: str = PREDICATE_TYPE,
+) -> dict[str, Any]:
+    """The signed statement that a predicate of a `kind` holds of results, as JSON."""
     # First, for what else its package would import.
     signer = pair.signer
     from google.protobuf.json_format import MessageToDict
@@ -89,7 +104,7 @@ def sealed(results: Any, name: str, predicate: Mapping[str, Any], pair: Pair) ->
     from securesystemslib.dsse import Envelope
 
     subject = ResourceDescriptor(name=name, digest={"sha256": document_digest(results)})
-    statement = Statement([subject.pb], PREDICATE_TYPE, dict(predicate))
+    statement = Statement([subject.pb], kind, dict(predicate))
     statement.validate()
     payload = json.dumps(MessageToDict(statement.pb)).encode()
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
@@ -106,8 +121,8 @@ def keyid_of(envelope: Any) -> str:
         raise MedPerfError(f"it is no envelope of one signature: {error!r}", ASK_AGAIN) from error
 
 
-def opened(envelope: Any, pem: str) -> dict[str, Any]:
-    """The statement in an envelope that the owner of a public key signed.
+def opened(envelope: Any, pem: str, kind: str = PREDICATE_TYPE) -> dict[str, Any]:
+    """The statement in an envelope that the owner of a public key signed, of a `kind` of predicate.
 
     Raises `MedPerfError` for a signature that is not theirs, and for anything but such a statement.
     """
@@ -125,7 +140,7 @@ def opened(envelope: Any, pem: str) -> dict[str, Any]:
             raise ValueError(f"its payload is {read.payload_type!r}")
         read.verify([key], 1)
         found = json.loads(read.payload)
-        if (found["_type"], found["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+        if (found["_type"], found["predicateType"]) != (STATEMENT_TYPE, kind):
             raise ValueError(f"it is a {found['predicateType']!r}")
         Statement.copy_from_pb(ParseDict(found, pb.Statement())).validate()
         (_,) = found["subject"]
@@ -135,7 +150,7 @@ def opened(envelope: Any, pem: str) -> dict[str, Any]:
         *(KeyError, TypeError, ValueError, AttributeError),
         *(binascii.Error, ParseError, RecursionError),
     ) as error:
-        raise MedPerfError(f"it is no signed statement of a result: {error}", ASK_AGAIN) from error
+        raise MedPerfError(f"it is no signed statement of results: {error}", ASK_AGAIN) from error
     return dict(found)
 
 

@@ -5,12 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from medperf_client.errors import MedPerfError
-from medperf_client.evidence.statement import ROLES, content_of, document_digest, opened
+from medperf_client.evidence.statement import (
+    RELEASE,
+    ROLES,
+    content_of,
+    document_digest,
+    keyid_of,
+    opened,
+)
+from medperf_client.evidence.verdict import APPROVED, differs, verdict_of
 from medperf_client.kinds.form import Entity
 from medperf_client.kinds.result import said_of
 
 # An entity of a kind by its UID, if it is known here.
 Known = Callable[[str, Any], Entity | None]
+# A public key by its `keyid`.
+Key = Callable[[str], Entity | None]
 
 
 @dataclass(frozen=True)
@@ -22,16 +32,58 @@ class Check:
     why: str
 
 
-def verified(result: Entity, envelope: Any, pem: str, known: Known) -> list[Check]:
+def verified(
+    result: Entity, envelope: Any, pem: str, known: Known, key: Key = lambda keyid: None
+) -> list[Check]:
     """Everything that a signed statement says of a result, checked with one public key.
 
-    Nobody's word is taken for what is compared with entities that are here.
+    Those who agreed to it are known by `key`. Nobody's word is taken for what is compared with
+    entities that are here.
     """
     try:
         statement = opened(envelope, pem)
     except MedPerfError as error:
         return [Check("signature", False, str(error))]
-    return [Check("signature", True, "the key signed it"), *_compared(statement, result, known)]
+    checks = [Check("signature", True, "the key signed it")]
+    checks += _agreed(statement, keyid_of(envelope), key)
+    return [*checks, *_compared(statement, result, known)]
+
+
+def _agreed(statement: Mapping[str, Any], signer: str, key: Key) -> Iterator[Check]:
+    """Whether those agreed to a release whom its statement names, to this very one."""
+    release = statement["predicate"].get(RELEASE)
+    if release is None:
+        return
+    verdicts = release.get("verdicts") if isinstance(release, dict) else None
+    if not isinstance(verdicts, list) or not verdicts:
+        yield Check("agreed", False, "two persons released it, and there is no verdict of another")
+        return
+    for verdict in verdicts:
+        yield _verdict(statement, signer, verdict, key)
+
+
+def _verdict(statement: Mapping[str, Any], signer: str, verdict: Any, key: Key) -> Check:
+    try:
+        keyid = keyid_of(verdict)
+        known, first = key(keyid), key(signer) or {}
+        if keyid == signer or (known and known.get("owner", 0) == first.get("owner", 1)):
+            return Check("agreed", False, "who signed it is also the one who agreed")
+        if known is None:
+            return Check("agreed", None, f"the key {keyid} is not here to verify it with")
+        said = verdict_of(verdict, known["public_key"])
+    except MedPerfError as error:
+        return Check("agreed", False, str(error))
+    predicate = statement["predicate"]
+    signed = statement["subject"][0]["digest"].get("sha256")
+    accepted = (predicate.get("disclosure") or {}).get("accepted")
+    of = {name: predicate.get(name) for name in ("benchmark", "model", "dataset", "partial")}
+    other = differs(said, signed, of, accepted)
+    if other or said["predicate"]["verdict"] != APPROVED:
+        return Check("agreed", False, other or "they did not approve it")
+    revoked = known.get("revoked_at")
+    since = f", a key that is revoked since {str(revoked)[:16]}" if revoked else ""
+    by = said["predicate"].get("by")
+    return Check("agreed", True, f"{by} agreed to the same, with {keyid}{since}")
 
 
 def _compared(statement: Mapping[str, Any], result: Entity, known: Known) -> Iterator[Check]:

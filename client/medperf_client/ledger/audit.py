@@ -11,10 +11,10 @@ from typing import Any
 from medperf_cache.chain import Head, Verdict
 from medperf_cache.packing import named, replacing
 from medperf_client.ledger.page import page
-from medperf_client.ledger.records import Departure, Ledger, shown
+from medperf_client.ledger.records import Departure, Ledger, agreed, shown
 
 COLUMNS = (
-    *("line", "at", "member", "registry", "what", "method", "path", "file", "key"),
+    *("line", "at", "member", "agreed", "registry", "what", "method", "path", "file", "key"),
     *("bytes", "sha256", "answered_at", "status", "uid", "outcome"),
 )
 # What spreadsheets take for a formula at the beginning of a cell.
@@ -29,6 +29,7 @@ def row(departure: Departure) -> dict[str, Any]:
         "line": departure.number,
         "at": record["at"],
         "member": member.get("email") or member.get("id"),
+        "agreed": agreed(record) or None,
         "registry": record["registry"],
         "what": record.get("what", "file" if "upload" in record else "request"),
         **{name: record.get(name) for name in ("method", "path", "file", "key")},

@@ -7,7 +7,7 @@ from html import escape
 from medperf_cache.chain import Verdict
 from medperf_cache.errors import NotCached
 from medperf_client.errors import MedPerfError
-from medperf_client.ledger.records import EXPORT, Departure, Ledger
+from medperf_client.ledger.records import EXPORT, Departure, Ledger, agreed
 
 # No colours of its own: those of the reader, light or dark, and black on paper.
 STYLE = """
@@ -105,11 +105,12 @@ def _about(
 
 
 def _row(one: Departure, bodies: bool) -> str:
-    member = one.record.get("member") or {}
+    member, others = one.record.get("member") or {}, agreed(one.record)
+    who = member.get("email") or member.get("id") or "not known"
     number = f'<a href="#line-{one.number}">{one.number}</a>' if bodies else str(one.number)
     return (
         f'<tr><th scope="row">{number}</th><td>{_time(one.record["at"])}</td>'
-        f"<td>{_text(member.get('email') or member.get('id') or 'not known')}</td>"
+        f"<td>{_text(f'{who}; agreed: {others}' if others else who)}</td>"
         f'<td>{_text(one.what)}</td><td class="number">{one.size_bytes}</td>'
         f"<td><code>{_text(one.sha256)}</code></td><td>{_text(one.outcome)}</td></tr>\n"
     )

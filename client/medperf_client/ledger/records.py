@@ -26,6 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 MAY_HAVE: dict[str, Any] = {
     **{"sha256": str, "bytes": int, "body": str, "said": str, "attached": dict, "upload": dict},
+    "agreed": list,
 }
 # A longer body lies beside the ledger: lines stay short enough to be read, and a result that is
 # sent again is kept once.
@@ -94,7 +95,8 @@ class Ledger:
     """What left for one registry, from this `MEDPERF_HOME`.
 
     Lies in `folder`, and its head beside that. `whose` gives the member who acts, None if that is
-    not known; `tell` hears what had to be mended. Any process may write to it at any time.
+    not known; `tell` hears what had to be mended; `agreed` names the others who agreed to a body.
+    Any process may write to it at any time.
     """
 
     def __init__(
@@ -103,8 +105,10 @@ class Ledger:
         registry: str,
         whose: Callable[[], Record | None],
         tell: Callable[[str], None] = lambda line: None,
+        agreed: Callable[[bytes], list[Record]] = lambda body: [],
     ) -> None:
         self._registry, self._whose, self._tell = _without_password(registry), whose, tell
+        self._agreed = agreed
         self.chain = Chain(folder, folder.with_name(f"{folder.name}.head"), self._beginning)
 
     def write(
@@ -124,7 +128,8 @@ class Ledger:
             record |= {"upload": {**about, "offset": upload.offset_bytes}}
             record |= _measured(body)
         else:
-            record |= self._body(body)
+            agreed = self._agreed(body)
+            record |= {**self._body(body), **({"agreed": agreed} if agreed else {})}
         return self._append(record)
 
     def answered(self, number: int, status: int, body: bytes, document: object, said: str) -> None:
@@ -285,6 +290,12 @@ def _has(record: Record, form: Mapping[str, Any]) -> bool:
     return all(isinstance(record.get(name), kind) for name, kind in known.items()) and all(
         isinstance(digest, str) for digest in record.get("attached", {}).values()
     )
+
+
+def agreed(record: Record) -> str:
+    """Who else agreed to what left, by name."""
+    named = (one.get("by") for one in record.get("agreed", []) if isinstance(one, dict))
+    return ", ".join(str(name) for name in named)
 
 
 def shown(record: Record) -> dict[str, Any]:

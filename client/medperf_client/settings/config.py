@@ -49,6 +49,7 @@ class Profile:
     mirrors: Mapping[str, list[str]] = field(default_factory=dict)
     resend_days: int = 30
     datasets_folder: str | None = None
+    releases_folder: str | None = None
 
     def with_text(self, key: str, text: str) -> "Profile":
         """A copy with one setting read from text, as `profile set` takes it.
@@ -79,6 +80,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "memory": ((int, type(None)), "bytes, or null for no bound"),
     "resend_days": ((int,), "a number of days"),
     "datasets_folder": ((str, type(None)), "a folder, or null for the one in MEDPERF_HOME"),
+    "releases_folder": ((str, type(None)), "a folder, or null for one in datasets_folder"),
     "output_bytes": ((int,), "bytes"),
     "output_files": ((int,), "a number of files"),
     "read_only_root": ((bool,), "true or false"),

@@ -19,15 +19,35 @@ HINT = "See docs/disclosure.md for what can be said, and try it with: medperf po
 
 
 @dataclass(frozen=True)
+class Release:
+    """How many `persons` a release takes; the second is one of the `reviewers`, UIDs of members.
+
+    None for any member. `where` is the line that says so.
+    """
+
+    persons: int = 1
+    reviewers: tuple[int, ...] | None = None
+    where: str = field(default="", compare=False)
+
+    def record(self) -> dict[str, Any]:
+        """The same as the file has it."""
+        return {
+            "persons": self.persons,
+            "reviewers": ANY if self.reviewers is None else [*self.reviewers],
+        }
+
+
+@dataclass(frozen=True)
 class Policy:
     """What holds at a site. What `findings` of the disclosure check do: `refuse` or `warn`.
 
-    `admission` says what may run on data of the site.
+    `admission` says what may run on data of the site, `release` who has to agree to what leaves it.
     """
 
     findings: str = REFUSE
     rules: Rules = field(default_factory=Rules)
     admission: Admission = field(default_factory=Admission)
+    release: Release = field(default_factory=Release)
 
     def record(self) -> dict[str, Any]:
         """The same as the file has it, with what is at its default."""
@@ -37,7 +57,8 @@ class Policy:
         ]
         numbers = self.rules.thresholds
         disclosure = {"findings": self.findings, **numbers, "allow": allowed}
-        return {SECTION: self.admission.record(), "disclosure": disclosure}
+        run, release = self.admission.record(), self.release.record()
+        return {SECTION: run, "release": release, "disclosure": disclosure}
 
 
 def load_policy(file: Path) -> Policy:
@@ -77,9 +98,22 @@ class _Reader:
         self._where, self._root = where, root
 
     def policy(self, content: object) -> Policy:
-        found = self._section(content, (), (SECTION, "disclosure"))
+        found = self._section(content, (), (SECTION, "release", "disclosure"))
         findings, rules = self._disclosure(found.get("disclosure", {}))
-        return Policy(findings, rules, self._admission(found.get(SECTION, {})))
+        release = self._release(found.get("release", {}))
+        return Policy(findings, rules, self._admission(found.get(SECTION, {})), release)
+
+    def _release(self, values: object) -> Release:
+        above = ("release",)
+        found = self._section(values, above, ("persons", "reviewers"))
+        expect: Expected = {
+            "persons": ("1 or 2", _whole(1, 2)),
+            "reviewers": ("any, or UIDs of members such as [4, 7]", _are_uids),
+        }
+        self._check(found, above, expect)
+        chosen = found.get("reviewers", ANY)
+        where = f"{self._where}, line {self._line((*above, 'persons'))}"
+        return Release(found.get("persons", 1), None if chosen == ANY else tuple(chosen), where)
 
     def _admission(self, values: object) -> Admission:
         found = self._section(values, (SECTION,), tuple(LISTS))
@@ -193,6 +227,11 @@ def _whole(least: int, most: int) -> Callable[[Any], bool]:
 def _is_share(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < value <= 1
+
+
+def _are_uids(value: Any) -> bool:
+    is_uid = _whole(1, 10**18)
+    return value == ANY or (isinstance(value, list) and bool(value) and all(map(is_uid, value)))
 
 
 def _is_digest(value: Any) -> bool:

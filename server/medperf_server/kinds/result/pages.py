@@ -14,6 +14,7 @@ from medperf_server.kinds.key.table import Key
 from medperf_server.kinds.pairs import between
 from medperf_server.kinds.result import MODEL, PARTIES, RESULT, leaderboard
 from medperf_server.kinds.result.table import Result
+from medperf_server.kinds.result.verdicts import reviewers
 from medperf_server.policy import visible
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.charts import bars
@@ -48,6 +49,7 @@ def result(uid: int) -> Any:
         result=found,
         sides=SIDES,
         signed_by=db.session.scalar(select(Key).where(Key.keyid == found.signed_by)),
+        reviewers=reviewers(found.metadata_) if found.signed_by else [],
         metrics=[(one, bars([one.value, one.reference])) for one in metrics],
         others=others(found.results),
         history=history(RESULT, uid),

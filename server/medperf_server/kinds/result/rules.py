@@ -16,7 +16,8 @@ from medperf_server.kinds.dataset_association import DATASET_ASSOCIATION
 from medperf_server.kinds.kind import Pair
 from medperf_server.kinds.pairs import newest, takes_part
 from medperf_server.kinds.result import RESULT
-from medperf_server.kinds.result.statement import FIELD, signer_of
+from medperf_server.kinds.result.envelopes import FIELD
+from medperf_server.kinds.result.statement import signer_of
 from medperf_server.kinds.result.table import Result
 from medperf_server.policy import Values, owns, refuse, require, visible
 

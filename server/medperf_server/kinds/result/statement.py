@@ -5,8 +5,6 @@ says what made it. See docs/evidence.md, https://github.com/in-toto/attestation 
 https://github.com/secure-systems-lab/dsse.
 """
 
-import binascii
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -19,12 +17,11 @@ from medperf_server.kinds.benchmark.table import Benchmark
 from medperf_server.kinds.container.table import CONTENT, Container
 from medperf_server.kinds.dataset.table import Dataset
 from medperf_server.kinds.key.table import Key
+from medperf_server.kinds.result.envelopes import FIELD, opened, signer
 from medperf_server.kinds.result.table import Result
+from medperf_server.kinds.result.verdicts import require_verdicts
 from medperf_server.policy import Values, refuse
 
-FIELD = "statement"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:medperf-offline:result:v1"
 # What the predicate calls a benchmark's containers.
 ROLES = {"preparation": "data_preparation_mlcube", "evaluator": "data_evaluator_mlcube"}
@@ -39,10 +36,10 @@ def signer_of(caller: Caller, values: Values, benchmark: Benchmark) -> str:
     if envelope is None:
         return ""
     statement, keyid = _verified(caller, envelope)
+    said = statement["predicate"]
     digest = statement["subject"][0]["digest"].get("sha256")
     if digest != document_digest(values["results"]):
         _contradicts("the results", "they were changed after they were signed")
-    said = statement["predicate"]
     model = db.session.get_one(Container, values["model"])
     _require_same("model", said, _content(model))
     for role, column in ROLES.items():
@@ -53,6 +50,7 @@ def signer_of(caller: Caller, values: Values, benchmark: Benchmark) -> str:
     _require_same("benchmark", said, {"name": benchmark.name})
     if said.get("partial") is not values["metadata_"].get("partial", False):
         _contradicts("whether it is partial", f"it says {said.get('partial')}")
+    require_verdicts(caller, statement)
     _require_new(values, envelope)
     return keyid
 
@@ -69,46 +67,11 @@ def document_digest(results: Any) -> str:
 
 def _verified(caller: Caller, envelope: Any) -> tuple[dict[str, Any], str]:
     """The statement in an envelope, and the key of the caller's that it is signed by."""
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import VerificationError
-    from securesystemslib.signer import SSlibKey
-
-    try:
-        # It changes what it reads.
-        read = Envelope.from_dict(json.loads(json.dumps(envelope)))
-        (keyid,) = read.signatures
-        if read.payload_type != PAYLOAD_TYPE:
-            raise ValueError(f"its payload is {read.payload_type!r}, not {PAYLOAD_TYPE!r}")
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
-        refuse(f"It is no DSSE envelope of one signature: {error!r}", FIELD)
+    keyid = signer(envelope)
     key = db.session.scalar(select(Key).where(Key.keyid == keyid, Key.owner == caller.id))
     if key is None:
         refuse(f"It is signed with {keyid!r}, which is no key of yours here: register it", FIELD)
-    if key.revoked_at is not None:
-        refuse(f"It is signed with {keyid}, which was revoked on {key.revoked_at:%Y-%m-%d}", FIELD)
-    try:
-        read.verify([SSlibKey.from_crypto(load_pem_public_key(key.public_key.encode()))], 1)
-    except VerificationError:
-        refuse(f"The signature is not that of {keyid}", FIELD)
-    return _statement(read.payload), keyid
-
-
-def _statement(payload: bytes) -> dict[str, Any]:
-    """What an envelope holds, as a statement of ours."""
-    from google.protobuf.json_format import ParseDict, ParseError
-    from in_toto_attestation.v1 import statement_pb2 as pb
-    from in_toto_attestation.v1.statement import Statement
-
-    try:
-        found = json.loads(payload)
-        if found["_type"] != STATEMENT_TYPE or found["predicateType"] != PREDICATE_TYPE:
-            raise ValueError(f"it is {found['predicateType']!r}, not {PREDICATE_TYPE!r}")
-        Statement.copy_from_pb(ParseDict(found, pb.Statement())).validate()
-        (_,) = found["subject"]
-    except (ParseError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        refuse(f"What was signed is no statement about one result: {error}", FIELD)
-    return dict(found)
+    return opened(envelope, key, PREDICATE_TYPE), keyid
 
 
 def _content(container: Container) -> dict[str, str]:

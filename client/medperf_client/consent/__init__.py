@@ -1,0 +1,1 @@
+"""What another member of a site agrees to before it leaves."""

@@ -1,0 +1,221 @@
+"""Releases that wait for another member: what is asked for, and what they say of it, as files.
+
+Who asks keeps the request in their own home. A copy lies in a folder that the members of the site
+share, where the others put their verdicts. Nothing there is believed: whoever changes a copy gets a
+verdict on something else, and verdicts are signed.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from medperf_cache.locks import hold
+from medperf_client.disclosure.documents import digest
+from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.evidence.statement import keyid_of
+from medperf_client.evidence.verdict import pairs, said_by, without_uids
+from medperf_client.files import read_versioned, versioned, write_atomically
+
+FORMAT = 1
+# Of a request at the site that made it; what others say of it makes it more, see `standing`.
+PENDING, WITHDRAWN, SENT = "pending", "withdrawn", "sent"
+REQUEST = "request.json"
+# In a folder of several members each writes files that the others of their group read.
+SHARED = 0o660
+UID = re.compile("r[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a member, `by` name and by UID, wants to release.
+
+    `subject` tells it apart at their site, `called` is what they call it, and `of` says what it
+    came of. The `document` is as it is to leave, without what was `redacted`. Others learn what the
+    member `accepted` once it was sent. `verdict` is the envelope of who agreed, once it was looked
+    at and counted.
+    """
+
+    subject: str
+    called: str
+    of: Mapping[str, Any]
+    document: Mapping[str, Any]
+    redacted: list[str]
+    accepted: list[dict[str, Any]]
+    by: str
+    member: int | None
+    uid: str = ""
+    at: str = ""
+    state: str = PENDING
+    verdict: Any = None
+
+    def is_same(self, other: "Request") -> bool:
+        """Whether it asks for the same: what is agreed to one is agreed to the other."""
+        return (
+            (self.document, self.redacted) == (other.document, other.redacted)
+            and without_uids(self.of) == without_uids(other.of)
+            and pairs(self.accepted) == pairs(other.accepted)
+        )
+
+
+@dataclass(frozen=True)
+class Said:
+    """A file in which somebody says something of a request; `envelope` is None if it is no JSON."""
+
+    file: Path
+    envelope: Any = field(repr=False)
+
+
+class Requests:
+    """The requests of a member, below a folder of their `own`, and those of all in a `shared` one.
+
+    Processes of one member do not meet: who asks or ends holds a lock. Of two members who write to
+    the shared folder each has files of their own there.
+    """
+
+    def __init__(self, own: Path, shared: Path) -> None:
+        self._own, self._shared = own, shared
+
+    def ask(self, wanted: Request) -> Request:
+        """The request for a subject. It is made anew unless the last one asks for the same.
+
+        Whoever is cut off finds it again, and makes the copy that is missing.
+        """
+        with self._alone():
+            known = self.of(wanted.subject)
+            if known is None or known.state != PENDING or not known.is_same(wanted):
+                if known is not None and known.state == PENDING:
+                    self._share(replace(known, state=WITHDRAWN))
+                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                known = replace(wanted, uid=f"r{secrets.token_hex(6)}", at=now)
+                self._keep(known)
+            self._share(known)
+            return known
+
+    def of(self, subject: str) -> Request | None:
+        """The member's own request for a subject, if there is one."""
+        file = self._file(subject)
+        return _read(file) if file.exists() else None
+
+    def mine(self) -> list[Request]:
+        """The member's own, oldest first."""
+        found = [_read(file) for file in self._own.glob("*.json")]
+        return sorted(found, key=lambda one: (one.at, one.uid))
+
+    def shared(self, tell: Callable[[str], None] = lambda line: None) -> list[Request]:
+        """Those of all members, oldest first; of what cannot be read it is told why."""
+        found = []
+        for file in self._shared.glob(f"*/{REQUEST}"):
+            try:
+                found.append(self.copy(file.parent.name))
+            except MedPerfError as error:
+                tell(str(error))
+        return sorted(found, key=lambda one: (one.at, one.uid))
+
+    def copy(self, uid: str) -> Request:
+        """A request as it lies in the shared folder. Raises `UsageError` if there is none."""
+        file = self._shared / uid / REQUEST
+        if not UID.fullmatch(uid) or not file.exists():
+            raise UsageError(
+                f"nobody asks for a release {uid!r} in {self._shared}",
+                hint="See: medperf result review. Members of a site share the folder that "
+                "releases_folder of their profiles names.",
+            )
+        found = _read(file)
+        if found.uid != uid:
+            raise MedPerfError(f"the request {file} is not the one of its folder", _HINT)
+        return found
+
+    def end(self, request: Request, state: str) -> None:
+        """Have a request stand no more, because it was withdrawn, or sent."""
+        with self._alone():
+            known = self.of(request.subject)
+            if known is not None and known.uid == request.uid:
+                request = known
+                self._keep(replace(request, state=state))
+            self._share(replace(request, state=state))
+
+    def note(self, request: Request, verdict: Any) -> None:
+        """Keep the verdict that counted, before anything is sent by it."""
+        with self._alone():
+            self._keep(replace(request, verdict=verdict))
+
+    def agreed_to(self, body: bytes) -> list[dict[str, Any]]:
+        """Who agreed to what a body tells of data, by name and by key; nobody where none had to.
+
+        What cannot be read names nobody, and keeps nothing from being sent.
+        """
+        told = _told_digests(body)
+        named = {}
+        for file in self._own.glob("*.json") if told else ():
+            with suppress(MedPerfError):
+                one = _read(file)
+                if one.verdict is not None and digest(one.document) in told:
+                    keyid = keyid_of(one.verdict)
+                    named[keyid] = {"by": said_by(one.verdict), "keyid": keyid, "request": one.uid}
+        return list(named.values())
+
+    def say(self, uid: str, keyid: str, envelope: Mapping[str, Any]) -> None:
+        """Put a signed verdict where the member who asked finds it, in place of an earlier one."""
+        write_atomically(self._shared / uid / f"{keyid}.json", json.dumps(envelope), SHARED)
+
+    def said(self, uid: str) -> Iterator[Said]:
+        """What others say of a request, by the names of their files."""
+        for file in sorted((self._shared / uid).glob("*.json")):
+            if file.name == REQUEST:
+                continue
+            try:
+                yield Said(file, json.loads(file.read_text(encoding="utf-8")))
+            except (OSError, ValueError, RecursionError):
+                yield Said(file, None)
+
+    def _alone(self) -> Any:
+        return hold(self._own / "lock", "another medperf process asks for a release")
+
+    def _file(self, subject: str) -> Path:
+        return self._own / f"{subject}.json"
+
+    def _keep(self, request: Request) -> None:
+        write_atomically(self._file(request.subject), versioned(FORMAT, asdict(request)))
+
+    def _share(self, request: Request) -> None:
+        """Have others see a request; what was accepted only once they need not decide on it."""
+        shown = request if request.state == SENT else replace(request, accepted=[], verdict=None)
+        folder = self._shared / request.uid
+        try:
+            # Whom the folder is shared with is for its owner to say.
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MedPerfError(
+                f"{folder} cannot be made: {error.strerror}",
+                "It is where members of the site find what waits for them: releases_folder.",
+            ) from error
+        write_atomically(folder / REQUEST, versioned(FORMAT, asdict(shown)), SHARED)
+
+
+def _told_digests(body: bytes) -> set[str]:
+    """The digests of documents that a body says were checked; see `disclosure.review`."""
+    try:
+        parts = [one for one in json.loads(body).values() if isinstance(one, dict)]
+    except (ValueError, AttributeError, RecursionError):
+        return set()
+    checked = [one["disclosure"] for one in parts if isinstance(one.get("disclosure"), dict)]
+    return {str(one.get("digest")) for one in checked}
+
+
+_HINT = "Nothing is released by it. Delete it, and ask again with: medperf result submit"
+
+
+def _read(file: Path) -> Request:
+    try:
+        found = Request(**read_versioned(FORMAT, file))
+        if not isinstance(found.document, dict) or not isinstance(found.of, dict):
+            raise ValueError("it has no document")
+        return found
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise MedPerfError(f"the request {file} cannot be read: {error}", _HINT) from error
