@@ -231,7 +231,12 @@ def test_what_is_broken_in_a_folder_of_many_keeps_nobody_from_the_rest(
     told: list[str] = []
     assert [one.uid for one in place.shared(told.append)] == [asked.uid]
     assert len(told) == 1 and "r0123456789ab/request.json cannot be read" in told[0]
-    (broken / "request.json").write_text((tmp_path / "own" / "result-1.json").read_text())
+    whole = (tmp_path / "own" / "result-1.json").read_text()
+    for name, wrong in (("at", 3), ("called", None), ("document", []), ("redacted", "all")):
+        (broken / "request.json").write_text(json.dumps({**json.loads(whole), name: wrong}))
+        with pytest.raises(MedPerfError, match=f"cannot be read: its {name} is "):
+            place.copy("r0123456789ab")
+    (broken / "request.json").write_text(whole)
     with pytest.raises(MedPerfError, match="not the one of its folder"):
         place.copy("r0123456789ab")
     for uid in ("r1", "../own", "r0123456789AB"):
@@ -339,6 +344,9 @@ def test_each_decides_on_the_findings_before_seeing_what_the_other_accepted(site
 def test_what_was_returned_is_changed_and_asked_for_anew(site: Site) -> None:
     write_results(site, auroc=0.9, threshold=0.5)
     request = site.asks()
+    unseen = site.second.run("result", "review", request, "--return", "Leave it out", "-y")
+    assert unseen.returncode == 2 and "Look at it first" in unseen.stderr
+    site.second.does("result", "review", request)
     site.second.does("result", "review", request, "--return", "Leave the threshold out", "-y")
     assert site.state(request, site.second) == "returned by you"
     returned = site.first.run(*SUBMIT)
@@ -374,13 +382,13 @@ def test_a_request_is_withdrawn_by_who_asked_and_nobody_else(site: Site) -> None
 def test_nobody_agrees_to_what_they_ask_for_themselves(site: Site) -> None:
     request = site.asks()
     refused = site.first.run("result", "review", request, "--approve", "-y")
-    assert refused.returncode == 2 and "another member of the site has to agree" in refused.stderr
+    assert refused.returncode == 2 and "has to agree" in refused.stderr
     # Nor from another machine, with another key.
     elsewhere = site.joined("hospital-elsewhere", with_key=False)
     elsewhere.environment["MEDPERF_TOKEN"] = site.first.environment["MEDPERF_TOKEN"]
     elsewhere.json("key", "create", "--another")
     refused = elsewhere.run("result", "review", request, "--approve", "-y")
-    assert refused.returncode == 2 and "asked for" in refused.stderr
+    assert refused.returncode == 2 and "was asked for by you" in refused.stderr
     pair = key_of(elsewhere)
     site.first.does("sync")
     forge(site, request, pair)
@@ -407,9 +415,13 @@ def forge(site: Site, request: str, pair: Pair, **other: Any) -> None:
 
 def test_a_copy_that_was_changed_gets_a_verdict_on_something_else(site: Site) -> None:
     request = site.asks()
+    site.second.does("result", "review", request)
     (copy,) = site.folder.glob(f"*/{request}/request.json")
     shown = json.loads(copy.read_text())
     copy.write_text(json.dumps({**shown, "document": {"auroc": 0.999}}))
+    # It is not what the second one was shown.
+    unseen = site.second.run("result", "review", request, "--approve", "-y")
+    assert unseen.returncode == 2 and "is not what you were shown" in unseen.stderr
     site.agrees(request)
     told = site.first.json(*SUBMIT)
     assert told["state"] == "pending" and "it is on other figures" in told["reason"]

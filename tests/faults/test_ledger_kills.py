@@ -145,6 +145,7 @@ def test_whenever_either_of_two_is_killed_nothing_leaves_that_both_did_not_agree
         """Have both of them get to the end of what they were cut off in."""
         site.does(*submit)
         for request in asked():
+            second.does("result", "review", request)
             second.does("result", "review", request, "--approve", "-y")
         if json.loads(result.read_text())["entry"] is None:
             site.does(*submit)

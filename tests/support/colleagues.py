@@ -43,7 +43,8 @@ class Site:
         return str(told["release"])
 
     def agrees(self, request: str) -> None:
-        """The second one agrees."""
+        """The second one looks at it, and agrees."""
+        self.second.does("result", "review", request)
         self.second.does("result", "review", request, "--approve", "-y")
 
     def state(self, request: str, member: Member | None = None) -> str:

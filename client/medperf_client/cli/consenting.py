@@ -159,7 +159,8 @@ def review_request(
     if own is not None or request.member == here.me["id"]:
         if approve or returned is not None or accept or redact or undo:
             raise UsageError(
-                f"you asked for {uid} yourself: another member of the site has to agree",
+                f"{uid} was asked for by you, or from this MEDPERF_HOME: another member of the "
+                "site has to agree, from a home of their own",
                 hint=f"Take it back with: medperf result review {uid} --withdraw",
             )
         _show_own(request, own, as_json)
@@ -184,6 +185,7 @@ def review_request(
             undo=undo,
             mine_only=True,
         )
+        here.requests.saw(request)
         return
     if accept or undo or because:
         raise UsageError("first decide on the findings, then give your verdict")
@@ -196,15 +198,21 @@ def _give(
     """Sign a verdict on a request, and put it where the member who asked finds it."""
     from medperf_client.consent.requests import PENDING
     from medperf_client.evidence.verdict import APPROVED, RETURNED, sealed_verdict
+    from medperf_client.settings.policy import REFUSE
 
     here = site()
     if request.state != PENDING:
         raise UsageError(f"{request.uid} was {request.state}: nobody has to decide on it any more")
     if returned is not None and not returned.strip():
         raise UsageError("--return takes the reason, in words")
+    if not here.requests.has_seen(request):
+        raise UsageError(
+            f"{request.uid} is not what you were shown, or you did not look at it yet",
+            hint=f"Look at it first: medperf result review {request.uid}",
+        )
     pair = here.require_key("a verdict is signed")
     reviewed = here.reviewed(document, decided_by(document))
-    if returned is None and reviewed.open and here.policy.findings == "refuse":
+    if returned is None and reviewed.open and here.policy.findings == REFUSE:
         keys = ", ".join(one.key for one in reviewed.open)
         raise HeldBack(
             f"{request.uid} has findings that you did not decide on: {keys}",

@@ -160,6 +160,16 @@ class Requests:
                     named[keyid] = {"by": said_by(one.verdict), "keyid": keyid, "request": one.uid}
         return list(named.values())
 
+    def saw(self, request: Request) -> None:
+        """Note that the member was shown another's request, as it is now."""
+        with self._alone():
+            write_atomically(self._seen(request), _shown(request))
+
+    def has_seen(self, request: Request) -> bool:
+        """Whether a request is what the member was shown last: others can change the copy."""
+        file = self._seen(request)
+        return file.exists() and file.read_text(encoding="utf-8") == _shown(request)
+
     def say(self, uid: str, keyid: str, envelope: Mapping[str, Any]) -> None:
         """Put a signed verdict where the member who asked finds it, in place of an earlier one."""
         write_atomically(self._shared / uid / f"{keyid}.json", json.dumps(envelope), SHARED)
@@ -180,6 +190,9 @@ class Requests:
     def _file(self, subject: str) -> Path:
         return self._own / f"{subject}.json"
 
+    def _seen(self, request: Request) -> Path:
+        return self._own / f"{request.uid}.seen"
+
     def _keep(self, request: Request) -> None:
         write_atomically(self._file(request.subject), versioned(FORMAT, asdict(request)))
 
@@ -198,6 +211,11 @@ class Requests:
         write_atomically(folder / REQUEST, versioned(FORMAT, asdict(shown)), SHARED)
 
 
+def _shown(request: Request) -> str:
+    """The digest of what others are shown of a request."""
+    return digest([request.called, request.of, request.document, request.redacted])
+
+
 def _told_digests(body: bytes) -> set[str]:
     """The digests of documents that a body says were checked; see `disclosure.review`."""
     try:
@@ -208,14 +226,22 @@ def _told_digests(body: bytes) -> set[str]:
     return {str(one.get("digest")) for one in checked}
 
 
+# Of a file that any member may have written.
+_TYPES: dict[type, tuple[str, ...]] = {
+    str: ("subject", "called", "by", "uid", "at", "state"),
+    dict: ("of", "document"),
+    list: ("redacted", "accepted"),
+}
 _HINT = "Nothing is released by it. Delete it, and ask again with: medperf result submit"
 
 
 def _read(file: Path) -> Request:
     try:
         found = Request(**read_versioned(FORMAT, file))
-        if not isinstance(found.document, dict) or not isinstance(found.of, dict):
-            raise ValueError("it has no document")
+        for kind, names in _TYPES.items():
+            wrong = [name for name in names if not isinstance(getattr(found, name), kind)]
+            if wrong:
+                raise ValueError(f"its {wrong[0]} is {getattr(found, wrong[0])!r:.40}")
         return found
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise MedPerfError(f"the request {file} cannot be read: {error}", _HINT) from error
