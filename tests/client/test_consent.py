@@ -283,8 +283,10 @@ def test_nothing_leaves_before_another_member_agreed_and_both_names_go_along(sit
     assert "auroc" in shown and "breast-cancer" in shown
     site.agrees(request)
     assert site.state(request) == "approved"
+    assert site.first.json("result", "ls")[0]["waits"] == f"approved, {request}"
     assert site.state(request, site.second) == "approved by you"
     site.first.does(*SUBMIT)
+    assert "waits" not in site.first.json("result", "ls")[0]
     (result,) = arrived(site)
     statement = json.loads(base64.b64decode(result["metadata"]["statement"]["payload"]))
     release = statement["predicate"]["release"]

@@ -195,6 +195,25 @@ def test_runs_of_the_same_three_are_kept_apart(
     assert member.json("result", "view", f"b1m2d{uid}")["uid"] == f"b1m2d{uid}-2"
 
 
+def test_a_release_that_was_dropped_from_the_queue_can_be_made_again(
+    own_consortium: Consortium, hospital: Hospital
+) -> None:
+    member, uid = hospital.member, approved(hospital)
+    submit = ("result", "submit", "-r", f"b1m2d{uid}", "-y")
+    own_consortium.stop()
+    entry = member.json(*submit)["id"]
+    twice = member.run(*submit)
+    assert twice.returncode == 2 and f"was released before, as {entry}" in twice.stderr
+    member.does("queue", "drop", entry, "-y")
+    member.does("result", "review", f"b1m2d{uid}", "--redact", "auroc")
+    assert member.json("result", "submit", "--all", "-y")["id"] != entry
+    own_consortium.start()
+    member.does("sync")
+    (there,) = direct(own_consortium, "committee").pages("/benchmarks/1/results/")
+    assert there["results"]["auroc"] == "redacted"
+    assert member.run(*submit).returncode == 2
+
+
 def test_a_result_is_not_released_before_anybody_asked_to_take_part(hospital: Hospital) -> None:
     uid = hospital.operational()
     hospital.member.does("result", "create", "-b", "1", "-d", uid, "-m", "2")

@@ -58,6 +58,16 @@ def waiting_words(standing: "Standing") -> str:
     return "; ".join([told, *standing.why])
 
 
+def waiting_for(subject: str) -> dict[str, str]:
+    """That a release waits for another member, and how it stands; empty if it does not."""
+    from medperf_client.consent.requests import PENDING
+
+    request = site().requests.of(subject)
+    if request is None or request.state != PENDING:
+        return {}
+    return {"waits": f"{site().standing(request).state}, {request.uid}"}
+
+
 def agreed_to(
     subject: str, called: str, of: Mapping[str, Any], reviewed: "Reviewed"
 ) -> "Standing | None":

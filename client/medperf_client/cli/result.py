@@ -19,7 +19,7 @@ from medperf_client.cli.base import (
     site,
     yes_option,
 )
-from medperf_client.cli.consenting import agreement, sent, waiting_words
+from medperf_client.cli.consenting import agreement, sent, waiting_for, waiting_words
 from medperf_client.cli.disclosing import cleared, review_options
 from medperf_client.cli.evaluating import (
     end,
@@ -90,7 +90,7 @@ def _all(benchmark: int | str | None) -> list[dict[str, Any]]:
     ours = []
     for one in here.results.all():
         entry = waiting.get(one.entry or "")
-        waits = {"waits": entry.reason or entry.state} if entry else {}
+        waits = {"waits": entry.reason or entry.state} if entry else waiting_for(subject_of(one))
         ours.append({**one.record(), "registered": one.released, **waits})
     released = {one["registered"] for one in ours}
     # What only this site's own results have, no registry says.
@@ -290,7 +290,7 @@ def review(
             hint="See: medperf result review",
         )
     one = site().results.get(uid)
-    reviewed(one.uid, one.results, one.entry is not None, as_json, **decisions)
+    reviewed(one.uid, one.results, is_released(one), as_json, **decisions)
 
 
 @group.command()
@@ -325,7 +325,7 @@ def submit(
         raise UsageError("give --result, or --all")
     if uid:
         chosen = [here.results.get(uid)]
-        if chosen[0].entry is not None:
+        if is_released(chosen[0]):
             known = chosen[0].released or chosen[0].entry
             raise UsageError(f"{chosen[0].uid} was released before, as {known}")
     else:
@@ -336,13 +336,19 @@ def submit(
         chosen = [
             one
             for one in here.results.newest()
-            if one.entry is None
+            if not is_released(one)
             and real["benchmark"] in (None, one.benchmark)
             and real["dataset"] in (None, one.dataset)
         ]
         if not chosen:
             raise UsageError("there are no results here to release", hint="See: medperf result ls")
     release(chosen, yes, require_online, as_json)
+
+
+def is_released(result: "Result") -> bool:
+    """Whether a result was sent, or waits for it: what was dropped from the queue is neither."""
+    is_queued = result.entry is not None and site().queue.outbox.find(result.entry) is not None
+    return is_queued or result.released is not None
 
 
 def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bool) -> None:
@@ -372,7 +378,7 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
     told: list[dict[str, Any]] = []
     is_waiting, is_returned, cut_off = False, False, _cut_off()
     for one, review, (_, document, disclosure) in zip(chosen, reviewed, told_of, strict=True):
-        standing = agreement(f"result-{one.name}", f"result {one.uid}", came_of(one), review)
+        standing = agreement(subject_of(one), f"result {one.uid}", came_of(one), review)
         if standing is not None and not standing.is_approved:
             is_waiting, is_returned = True, is_returned or standing.state == RETURNED
             words = {"release": standing.request.uid, "state": standing.state}
@@ -410,6 +416,11 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
         sys.exit(FAILED)
     if is_waiting and require_online:
         sys.exit(QUEUED)
+
+
+def subject_of(result: "Result") -> str:
+    """What a request for its release is called at this site."""
+    return f"result-{result.name}"
 
 
 def came_of(result: "Result") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import click
 
 from medperf_client.cli.base import Command, example, json_option, online_option, yes_option
 from medperf_client.cli.evaluating import evaluated, model_option, run_options
-from medperf_client.cli.result import release
+from medperf_client.cli.result import is_released, release
 from medperf_client.errors import MedPerfError, UsageError
 
 
@@ -22,7 +22,7 @@ def group(model: int | str, yes: bool, require_online: bool, as_json: bool, **op
     result = outcomes[0].result
     if result is None:
         raise MedPerfError(outcomes[0].error, f"What its containers printed: {outcomes[0].logs}")
-    if result.entry is not None:
+    if is_released(result):
         raise UsageError(
             f"{result.uid} was released before, as {result.released or result.entry}",
             hint="With --no-cache the model runs again, and gives a result of its own.",
