@@ -343,7 +343,11 @@ class Site:
     def _agreed(self, body: bytes) -> list[Entity]:
         """Who agreed to what is about to go, beside the member who sends it."""
         # Where one person releases, nobody pays for it.
-        return self.requests.agreed_to(body) if (self.folder / "requests").exists() else []
+        if not (self.folder / "requests").exists():
+            return []
+        from medperf_client.consent.requests import told_digests
+
+        return self.requests.agreed_to(told_digests(body))
 
     def standing(self, request: "Request") -> "Standing":
         """How a request of this member's stands, by the verdicts of others that count."""
@@ -403,12 +407,32 @@ class Site:
     def sender_of(self, outbox: Outbox, may_wait: bool = True) -> "Sender":
         """Sends an outbox to the registry, as this member.
 
-        What cannot be completed waits, or is refused where it may not.
+        What cannot be completed, or may not leave, waits; where it may not wait, the first is
+        refused, and the second was decided where it was carried from.
         """
         from medperf_client.exchange.sender import Sender
 
         complete = partial(self._complete, may_wait=may_wait)
-        return Sender(outbox, self.registry, self.catalog, complete, self._acting)
+        parts = (outbox, self.registry, self.catalog, complete, self._acting)
+        return Sender(*parts, held=self.unagreed) if may_wait else Sender(*parts)
+
+    def unagreed(self, entry: Entry) -> str:
+        """Why what tells of data may not leave yet: two persons have to agree, and one did.
+
+        So it is with what was queued before the policy said so. Empty if it may.
+        """
+        from medperf_client.consent.requests import told_digests
+
+        told = told_digests(entry.body)
+        if not told:
+            return ""
+        try:
+            release = self.policy.release
+        except UsageError as error:
+            return f"the policy cannot be read: {error}"
+        if release.persons < 2 or self.requests.agreed_to(told):
+            return ""
+        return f"{release.where}: a release takes two persons; drop it, and ask for it anew"
 
     @property
     def _whose(self) -> int | str | None:

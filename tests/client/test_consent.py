@@ -477,6 +477,62 @@ def test_with_no_network_two_agree_and_it_is_sent_at_the_next_sync(site: Site) -
     assert site.first.json("ledger", "verify")["findings"] == []
 
 
+def test_what_was_queued_by_one_person_waits_once_the_policy_says_two(
+    site: Site, tmp_path: Path
+) -> None:
+    site.hospital.consortium.stop()
+    (site.first.home / "policy.yaml").unlink()
+    entry = site.first.json(*SUBMIT)["id"]
+    site.two_persons()
+    bundle = ("bundle", "export", str(tmp_path / "queue.bundle"), "--queue")
+    held = site.first.run(*bundle)
+    assert held.returncode == 1 and f"{entry} may not leave yet" in held.stderr
+    assert "policy.yaml, line 2: a release takes two persons" in held.stderr
+    site.hospital.consortium.start()
+    site.first.does("sync")
+    (waits,) = site.first.json("queue", "ls")
+    assert waits["state"] == "waiting" and "takes two persons" in waits["reason"]
+    assert arrived(site) == []
+    (site.first.home / "policy.yaml").write_text("release: {persons: two}\n")
+    site.first.does("sync")
+    (waits,) = site.first.json("queue", "ls")
+    assert "the policy cannot be read" in waits["reason"] and arrived(site) == []
+    site.two_persons()
+    site.first.does("queue", "drop", entry, "-y")
+    site.agrees(site.asks())
+    site.first.does(*SUBMIT)
+    assert len(arrived(site)) == 1
+
+
+def test_what_one_person_queued_goes_if_one_is_enough_again(site: Site) -> None:
+    site.hospital.consortium.stop()
+    (site.first.home / "policy.yaml").unlink()
+    site.first.does(*SUBMIT)
+    site.two_persons()
+    site.hospital.consortium.start()
+    site.first.does("sync")
+    assert arrived(site) == []
+    (site.first.home / "policy.yaml").unlink()
+    site.first.does("sync")
+    assert len(arrived(site)) == 1
+
+
+def test_two_agree_to_what_a_bundle_carries(site: Site, tmp_path: Path) -> None:
+    site.hospital.consortium.stop()
+    site.agrees(site.asks())
+    site.first.does(*SUBMIT)
+    bundle = tmp_path / "queue.bundle"
+    site.first.does("bundle", "export", str(bundle), "--queue")
+    site.hospital.consortium.start()
+    office = site.hospital.elsewhere("office").member
+    office.does("sync")
+    # That the office has the same policy is no reason to ask once more.
+    shutil.copyfile(site.first.home / "policy.yaml", office.home / "policy.yaml")
+    office.does("sync", "--bundle", str(bundle))
+    (result,) = arrived(site)
+    assert statement_of(result)["predicate"]["release"]["by"] == "hospital@example.org"
+
+
 def test_whoever_verifies_needs_both_keys_and_no_registry(site: Site, tmp_path: Path) -> None:
     site.agrees(site.asks())
     site.first.does(*SUBMIT)

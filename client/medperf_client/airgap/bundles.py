@@ -28,7 +28,7 @@ from medperf_client.airgap.carried import (
     to_carry,
 )
 from medperf_client.airgap.signing import check_signature, signer
-from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.errors import HeldBack, MedPerfError, UsageError
 from medperf_client.exchange.sender import Sending
 from medperf_client.exchange.sync import learn
 from medperf_client.execution.provisions import Provisions, pin_name
@@ -291,6 +291,9 @@ def _carried_away(site: Site, file: Path) -> Iterator[list[Entry]]:
             waiting = [entry for entry in known if entry.state in WAITS]
             if not waiting:
                 raise UsageError("nothing waits that could be sent", "See: medperf queue ls")
+            for entry in waiting:
+                if entry.state != SENDING and (why := site.unagreed(entry)):
+                    raise HeldBack(f"{entry.uid} may not leave yet: {why}", "See: medperf queue ls")
             reason = f"carried in {file.name} since {_now()}; import its receipt, or sync"
             before = asked_before(outbox, site.catalog)
             for entry in waiting:

@@ -145,12 +145,11 @@ class Requests:
         with self._alone():
             self._keep(replace(request, verdict=verdict))
 
-    def agreed_to(self, body: bytes) -> list[dict[str, Any]]:
-        """Who agreed to what a body tells of data, by name and by key; nobody where none had to.
+    def agreed_to(self, told: set[str]) -> list[dict[str, Any]]:
+        """Who agreed to documents with these digests, by name and by key; nobody if none had to.
 
-        What cannot be read names nobody, and keeps nothing from being sent.
+        What cannot be read names nobody.
         """
-        told = _told_digests(body)
         named = {}
         for file in self._own.glob("*.json") if told else ():
             with suppress(MedPerfError):
@@ -216,10 +215,11 @@ def _shown(request: Request) -> str:
     return digest([request.called, request.of, request.document, request.redacted])
 
 
-def _told_digests(body: bytes) -> set[str]:
+def told_digests(body: bytes | Mapping[str, Any]) -> set[str]:
     """The digests of documents that a body says were checked; see `disclosure.review`."""
     try:
-        parts = [one for one in json.loads(body).values() if isinstance(one, dict)]
+        said = json.loads(body) if isinstance(body, bytes) else body
+        parts = [one for one in said.values() if isinstance(one, dict)]
     except (ValueError, AttributeError, RecursionError):
         return set()
     checked = [one["disclosure"] for one in parts if isinstance(one.get("disclosure"), dict)]

@@ -35,6 +35,9 @@ from medperf_client.transfer.backoff import pause
 # registry has the files that it needs.
 Complete = Callable[[Entry], Entity]
 
+# Why an entry may not leave the site as it is; empty if it may.
+Held = Callable[[Entry], str]
+
 # Learns, before anything is sent, whether what the queue refers to is still what it was.
 Look = Callable[[], None]
 TAKE_OVER_HINT = "Whose it is may log in and sync; to make it yours: medperf queue retry UID"
@@ -55,7 +58,8 @@ class Sender:
     """Sends one site's outbox to its registry.
 
     `acting` tells which member the registry takes this for; what others queued here waits for
-    them. `rest` waits for a number of seconds; it is `time.sleep` but for who has their own clock.
+    them; what is `held` waits until it may leave. `rest` waits for a number of seconds; it is
+    `time.sleep` but for who has their own clock.
     """
 
     def __init__(
@@ -66,9 +70,11 @@ class Sender:
         complete: Complete,
         acting: Callable[[], Entity],
         rest: Callable[[float], None] = time.sleep,
+        held: Held = lambda entry: "",
     ) -> None:
         self._outbox, self._registry, self._catalog = outbox, registry, catalog
         self._complete, self._acting, self._rest = complete, acting, rest
+        self._held = held
         # What the registry answered, by kind and UID: what was carried here is not in the catalog.
         self._answers: dict[tuple[str, int], Entity] = {}
 
@@ -168,22 +174,28 @@ class Sender:
         That is asked until it is first sent: of what may have arrived, the registry knows better.
         `copies` are the catalog's entities by kind, as far as they were read.
         """
-        wanted = entry.condition(self._real_uid)
-        if wanted is None or (entry.state == SENDING and entry.attempts):
+        if entry.state == SENDING and entry.attempts:
             return entry
-        kind = wanted["kind"]
-        if kind not in copies:
-            copies[kind] = self._known(kind)
-        if is_met(wanted, copies[kind]):
+        reason = self._held(entry) or self._unmet(entry, copies)
+        if not reason:
             if entry.state != WAITING:
                 return entry
             return self._outbox.update(entry, state=QUEUED, reason="")
         # What was carried away may be on its way there.
         state = SENDING if entry.state == SENDING else WAITING
-        reason = in_words(wanted)
         if (state, reason) != (entry.state, entry.reason):
             self._outbox.update(entry, state=state, reason=reason)
         return None
+
+    def _unmet(self, entry: Entry, copies: dict[str, list[Entity]]) -> str:
+        """The condition that an entry waits for, in words; empty once it is so."""
+        wanted = entry.condition(self._real_uid)
+        if wanted is None:
+            return ""
+        kind = wanted["kind"]
+        if kind not in copies:
+            copies[kind] = self._known(kind)
+        return "" if is_met(wanted, copies[kind]) else in_words(wanted)
 
     def _known(self, kind: str) -> list[Entity]:
         """The entities of a kind: the catalog's, and what was answered here and is newer."""
