@@ -62,7 +62,7 @@ def test_a_model_that_no_entry_names_costs_itself_alone_and_nothing_of_it_is_fet
     asked = len(hospital.consortium.host.requests)
     fetched = hospital.member.run("benchmark", "fetch", "1", "-d", "1")
     assert fetched.returncode == 0 and f"not fetched: container {strange} (st" in fetched.stderr
-    done = hospital.member.run("benchmark", "run", *PAIR)
+    done = hospital.member.run("benchmark", "run", *PAIR, "--jobs", "2")
     assert done.returncode == 1
     assert f"container {strange} (strange) failed: container {strange} (strange)" in done.stderr
     assert "line 2: no entry of run.containers names it" in done.stderr

@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,31 @@ def test_others_do_not_learn_what_was_accepted_before_it_is_sent(
     assert texts and not any("public" in text or "threshold" in text for text in texts)
     place.end(asked, "sent")
     assert place.copy(asked.uid).accepted == ASKED.accepted
+
+
+def test_the_members_of_a_group_write_beside_each_other(
+    place: Requests, second: Pair, tmp_path: Path
+) -> None:
+    asked = place.ask(ASKED)
+    place.say(asked.uid, second.keyid, says(asked, second))
+    for path in [tmp_path / "shared", *(tmp_path / "shared").rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o2770 if path.is_dir() else 0o660), path
+    assert len(list((tmp_path / "shared" / asked.uid).iterdir())) == 2
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, second: Pair) -> None:
+    (tmp_path / "stick").write_text("no folder")
+    place = Requests(tmp_path / "own", tmp_path / "stick" / "shared")
+    with pytest.raises(MedPerfError, match="stick/shared/r.* cannot be made") as refused:
+        place.ask(ASKED)
+    assert "releases_folder" in refused.value.hint
+    # What was asked for is not lost with that.
+    (tmp_path / "stick").unlink()
+    (kept,) = place.mine()
+    assert place.ask(ASKED).uid == kept.uid == place.shared()[0].uid
+    shutil.rmtree(tmp_path / "stick")
+    with pytest.raises(MedPerfError, match="cannot be written"):
+        place.say(kept.uid, second.keyid, says(kept, second))
 
 
 def test_a_request_whose_copy_was_lost_is_shared_again(place: Requests, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ verdict on something else, and verdicts are signed.
 """
 
 import json
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from medperf_cache.errors import NotWritable
 from medperf_cache.locks import hold
+from medperf_cache.packing import named, replacing
 from medperf_client.disclosure.documents import digest
 from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.evidence.statement import keyid_of
@@ -26,8 +29,8 @@ FORMAT = 1
 # Of a request at the site that made it; what others say of it makes it more, see `standing`.
 PENDING, WITHDRAWN, SENT = "pending", "withdrawn", "sent"
 REQUEST = "request.json"
-# In a folder of several members each writes files that the others of their group read.
-SHARED = 0o660
+# Where several members write, each a user of their own: folders and files are those of their group.
+GROUP_FOLDER, GROUP_FILE = 0o2770, 0o660
 UID = re.compile("r[0-9a-f]{12}")
 
 
@@ -171,7 +174,7 @@ class Requests:
 
     def say(self, uid: str, keyid: str, envelope: Mapping[str, Any]) -> None:
         """Put a signed verdict where the member who asked finds it, in place of an earlier one."""
-        write_atomically(self._shared / uid / f"{keyid}.json", json.dumps(envelope), SHARED)
+        _put(self._shared / uid / f"{keyid}.json", json.dumps(envelope))
 
     def said(self, uid: str) -> Iterator[Said]:
         """What others say of a request, by the names of their files."""
@@ -200,14 +203,35 @@ class Requests:
         shown = request if request.state == SENT else replace(request, accepted=[], verdict=None)
         folder = self._shared / request.uid
         try:
-            # Whom the folder is shared with is for its owner to say.
-            folder.mkdir(parents=True, exist_ok=True)
+            self._shared.parent.mkdir(parents=True, exist_ok=True)
+            for one in (self._shared, folder):
+                if not one.is_dir():
+                    one.mkdir(exist_ok=True)
+                    _let_group(one, GROUP_FOLDER)
         except OSError as error:
             raise MedPerfError(
                 f"{folder} cannot be made: {error.strerror}",
                 "It is where members of the site find what waits for them: releases_folder.",
             ) from error
-        write_atomically(folder / REQUEST, versioned(FORMAT, asdict(shown)), SHARED)
+        _put(folder / REQUEST, versioned(FORMAT, asdict(shown)))
+
+
+def _put(file: Path, text: str) -> None:
+    """Replace a file of the shared folder, whole or not at all."""
+    try:
+        with replacing(file) as new, named(file), open(new, "w", encoding="utf-8") as out:
+            _let_group(new, GROUP_FILE)
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+    except NotWritable as error:
+        raise MedPerfError(str(error)) from error
+
+
+def _let_group(path: Path, mode: int) -> None:
+    # What a stick is formatted with may know no modes.
+    with suppress(OSError):
+        path.chmod(mode)
 
 
 def _shown(request: Request) -> str:
