@@ -20,6 +20,7 @@ from medperf_server import (
     web,
 )
 from medperf_server.config import database_url, settings
+from medperf_server.notices import feed, recording
 
 
 def create_app(url: str | None = None) -> Flask:
@@ -34,6 +35,7 @@ def create_app(url: str | None = None) -> Flask:
     database.init_app(app)
     changes.init_app()
     audit.init_app()
+    recording.init_app()
     assets.init_app(app)
     errors.init_app(app)
     security.init_app(app)
@@ -48,5 +50,6 @@ def create_app(url: str | None = None) -> Flask:
     answers.init_app(app)
     idempotency.init_app(app)
     api.init_app(app)
+    feed.init_app(app)
     web.init_app(app)
     return app

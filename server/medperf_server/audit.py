@@ -15,6 +15,7 @@ from medperf_server.kinds import KINDS, circles
 from medperf_server.kinds.user.table import User
 from medperf_server.links import LinkSecret
 from medperf_server.models import Asset, AssetHolder, AuditEntry, Invitation, Token
+from medperf_server.notices.table import NoticeChoice, NoticeFeed
 
 OWN_TYPES: dict[type[Base], str] = {
     Token: "token",
@@ -22,6 +23,8 @@ OWN_TYPES: dict[type[Base], str] = {
     Asset: "asset",
     AssetHolder: "asset_holder",
     LinkSecret: "links",
+    NoticeChoice: "notice_choice",
+    NoticeFeed: "notice_feed",
 }
 # What would let a reader of the log in, and what changes by itself or with another column.
 LEFT_OUT = {"digest", "secret", "modified_at", "username_key", "email_key"}

@@ -23,6 +23,8 @@ KEY = re.compile("[!-~]{1,128}")
 WRITES = (*KEYED, "DELETE")
 # A POST there is the PATCH or the DELETE that its X-HTTP-Method-Override says.
 OVERRIDDEN = "/assets/uploads/"
+# What answers with a secret, which is not to be kept in clear.
+SECRET = "/me/notices/feed"
 # Of an answer's headers those without which its client could not go on.
 KEPT = ("Location", "Upload-Offset")
 # What tus says in headers, where others have a body.
@@ -31,7 +33,7 @@ ANNOUNCED = ("Upload-Length", "Upload-Metadata")
 
 def takes_key(method: str, path: str) -> bool:
     """Whether requests of this kind are told apart by a key; others may be repeated anyway."""
-    return method in KEYED and OVERRIDDEN not in path
+    return method in KEYED and OVERRIDDEN not in path and not path.rstrip("/").endswith(SECRET)
 
 
 def _request_digest() -> str:

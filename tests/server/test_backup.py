@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from sqlalchemy import text
 
-from tests.support.api import Member, created
+from tests.support.api import Member, created, key_body
 from tests.support.registry import Registry
 from tests.support.services import PostgresCluster
 
@@ -307,3 +308,30 @@ def test_a_backup_of_a_newer_version_is_refused(
         back_up(file, lambda count: None)
     refused = new_registry("other").invoke("restore", str(file))
     assert refused.exit_code == 1 and "newer version" in refused.stderr
+
+
+def test_a_restore_is_told_to_every_member_and_what_waited_is_not_mailed_again(
+    source: Registry, member: Member, new_registry: NewRegistry, tmp_path: Path
+) -> None:
+    from sqlalchemy import select
+
+    from medperf_server.base import db
+    from medperf_server.notices.table import Notice
+
+    key = created(member.post("/keys/", key_body()))
+    assert member.put(f"/keys/{key['id']}/", {"is_revoked": True}).ok
+    source.command("backup", str(tmp_path / "registry.backup"))
+    target = new_registry("target")
+    target.command("restore", str(tmp_path / "registry.backup"))
+    with target.app.app_context():
+        rows = db.session.scalars(select(Notice).order_by(Notice.id)).all()
+        waiting = [(row.user_id, row.event) for row in rows if row.is_waiting]
+        assert waiting == [(member.uid, "restored")] and len(rows) > 1
+        # Sites and readers of feeds know the earlier ones by their numbers.
+        assert rows[-1].id > 1000 > rows[-2].id
+    target.start()
+    try:
+        url = created(at(target, member).post("/me/notices/feed/", None))["url"]
+        assert "The registry was put back to a backup of 20" in requests.get(url, timeout=60).text
+    finally:
+        target.stop()

@@ -122,6 +122,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "uploads": [{"id": "upload", "user_id": 4, "size_bytes": 9}],
     "upload_pieces": [{"upload_id": "upload", "offset_bytes": 0, "name": "piece"}],
     "audit_log": [{"id": 1, "actor": "command line", "action": "created", "entity_type": "user"}],
+    "letters": [{"id": 4, "user_id": 4, "message_id": "<a@b>", "state": "waiting"}],
+    "notices": [{"id": 9, "user_id": 4, "event": "request", "letter_id": 4, "facts": {"n": 1}}],
+    "notice_choices": [{"user_id": 4, "event": "result", "choice": "never"}],
+    "notice_feeds": [{"user_id": 4, "digest": digest("feed")}],
 }
 
 # Where the next row's ID comes from a sequence of PostgreSQL's.

@@ -67,6 +67,8 @@ MATRIX: dict[str, dict[str, Row]] = {
     "/me/datasets/": {"GET": ALL},
     "/me/results/": {"GET": ALL},
     "/me/keys/": {"GET": ALL},
+    "/me/notices/": {"GET": ALL, "PUT": row(200, 200, 200, 200)},
+    "/me/notices/feed/": {"POST": MAKING_ONE, "DELETE": row(204, 204, 204, 204)},
     "/keys/": {"GET": ALL, "POST": MAKING_ONE},
     # The model owner's.
     "/keys/{key}/": {"GET": ALL, "PUT": row(403, 200, 403, 200)},

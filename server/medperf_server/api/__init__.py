@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from medperf_server.api import assets, audit, service, uploads
+from medperf_server.api import assets, audit, notices, service, uploads
 from medperf_server.api.openapi import RegistryApi
 from medperf_server.kinds import KINDS
 
@@ -13,7 +13,7 @@ def init_app(app: Flask) -> None:
     # All before the first is registered: a kind may add to the blueprint of another.
     resources = [kind.part("resource") for kind in KINDS]
     blueprints = [blueprint for module in resources if module for blueprint in module.blueprints]
-    others = [module.blueprint for module in (assets, uploads, audit)]
+    others = [module.blueprint for module in (assets, uploads, audit, notices)]
     # In its context: the document tells the limits of its settings.
     with app.app_context():
         for blueprint in (service.blueprint, *blueprints, *others):

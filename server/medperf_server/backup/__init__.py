@@ -28,6 +28,7 @@ from medperf_server.base import db, utc_now
 from medperf_server.database import current_revision, migrate, revisions
 from medperf_server.disk import settle
 from medperf_server.models import Asset, Upload
+from medperf_server.notices.restoring import tell_of_restore
 
 __all__ = ["Damaged", "Manifest", "Refused", "back_up", "restore"]
 
@@ -148,6 +149,7 @@ def _prepare(manifest: Manifest, url: str) -> None:
         # Their pieces are not in the backup.
         db.session.execute(delete(Upload))
         _skip_ids()
+        tell_of_restore(db.session(), manifest.created_at)
         db.session.commit()
         db.session.remove()
         db.engine.dispose()

@@ -4,9 +4,11 @@ The first side asks to join the second; both have an `owner` and a `state`. The 
 `initiated_by`, `approval_status` and `approved_at`.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
 
 from medperf_server.base import APPROVED, OPERATION, PENDING, REJECTED, db, utc_now
 from medperf_server.callers import Caller
@@ -57,6 +59,19 @@ def takes_part(caller: Caller, pair: Pair[Any], joined: int) -> bool:
     approved = select(table.id).where(table.approval_status == APPROVED)
     found = approved.where(table.id.in_(newest.group_by(first))).limit(1)
     return db.session.scalar(found) is not None
+
+
+def owners_in(
+    session: Session, pair: Pair[Any], joined: int, statuses: Collection[str] = (APPROVED,)
+) -> set[int]:
+    """Who owns what is in something: the newest between the two has one of these statuses."""
+    table: Any = pair.table
+    first, second = (side.column for side in pair.sides)
+    joining: Any = pair.sides[0].kind.table
+    newest = select(func.max(table.id)).where(second == joined).group_by(first)
+    found = select(joining.owner).join(table, first == joining.id).distinct()
+    found = found.where(table.id.in_(newest), table.approval_status.in_(statuses))
+    return set(session.scalars(found))
 
 
 def require_side(caller: Caller, *sides: Any) -> None:
