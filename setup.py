@@ -63,6 +63,8 @@ setup(
         "s3": ["boto3>=1.36"],
         "keyring": ["keyring>=25"],
         "test": [
+            # A mail server to send to.
+            "aiosmtpd>=1.4.6",
             "bandit>=1.8",
             "axe-playwright-python>=0.1.7",
             "boto3>=1.36",

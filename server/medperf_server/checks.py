@@ -28,6 +28,7 @@ from medperf_server.disk import ground
 from medperf_server.kinds import KINDS
 from medperf_server.kinds.user.table import User
 from medperf_server.models import Asset, AssetHolder, Change, ChangeCounter
+from medperf_server.notices.state import mail_findings
 from medperf_server.schemas import json_bytes
 
 LEAST_FREE_BYTES = 1 << 30
@@ -60,6 +61,8 @@ def check(deep: bool = False) -> Iterator[Finding]:
         yield Finding("the database answers", f"{cause}: look at MEDPERF_DATABASE_URL")
         return
     yield from _files(assets, deep)
+    with Session(db.engine) as session:
+        yield from (Finding(*found) for found in mail_findings(session))
 
 
 def _sqlite(connection: Connection) -> Iterator[Finding]:

@@ -103,6 +103,10 @@ def settings(url: str) -> dict[str, Any]:
         "ASSET_QUOTA_BYTES": _number("MEDPERF_ASSET_QUOTA_BYTES", ASSET_QUOTA_BYTES),
         "LIMITS": _limits(),
         "CONNECTIONS": _number("MEDPERF_CONNECTIONS", CONNECTIONS),
+        # Whether mail is set up rightly is seen by who sends it: nothing else shall fail by that.
+        "SMTP_URL": os.environ.get("MEDPERF_SMTP_URL", ""),
+        "MAIL_FROM": os.environ.get("MEDPERF_MAIL_FROM", ""),
+        "URL": os.environ.get("MEDPERF_URL", "http://127.0.0.1:8000"),
         "METRICS_TOKEN": os.environ.get("MEDPERF_METRICS_TOKEN", ""),
         "API_TITLE": "MedPerf registry",
         "API_VERSION": "v0",

@@ -32,6 +32,7 @@ COMMANDS = [
     ("backup",),
     ("restore",),
     ("renew-links",),
+    ("notify",),
 ]
 
 

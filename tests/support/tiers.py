@@ -28,6 +28,7 @@ SECONDS = {
     "tests/client/test_carrying.py": 60,
     "tests/client/test_data_bundles.py": 60,
     "tests/server/test_role_matrix.py": 60,
+    "tests/server/test_mail.py": 60,
     "tests/faults/test_read_only.py": 45,
     "tests/server/test_assets_trouble.py": 40,
     "tests/schema/test_schema.py": 40,
@@ -90,6 +91,8 @@ ON_EACH_ENGINE = (
     "tests/server/test_concurrency.py",
     "tests/server/test_health.py",
     "tests/server/test_idempotency.py",
+    # Who sends alone, and what a sender leaves that is killed.
+    "tests/server/test_mail.py::test_(killed|two_senders|a_sender)",
     "tests/server/test_migrations.py",
     "tests/server/test_page_bounds.py",
     "tests/server/test_private_benchmarks.py",

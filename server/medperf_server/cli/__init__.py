@@ -2,7 +2,7 @@
 
 import click
 
-from medperf_server.cli import audit, invite, serving, token, upkeep, user
+from medperf_server.cli import audit, invite, notify, serving, token, upkeep, user
 from medperf_server.cli.base import Plain
 
 
@@ -22,6 +22,7 @@ def main() -> None:
 
 main.add_command(serving.init)
 main.add_command(serving.run)
+main.add_command(notify.notify)
 main.add_command(upkeep.check)
 main.add_command(upkeep.backup)
 main.add_command(upkeep.restore)

@@ -18,9 +18,9 @@ from medperf_server.notices.table import NoticeChoice
 EVENTS: dict[str, Event] = {
     event.name: event
     for event in (
-        *(event for part in filter(None, map(part_of, KINDS)) for event in part.EVENTS),
         REQUEST,
         DECISION,
+        *(event for part in filter(None, map(part_of, KINDS)) for event in part.EVENTS),
         RESTORED,
     )
 }
