@@ -40,6 +40,8 @@ class Consortium:
     pending: int
     odd: int
     invitation: str
+    # The path that stops mails to somebody.
+    stop: str
     # Of the data owner: a dataset that is being prepared, with what container; a request that
     # waits; a result.
     preparing: int
@@ -81,9 +83,17 @@ def filled(registry: Registry) -> Consortium:
     return Consortium(
         *(registry, people, benchmark, pending_benchmark, private, pending, odd),
         invitation.strip()[-47:],
+        _stop(people["models"]),
         *measured,
         ranked,
     )
+
+
+def _stop(member: Member) -> str:
+    from medperf_server.notices.choices import stop_path
+
+    with member.registry.app.app_context():
+        return stop_path(member.uid)
 
 
 def _measured(

@@ -62,3 +62,15 @@ def test_a_command_is_copied(consortium: Consortium, visit: Visit) -> None:
     page.keyboard.press("Enter")
     page.get_by_role("button").filter(has_text="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == command
+
+
+def test_one_chooses_what_to_be_mailed_of(consortium: Consortium, visit: Visit) -> None:
+    visitor = visit(consortium.registry, consortium.token("judges"))
+    page = visitor.opens("/notices/")
+    walks_to(visitor, "#result")
+    page.keyboard.type("never")
+    walks_to(visitor, "button:text-is('Save')")
+    page.keyboard.press("Enter")
+    assert visitor.told() == "Saved."
+    assert page.locator("#result").input_value() == "never"
+    assert page.locator("#model").input_value() == "at_once"

@@ -28,6 +28,8 @@ PAGES: dict[str, Page] = {
     "keys": ("committee", lambda _: "/keys/"),
     "results": ("committee", lambda _: "/results/"),
     "result": ("site", lambda c: f"/results/{c.result}"),
+    "notices": ("committee", lambda _: "/notices/"),
+    "stop_mail": ("", lambda c: c.stop),
     "tokens": ("models", lambda _: "/tokens/"),
     "admin": ("admin", lambda _: "/admin/"),
     "admin_member": ("admin", lambda _: "/admin/members/3"),
@@ -50,6 +52,7 @@ MORE: dict[str, Page] = {
     "container-preparing": ("models", lambda c: f"/containers/{c.draft}"),
     "dataset-public": ("models", lambda c: f"/datasets/{c.preparing}"),
     "my-datasets-empty": ("newcomer", lambda _: "/datasets/mine"),
+    "notices-empty": ("newcomer", lambda _: "/notices/"),
     "results-empty": ("newcomer", lambda _: "/results/"),
     "associations-empty": ("newcomer", lambda _: "/associations/"),
     "association-odd": ("models", lambda c: f"/associations/{c.odd}"),
@@ -92,6 +95,22 @@ def test_a_refused_sign_in_has_no_barriers(consortium: Consortium, visit: Visit)
     visitor.signs_in("mpt_wrong")
     assert visitor.sees("This is not a valid token")
     assert visitor.examine("sign_in-refused") == []
+
+
+def test_a_feed_that_was_made_has_no_barriers(consortium: Consortium, visit: Visit) -> None:
+    visitor = visit(consortium.registry, consortium.token("clinic"))
+    visitor.opens("/notices/")
+    visitor.clicks("Make a feed")
+    assert visitor.sees("The address of your feed, shown this once")
+    assert visitor.examine("notices-feed") == []
+
+
+def test_a_mail_that_was_stopped_has_no_barriers(consortium: Consortium, visit: Visit) -> None:
+    visitor = visit(consortium.registry)
+    visitor.opens(consortium.stop)
+    visitor.clicks("Stop all mails")
+    assert visitor.sees("You are mailed nothing any more")
+    assert visitor.examine("stop_mail-done") == []
 
 
 # No label, a colour that is legible in light alone, a page too wide for a phone, what is forbidden
