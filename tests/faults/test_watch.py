@@ -1,16 +1,24 @@
 """A site that watches its registry: alone, in silence, until it is told to end."""
 
+import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from medperf_client.exchange import listener
+from medperf_client.exchange.listener import Listener
 from medperf_client.registry.client import Registry as Client
 from tests.support.consortium import Member
 from tests.support.people import Person, names, new, queue
 from tests.support.proxy import FINE, Fault, Request, status
+from tests.support.registry import Registry
 
 BYE = "Interrupted. Nothing was left half-done."
 BUSY = status("503 Service Unavailable")
@@ -51,13 +59,13 @@ def member(person: Person) -> Member:
 
 
 @pytest.fixture
-def watch(member: Member) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def watch(member: Member) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `sync --watch`, which looks every second and does not outlive the test."""
     started: list[subprocess.Popen[str]] = []
     timers: list[threading.Timer] = []
 
-    def start() -> subprocess.Popen[str]:
-        process = member.start("sync", "--watch", "--interval", "1")
+    def start(*options: str) -> subprocess.Popen[str]:
+        process = member.start("sync", "--watch", "--interval", "1", *options)
         started.append(process)
         # Whoever waits for a line that never comes is told by the end of the stream.
         timer = threading.Timer(PATIENCE_SECONDS, process.kill)
@@ -76,7 +84,7 @@ def watch(member: Member) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         process.communicate()
 
 
-Watch = Callable[[], subprocess.Popen[str]]
+Watch = Callable[..., subprocess.Popen[str]]
 
 
 def ended(process: subprocess.Popen[str], by: int = signal.SIGTERM) -> tuple[str, str]:
@@ -165,3 +173,97 @@ def test_told_to_end_while_it_sends_it_sends_once(
     gone.set()
     (sent,) = person.site().sync().sent
     assert sent.uid == "q1" and names(direct) == [entry.body["name"]]
+
+
+@pytest.fixture
+def benchmark(with_benchmark: Registry, person: Person, direct: Client) -> Iterator[str]:
+    """The path of the person's benchmark, which they know of, and which an admin may change."""
+    roles = ("data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube")
+    body = {"name": f"of-{person.name}", "demo_dataset_tarball_hash": "0" * 64}
+    body |= {"demo_dataset_tarball_url": "https://example.org/demo.tar.gz", "state": "OPERATION"}
+    made = direct.post("/benchmarks/", {**body, **dict.fromkeys(roles, 1)}, person.name)
+    person.sync()
+    yield f"/benchmarks/{made['id']}/"
+
+
+def change(registry: Registry, path: str, **values: Any) -> None:
+    """Have something happen that is news to the person."""
+    admin = Client(registry.url, registry.token_for("admin@example.org"))
+    admin.put(path, values, str(uuid4()))
+
+
+def test_each_line_of_news_is_handed_to_a_program(
+    with_benchmark: Registry, person: Person, benchmark: str, watch: Watch, tmp_path: Path
+) -> None:
+    heard = tmp_path / "what was heard"
+    script = f'(printf "%s|" "$1"; cat) >> {shlex.quote(str(heard))}; echo thanks'
+    process = watch("--notify", f"sh -c {shlex.quote(script)} sh 'MedPerf: {{}}!'")
+    change(with_benchmark, benchmark, approval_status="APPROVED")
+    assert process.stdout is not None and process.stderr is not None
+    told = process.stdout.readline().removeprefix("news: ")
+    assert told.endswith(" is APPROVED\n")
+    # What the program says is no news.
+    assert process.stderr.readline() == "thanks\n"
+    change(with_benchmark, benchmark, user_metadata={"paper": "out"})
+    again = process.stdout.readline().removeprefix("news: ")
+    assert process.stderr.readline() == "thanks\n"
+    assert heard.read_text() == "".join(f"MedPerf: {one.strip()}!|{one}" for one in (told, again))
+    assert ended(process) == ("", BYE)
+
+
+def test_a_program_that_fails_stops_no_watch_and_is_told_once(
+    with_benchmark: Registry, person: Person, benchmark: str, watch: Watch, tmp_path: Path
+) -> None:
+    program, ran = tmp_path / "program", tmp_path / "ran"
+    program.write_text(f"#!/bin/sh\necho >> {shlex.quote(str(ran))}; exit 3\n")
+    program.chmod(0o755)
+    process = watch("--notify", str(program))
+    assert process.stdout is not None and process.stderr is not None
+    change(with_benchmark, benchmark, approval_status="APPROVED")
+    assert process.stdout.readline().endswith(" is APPROVED\n")
+    assert process.stderr.readline() == f"--notify: {program} ended with 3\n"
+    change(with_benchmark, benchmark, user_metadata={"n": 1})
+    assert process.stdout.readline().endswith(" has changed: user_metadata\n")
+    end = time.monotonic() + PATIENCE_SECONDS
+    while len(ran.read_text()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    program.unlink()
+    change(with_benchmark, benchmark, user_metadata={"n": 2})
+    assert process.stdout.readline().endswith(" has changed: user_metadata\n")
+    assert f"--notify: {program} cannot be run: " in process.stderr.readline()
+    program.symlink_to("/bin/true")
+    change(with_benchmark, benchmark, user_metadata={"n": 3})
+    assert process.stdout.readline().endswith(" has changed: user_metadata\n")
+    assert process.stderr.readline() == "--notify works again\n"
+    assert ended(process) == ("", BYE)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--notify", "true"), "--notify is for a watch"),
+        (("--watch", "--notify", ""), "names no program that can be run"),
+        (("--watch", "--notify", "/nowhere/mail -s News"), "names no program that can be run"),
+        (("--watch", "--notify", "mail 'News"), "cannot be split into words: No closing quotation"),
+    ],
+)
+def test_what_is_no_program_is_told_before_anything_is_watched(
+    member: Member, words: tuple[str, ...], told: str
+) -> None:
+    done = member.run("sync", *words)
+    assert done.returncode == 2 and told in done.stderr
+
+
+def test_a_program_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "SECONDS", 0.5)
+    said = Listener("sleep 60").hear("news")
+    assert said == "--notify: sleep took more than 0.5 seconds, and was ended"
+
+
+@pytest.mark.parametrize("line", ["", "n" * (1 << 20), "a\0b", "\udcff", "--help"])
+def test_a_program_that_reads_nothing_hears_any_line(line: str) -> None:
+    assert Listener("true").hear(line) == ""
+    # Too long, or no argument of a program at all.
+    odd = len(line) > 1000 or "\0" in line
+    assert bool(Listener("true {}").hear(line)) == odd

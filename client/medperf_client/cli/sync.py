@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, OK, QUEUED, MedPerfError, Offline, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
+    from medperf_client.exchange.listener import Listener
     from medperf_client.exchange.sync import Synced
     from medperf_client.site import Site
 
@@ -25,6 +27,11 @@ if TYPE_CHECKING:  # Its help needs none of it.
     default=60,
     show_default=True,
     help="Seconds between two looks of --watch.",
+)
+@click.option(
+    "--notify",
+    metavar="COMMAND",
+    help="With --watch: run this for each line of news, which is on its stdin, and {} in it.",
 )
 @click.option(
     "--bundle",
@@ -48,11 +55,13 @@ if TYPE_CHECKING:  # Its help needs none of it.
 @example(
     "medperf sync",
     "medperf sync --watch --interval 300",
+    "medperf sync --watch --notify 'notify-send MedPerf {}'",
     "medperf sync --bundle usb/site.bundle",
 )
 def group(
     watch: bool,
     interval: float,
+    notify: str | None,
     bundle: Path | None,
     receipt: Path | None,
     require_signature: Path | None,
@@ -63,13 +72,16 @@ def group(
 ) -> None:
     """Send what waits in the queue, then learn what is new in the registry.
 
-    With --watch, models are run as `medperf benchmark follow` ordered.
+    With --watch, models are run as `medperf benchmark follow` ordered, and each line of news is
+    handed to the program of --notify. Whether that works or not, the watch goes on.
 
     What the registry refuses stays in the queue with its reason, and so does what depends on it;
     see `medperf queue`. Exit code 1 says that something was refused.
     """
     if sum((watch, dry_run, bundle is not None)) > 1:
         raise UsageError("--watch, --bundle and --dry-run are given one at a time")
+    if notify is not None and not watch:
+        raise UsageError("--notify is for a watch", "Add: --watch")
     if bundle is None and (receipt or require_signature or sign):
         raise UsageError(
             "--receipt, --require-signature and --sign are for a bundle", "Add: --bundle FILE"
@@ -78,7 +90,7 @@ def group(
         _show_waiting(as_json)
         return
     if watch:
-        _watch(interval, as_json)
+        _watch(interval, notify, as_json)
         return
     if bundle is not None:
         sys.exit(_send(bundle, receipt, require_signature, sign, require_online, as_json))
@@ -153,14 +165,16 @@ def _show_changes(done: "Synced", here: "Site") -> None:
         click.echo(plain(f"news: {line}"))
 
 
-def _watch(interval: float, as_json: bool) -> None:
+def _watch(interval: float, notify: str | None, as_json: bool) -> None:
     """One look after the other, each as if for the first time; only changes are told.
 
     What was approved since is run, where somebody ordered that.
     """
     from medperf_client.cli.following import carry_out_orders
+    from medperf_client.exchange.listener import Listener
 
-    last = ailing = ""
+    listener = None if notify is None else Listener(notify)
+    last = ailing = deaf = ""
     with site().watching():
         while True:
             here = site(fresh=True)
@@ -172,11 +186,20 @@ def _watch(interval: float, as_json: bool) -> None:
                 trouble = str(done.stopped or "")
                 if done.sent or done.rejected or done.lost or done.news:
                     print_json(done.record()) if as_json else _show_changes(done, here)
+                if listener is not None:
+                    deaf = _hand_on(done.news, listener, deaf)
             last = _told(trouble, last, "the registry answers again")
             ailing = _told(
                 carry_out_orders(as_json), ailing, "the standing orders can be read again"
             )
             time.sleep(interval)
+
+
+def _hand_on(news: Sequence[str], listener: "Listener", deaf: str) -> str:
+    """Hand each line of news to a program; why it did not take the last one, if so."""
+    for line in news:
+        deaf = _told(listener.hear(plain(line)), deaf, "--notify works again")
+    return deaf
 
 
 def _told(trouble: str, before: str, mended: str) -> str:
