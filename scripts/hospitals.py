@@ -21,7 +21,6 @@ def play_hospitals(people: dict[str, Member], network: Network) -> None:
     without_a_network(hillcrest, committee, network)
     say("The committee sees the results of both hospitals beside each other")
     committee.types("benchmark", "results", "1", "--metric", "patients", "--metric", "auroc")
-    verify(lakeside, committee, people["administrator"], network)
 
 
 def with_the_network(hospital: Member, committee: Member) -> None:
@@ -78,15 +77,17 @@ def without_a_network(hospital: Member, committee: Member, network: Network) -> 
     hospital.types("result", "ls")
 
 
-def verify(hospital: Member, committee: Member, administrator: Member, network: Network) -> None:
+def verify(people: dict[str, Member], network: Network) -> None:
     """A signed result, as it was released, and after somebody changed it in the database."""
+    hospital, committee = people["lakeside"], people["committee"]
     say("Lakeside signed its results. With its public key the committee verifies one")
     public_key = f"{hospital.who}.pub.pem"
     hospital.types("key", "export", "--output", public_key)
     committee.types("result", "verify", "1", "--key", public_key)
     say("Whoever has the database can make a model look better: that is found out")
     network.registry.tampers("UPDATE results SET results = json_set(results, '$.auroc', 0.999)")
-    administrator.types("result", "verify", "1", "--key", public_key, fails=True)
+    verifying = ("result", "verify", "1", "--key", public_key)
+    people["administrator"].types(*verifying, fails=True)
 
 
 def submit(hospital: Member) -> None:

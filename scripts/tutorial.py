@@ -14,7 +14,8 @@ EXAMPLE = ROOT / "examples" / "breast_cancer"
 sys.path.insert(0, str(EXAMPLE))
 
 from cast import FileHost, Member, Network, RegistryHost, say  # noqa: E402
-from hospitals import play_hospitals  # noqa: E402
+from hospitals import play_hospitals, verify  # noqa: E402
+from mail import tell_of_a_model  # noqa: E402
 from package import Layout, archive, members, package  # noqa: E402
 
 # The tutorial's own path; here it holds our candidate, a small neural network.
@@ -104,6 +105,9 @@ def play(folder: Path, platform: str) -> None:
             member.types("auth", "login", answers=tokens[who])
         play_models(people, network, layout)
         play_hospitals(people, network)
+        make_another_model(people["owner"], layout, network)
+        tell_of_a_model(people["committee"], host, "5")
+        verify(people, network)
 
 
 def play_models(people: dict[str, Member], network: Network, layout: Layout) -> None:
@@ -168,6 +172,16 @@ def join_benchmark(owner: Member, base_url: str, layout: Layout) -> None:
     say("3. Request participation")
     owner.types("container", "associate", "--benchmark", "1", "--model_uid", "4", answers="y\n")
     owner.types("association", "ls", "-bm")
+
+
+def make_another_model(owner: Member, layout: Layout, network: Network) -> None:
+    """A second version of the tutorial's model, which is less sure of itself."""
+    say("The model owner asks for a second version to be taken, with other parameters")
+    parameters = layout.containers["model_mlp"].parameters.path
+    told = parameters.read_text(encoding="utf-8")
+    parameters.write_text(told.replace("temperature: 1", "temperature: 2"), encoding="utf-8")
+    submit_container(owner, "my-model-2", network.files.url, "model_mlp", layout)
+    owner.types("container", "associate", "--benchmark", "1", "--model_uid", "5", answers="y\n")
 
 
 if __name__ == "__main__":
