@@ -56,6 +56,15 @@ def test_compose_lets_only_the_proxy_be_reached() -> None:
         assert not source.startswith(".") or (DEPLOY / source).exists()
 
 
+def test_compose_sends_mail_where_that_is_asked_for_with_the_settings_of_the_registry() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    registry, notify = services["registry"], services["notify"]
+    assert [name for name, service in services.items() if "profiles" in service] == ["notify"]
+    assert notify["command"] == ["medperf-server", "notify"]
+    assert notify["environment"] == registry["environment"]
+    assert {"MEDPERF_SMTP_URL", "MEDPERF_MAIL_FROM", "MEDPERF_URL"} <= notify["environment"].keys()
+
+
 def test_the_image_gets_what_it_copies() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     allowed = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()

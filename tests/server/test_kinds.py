@@ -239,6 +239,20 @@ def test_the_rules_of_associations_hold_for_it(
     assert answer.status_code == 400 and told in answer.text
 
 
+def test_its_request_is_told_to_who_decides_and_the_decision_to_who_asked(
+    owner: Member, committee: Member, gadget: Body, approved: Body, fitting: Body
+) -> None:
+    def told(member: Member) -> str:
+        return requests.get(created(member.post("/me/notices/feed/", None))["url"], timeout=60).text
+
+    asked = f"Gadget &#34;{gadget['name']}&#34; ({gadget['id']}) asks to be in benchmark"
+    assert asked in told(committee) and asked not in told(owner)
+    pair = f"/gadgets/{gadget['id']}/benchmarks/{approved['id']}/"
+    assert committee.put(pair, {"approval_status": "APPROVED"}).ok
+    assert asked not in told(committee)
+    assert f"Gadget &#34;{gadget['name']}&#34; ({gadget['id']}) is approved in" in told(owner)
+
+
 def test_its_association_is_hidden_with_either_side(
     owner: Member, committee: Member, hidden: Body, gadget: Body, fitting: Body, approved: Body
 ) -> None:

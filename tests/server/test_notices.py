@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 import requests
 
-from tests.support.api import Body, Member, NewMember, created, key_body
+from tests.support.api import Body, Member, NewMember, created, key_body, together
 from tests.support.registry import Registry
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -215,6 +215,28 @@ def test_a_refused_request_tells_nobody(
     assert lines(committee) == before
 
 
+def test_a_notice_is_there_with_what_caused_it_or_not_at_all(
+    served: Registry, admin: Member, committee: Member
+) -> None:
+    from sqlalchemy import func, select
+
+    from medperf_server.base import db
+    from medperf_server.kinds.benchmark.table import Benchmark
+    from medperf_server.notices.table import Notice
+
+    container = committee.container()["id"]
+    roles = ("data_preparation_mlcube", "reference_model_mlcube", "data_evaluator_mlcube")
+    count = select(func.count(Notice.id)).filter_by(user_id=admin.uid)
+    with served.app.app_context():
+        before = db.session.scalar(count) or 0
+        uids = dict.fromkeys(roles, container)
+        db.session.add(Benchmark(name=f"undone {container}", owner=committee.uid, **uids))
+        db.session.flush()
+        assert db.session.scalar(count) == before + 1
+        db.session.rollback()
+        assert db.session.scalar(count) == before
+
+
 def test_a_request_that_is_sent_again_is_told_once(
     committee: Member, model_owner: Member, request_body: Body
 ) -> None:
@@ -235,6 +257,16 @@ def test_members_choose_by_event(join: NewMember) -> None:
     assert member.put("/me/notices/", {}).json()["mail"] == again
     # It is nobody else's choice.
     assert join("other").get("/me/notices/").json()["mail"] == USUAL
+
+
+def test_choices_and_feeds_that_are_made_at_once_are_all_made(join: NewMember) -> None:
+    member = join("hasty")
+    chosen = [{"mail": {"result": choice}} for choice in ("never", "daily", "at_once")] * 2
+    answers = together(6, lambda number: member.put("/me/notices/", chosen[number]))
+    assert [one.status_code for one in answers] == [200] * 6
+    made = together(6, lambda _: member.post("/me/notices/feed/", None))
+    urls = [created(one)["url"] for one in made]
+    assert sorted(requests.get(url, timeout=60).status_code for url in urls) == [200] + [404] * 5
 
 
 @pytest.mark.parametrize(

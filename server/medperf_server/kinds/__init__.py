@@ -1,8 +1,9 @@
 """What the registry keeps for its members: one folder a kind, and a line in the list of them.
 
 A folder has the kind's table, its form and its rules; `resource`, whose `blueprints` are its part
-of the API; and, where there is something of the sort, `pages` for people and `checks`, whose
-`findings` tell what is wrong with an installation.
+of the API; and, where there is something of the sort, `pages` for people, `checks`, whose
+`findings` tell what is wrong with an installation, and `notices`: the EVENTS that members choose to
+be mailed of, and `told`, which says who is told of a change.
 """
 
 from collections.abc import Iterator

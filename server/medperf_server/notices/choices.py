@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from medperf_server.base import db
 from medperf_server.kinds import KINDS
+from medperf_server.kinds.user.table import User
 from medperf_server.links import keyed
 from medperf_server.notices.decisions import DECISION, REQUEST
 from medperf_server.notices.events import NEVER, Event
@@ -37,7 +38,8 @@ def choices_of(session: Session, members: Iterable[int]) -> dict[int, dict[str, 
 
 
 def choose(member: int, wanted: Mapping[str, str]) -> None:
-    """Keep a member's choices for some events, and flush."""
+    """Keep a member's choices for some events, and flush. Of two at once the later one holds."""
+    take_turns(member)
     for event, choice in wanted.items():
         row = db.session.get(NoticeChoice, (member, event))
         if row is None:
@@ -45,6 +47,11 @@ def choose(member: int, wanted: Mapping[str, str]) -> None:
         else:
             row.choice = choice
     db.session.flush()
+
+
+def take_turns(member: int) -> None:
+    """Have a member's row until the transaction ends; who only refers to it does not wait."""
+    db.session.get_one(User, member, with_for_update={"key_share": True}, populate_existing=True)
 
 
 def stop(member: int) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 import uuid
+from itertools import islice
 from typing import Any
 
 from flask import Flask, Response, abort, render_template, request
@@ -12,16 +13,18 @@ from medperf_server.callers import digest_of
 from medperf_server.changes import counted
 from medperf_server.kinds.user.table import User
 from medperf_server.limits import count_failure
+from medperf_server.notices.choices import take_turns
 from medperf_server.notices.table import Notice, NoticeFeed
 from medperf_server.notices.wording import Line, line_of
 
 PATH = "/feeds/"
-# The newest that a member may see; of so many at most.
+# So many that a member may see, among so many of the newest.
 ENTRIES, LOOKED_AT = 50, 200
 
 
 def open_feed(member: int) -> str:
     """A new path for a member's feed, never told again; the one before is worthless."""
+    take_turns(member)
     close_feed(member)
     secret = "mpn_" + secrets.token_urlsafe(32)
     db.session.add(NoticeFeed(user_id=member, digest=digest_of(secret)))
@@ -36,14 +39,14 @@ def close_feed(member: int) -> None:
         db.session.flush()
 
 
-def lines_for(member: User) -> list[Line]:
-    """What there is to tell a member, the newest first."""
+def lines_for(member: User, most: int = ENTRIES) -> list[Line]:
+    """What there is to tell a member, the newest first, so much at most."""
     newest = select(Notice).filter_by(user_id=member.id).order_by(Notice.id.desc())
     found = (
         line_of(db.session(), member, notice)
         for notice in db.session.scalars(newest.limit(LOOKED_AT)).all()
     )
-    return [line for line in found if line][:ENTRIES]
+    return list(islice(filter(None, found), most))
 
 
 def _member_of(secret: str) -> User:

@@ -79,7 +79,7 @@ def _page(feed: str = "") -> str:
     member = db.session.scalars(select(User).filter_by(id=g.caller.id)).one()
     return render_template(
         "notices.html",
-        lines=lines_for(member)[:SHOWN],
+        lines=lines_for(member, SHOWN),
         events=EVENTS.values(),
         chosen=choices_of(db.session(), [member.id])[member.id],
         choices=IN_WORDS,
