@@ -24,7 +24,7 @@ WRITES = (*KEYED, "DELETE")
 # A POST there is the PATCH or the DELETE that its X-HTTP-Method-Override says.
 OVERRIDDEN = "/assets/uploads/"
 # What answers with a secret, which is not to be kept in clear.
-SECRET = "/me/notices/feed"
+SECRET = "/me/notices/feed"  # nosec B105 # a path
 # Of an answer's headers those without which its client could not go on.
 KEPT = ("Location", "Upload-Offset")
 # What tus says in headers, where others have a body.

@@ -18,6 +18,8 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 ADDRESS = re.compile(r"[!-~]+@[!-~]+")
 # Until a server that says nothing counts as away.
 SECONDS = 60
+# What of a reply is kept, in characters.
+LONGEST = 500
 
 
 class Away(Exception):
@@ -104,10 +106,12 @@ class MailServer:
                 self._smtp.login(settings.user, settings.password)
         except smtplib.SMTPAuthenticationError as error:
             self._close()
-            raise Away(f"{where} refuses user {settings.user}: {_words(error)}") from error
+            told = f"{where} refuses user {settings.user} ({_words(error)})"
+            raise Away(f"{told}: look at MEDPERF_SMTP_URL") from error
         except (OSError, smtplib.SMTPException) as error:
             self._close()
-            raise Away(f"{where} does not answer as a mail server: {_words(error)}") from error
+            told = f"{where} does not answer as a mail server ({_words(error)})"
+            raise Away(f"{told}: look at MEDPERF_SMTP_URL") from error
 
     def _connected(self) -> smtplib.SMTP:
         settings = self._settings
@@ -162,8 +166,8 @@ class MailServer:
             raise Postponed(f"the connection broke: {_words(error)}") from error
 
     def _away(self, error: Exception) -> Away:
-        sender = self._settings.address
-        return Away(f"it takes nothing from {sender} ({_words(error)}): look at MEDPERF_MAIL_FROM")
+        told = f"it takes nothing from {self._settings.address} ({_words(error)})"
+        return Away(f"{told}: look at MEDPERF_MAIL_FROM")
 
     def _close(self) -> None:
         if self._smtp is not None:
@@ -179,7 +183,9 @@ def _raise(code: int, text: bytes | str) -> None:
 
 
 def _reply(code: int, text: bytes | str) -> str:
-    return f"{code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
+    """A reply on one line, as any database keeps it."""
+    said = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return f"{code} {''.join(char if char.isprintable() else ' ' for char in said[:LONGEST])}"
 
 
 def _words(error: Exception) -> str:

@@ -60,5 +60,5 @@ def _reaching(settings: MailSettings) -> Iterator[tuple[str, str]]:
         try:
             server.try_sender()
         except Away as error:
-            trouble = f"{error}; look at MEDPERF_SMTP_URL"
+            trouble = str(error)
     yield f"{settings.host} takes mail from {settings.address}", trouble
