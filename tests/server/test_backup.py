@@ -320,6 +320,8 @@ def test_a_restore_is_told_to_every_member_and_what_waited_is_not_mailed_again(
 
     key = created(member.post("/keys/", key_body()))
     assert member.put(f"/keys/{key['id']}/", {"is_revoked": True}).ok
+    url = created(member.post("/me/notices/feed/", None))["url"]
+    chosen = member.put("/me/notices/", {"mail": {"key": "daily"}}).json()
     source.command("backup", str(tmp_path / "registry.backup"))
     target = new_registry("target")
     target.command("restore", str(tmp_path / "registry.backup"))
@@ -331,7 +333,14 @@ def test_a_restore_is_told_to_every_member_and_what_waited_is_not_mailed_again(
         assert rows[-1].id > 1000 > rows[-2].id
     target.start()
     try:
-        url = created(at(target, member).post("/me/notices/feed/", None))["url"]
-        assert "The registry was put back to a backup of 20" in requests.get(url, timeout=60).text
+        assert at(target, member).get("/me/notices/").json() == chosen
+        # The address of a feed is as good as before, and its readers know what they have read.
+        before, after = (
+            requests.get(url.replace(source.url, one.url), timeout=60).text
+            for one in (source, target)
+        )
+        assert "The registry was put back to a backup of 20" in after
+        uids = [set(re.findall("<id>(.*?)</id>", text)) for text in (before, after)]
+        assert uids[0] < uids[1] and len(uids[1] - uids[0]) == 1
     finally:
         target.stop()
