@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -20,29 +20,47 @@ from medperf_cache.digests import (
 from medperf_cache.errors import CacheError, CorruptContent, NotCached
 from medperf_cache.scratch import scratch
 
+# Where content of a digest lies outside a store, verified; None if it does not.
+Elsewhere = Callable[[str], Path | None]
+
+
+def nowhere(digest: str) -> None:
+    """For a store that has nothing but its own."""
+
 
 class BlobStore:
     """Read-only files named by their digests.
 
     Any number of processes may add the same content at once: each writes a file of its own and
-    renames it into place, the last rename wins with identical bytes.
+    renames it into place, the last rename wins with identical bytes. What is not here may lie
+    `elsewhere`: it is found like the rest, and never listed, changed or removed.
     """
 
-    def __init__(self, root: Path, incoming: Path) -> None:
-        self._root, self._incoming = root, incoming
+    def __init__(self, root: Path, incoming: Path, elsewhere: Elsewhere = nowhere) -> None:
+        self._root, self._incoming, self._elsewhere = root, incoming, elsewhere
 
     def __contains__(self, digest: str) -> bool:
-        return is_digest(digest) and place(self._root, digest).is_file()
+        return self.find(digest) is not None
 
     def __iter__(self) -> Iterator[str]:
         return (path.name for path in stored(self._root))
 
+    def find(self, digest: str) -> Path | None:
+        """Where the file is, here or elsewhere; None if it is not to be had."""
+        if not is_digest(digest):
+            return None
+        path = place(self._root, digest)
+        return path if path.is_file() else self._elsewhere(digest)
+
     def path(self, digest: str) -> Path:
         """Where the file is; marks it as used now. Raises `NotCached`."""
         path = place(self._root, digest)
-        if not mark_used(path):
+        if mark_used(path):
+            return path
+        found = self._elsewhere(digest)
+        if found is None:
             raise NotCached(f"sha256 {digest} is not in the cache")
-        return path
+        return found
 
     def add(self, chunks: Iterable[bytes], expected: str | None = None, what: str = "") -> str:
         """Store a stream of bytes and return its SHA-256.

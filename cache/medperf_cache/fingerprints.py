@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from medperf_cache.digests import described, entries, file_digest, listing
 from medperf_cache.disk import Store
-from medperf_cache.errors import CacheError
+from medperf_cache.errors import CacheError, NotWritable
 
 if TYPE_CHECKING:  # Where hardly anything is to be read, nobody pays for them.
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,21 +51,22 @@ class Fingerprints:
     read again. As many files are read at once as there are cores for this process: large ones by
     threads, small ones by processes where those can be started. `progress` is told of the bytes, by
     one thread at a time, while there is something to read. What was read when this is interrupted,
-    or some seconds before it is killed, is remembered. Processes may share it; the last one to look
-    at a path is remembered.
+    or some seconds before it is killed, is remembered, where that can be written. Processes may
+    share it; the last one to look at a path is remembered.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def digest(self, path: Path, progress: Progress = silent) -> str:
+    def digest(self, path: Path, progress: Progress = silent, again: bool = False) -> str:
         """The digest of a file (of its bytes) or of a folder (see `tree_digest`).
 
-        Raises `OSError` naming what cannot be read, or vanished meanwhile.
+        With `again` all of it is read, whatever is remembered. Raises `OSError` naming what cannot
+        be read, or vanished meanwhile.
         """
         path = path.resolve()
         status = path.stat()
-        with _Look(self._store, f"hashing {path}", progress) as look:
+        with _Look(self._store, f"hashing {path}", progress, again) as look:
             if stat.S_ISDIR(status.st_mode):
                 lines = [
                     (line, look.at_entry(entry, follow=False) if entry else None)
@@ -97,11 +99,12 @@ class Fingerprints:
         digests = sorted(file.digest for file in files)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
-    def forget_missing(self) -> None:
-        """Drop what is remembered of paths that are gone."""
+    def forget_missing(self, but_below: Iterable[Path] = ()) -> None:
+        """Drop what is remembered of paths that are gone, but not of what comes and goes."""
+        kept = tuple(f"{root}/" for root in but_below)
         for key in list(self._store):
             prefix, _, path = key.partition(":")
-            if prefix == "fingerprint" and not os.path.lexists(path):
+            if prefix == "fingerprint" and not path.startswith(kept) and not os.path.lexists(path):
                 self._store.pop(key)
 
 
@@ -141,8 +144,8 @@ class _Interrupted(Exception):
 class _Look:
     """One look at files: those that are as they were are known, the others are read meanwhile."""
 
-    def __init__(self, store: Store, what: str, progress: Progress) -> None:
-        self._store, self._what, self._progress = store, what, progress
+    def __init__(self, store: Store, what: str, progress: Progress, again: bool = False) -> None:
+        self._store, self._what, self._progress, self._again = store, what, progress, again
         self._rows: dict[str, _Row] = {}
         self._batch: list[_File] = []
         self._batch_bytes = 0
@@ -177,8 +180,8 @@ class _Look:
         """A file that has that status; its digest is there after `finish`."""
         row = self._rows.get(folder)
         if row is None:
-            known = self._store.get(f"fingerprint:{folder}") or {}
-            row = self._rows[folder] = _Row(folder, known)
+            known = {} if self._again else self._store.get(f"fingerprint:{folder}") or {}
+            row = self._rows[folder] = _Row(folder, known, changed=self._again)
         file = _File(row, name)
         if name in row.seen:
             return file
@@ -284,9 +287,11 @@ class _Look:
 
     def _remember(self) -> None:
         rows = [row for row in self._rows.values() if row.changed]
-        if rows:
-            with self._store.transact():
-                for row in rows:
-                    # What a thread reads from here on is remembered the next time.
-                    row.changed = False
-                    self._store[f"fingerprint:{row.path}"] = {**row.known, **row.seen}
+        if not rows:
+            return
+        # What cannot be remembered is read again the next time.
+        with suppress(NotWritable, sqlite3.OperationalError), self._store.transact():
+            for row in rows:
+                # What a thread reads from here on is remembered the next time.
+                row.changed = False
+                self._store[f"fingerprint:{row.path}"] = {**row.known, **row.seen}

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # Who only asks whether a copy is here does not pay for tarfi
     from tarfile import TarInfo
 
 FORMAT = 1
+# By any digest of an image, what others say: its ID and the digest of its recipe.
+Said = Callable[[str], Iterable[tuple[str, str]]]
 BLOCK_BYTES = 512
 # Smaller files are kept in the recipe itself.
 INLINE_BYTES = 4096
@@ -37,10 +40,22 @@ class ImageStore:
     named by its SHA-256. So a layer is kept once, whatever images have it, and an archive comes
     out byte for byte as it went in. It may name manifests beside it, which prove what digests the
     image is known by where the archive has none. Processes may add the same image at once.
+
+    What is `said` elsewhere of copies is proven before it is used, and then remembered; `tell` gets
+    a line for people if it is not so.
     """
 
-    def __init__(self, blobs: BlobStore, names: Names) -> None:
-        self._blobs, self._names = blobs, names
+    def __init__(
+        self,
+        blobs: BlobStore,
+        names: Names,
+        said: Said = lambda digest: (),
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._blobs, self._names, self._said, self._tell = blobs, names, said, tell
+        # What was proven, where nothing can be remembered; and what turned out not to be so.
+        self._proven: dict[str, str] = {}
+        self._disproven: set[tuple[str, str]] = set()
 
     def __contains__(self, image_id: str) -> bool:
         try:
@@ -72,6 +87,35 @@ class ImageStore:
         self._names.put(IMAGE + image_id, recipe)
         self._learn(image_id, manifests)
 
+    def _believed(self, wanted: str) -> str | None:
+        """The recipe of an image as it is said elsewhere, once it is proven to make that up."""
+        for image_id, recipe in self._said(wanted):
+            if (wanted, recipe) in self._disproven:
+                continue
+            try:
+                digests = self._require(image_id, recipe).leading_to(image_id)
+                if wanted not in {image_id, *digests}:
+                    raise CacheError(f"recipe {recipe} holds nothing that leads to it")
+            except CacheError as error:
+                self._disproven.add((wanted, recipe))
+                # Of parts that are not sound it was told where they lie.
+                if not isinstance(error, NotCached):
+                    self._tell(f"the shared copy of image {wanted} is passed over: {error}")
+                continue
+            self._remember(IMAGE + image_id, recipe)
+            for digest in {image_id, *digests}:
+                self._remember(IMAGE_ID + digest, image_id)
+            return recipe
+        return None
+
+    def _remember(self, name: str, digest: str) -> None:
+        self._proven[name] = digest
+        with suppress(NotWritable, sqlite3.OperationalError):
+            self._names.put(name, digest)
+
+    def _known(self, name: str) -> str | None:
+        return self._names.get(name) or self._proven.get(name)
+
     def prove(self, image_id: str, documents: Iterable[bytes]) -> None:
         """Keep manifests and indexes with a copy whose archive lacks them. Raises `NotCached`."""
         _, pieces, known = self._recipe(image_id)
@@ -98,7 +142,7 @@ class ImageStore:
 
     def id_of(self, digest: str) -> str | None:
         """The ID of the image that a digest means, if that is known: one may be of a manifest."""
-        return self._names.get(IMAGE_ID + digest)
+        return self._known(IMAGE_ID + digest)
 
     def digests_of(self, image_id: str) -> list[str]:
         """By which digests an image is known."""
@@ -171,8 +215,10 @@ class ImageStore:
                 yield base64.b64decode(piece)
 
     def _recipe(self, image_id: str) -> tuple[str, list[Any], list[str]]:
-        digest = self._names.get(IMAGE + (self.id_of(image_id) or image_id))
+        digest = self._known(IMAGE + (self.id_of(image_id) or image_id))
         if digest is None or digest not in self._blobs:
+            digest = self._believed(image_id)
+        if digest is None:
             raise NotCached(f"there is no copy of image {image_id}")
         try:
             return digest, *self._content(digest)

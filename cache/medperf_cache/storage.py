@@ -4,15 +4,15 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import place, stored
+from medperf_cache.digests import stored
 from medperf_cache.disk import NO_PLACE, Store, open_store
 from medperf_cache.errors import CorruptContent, InUse, NotWritable
 from medperf_cache.images import ImageStore
@@ -24,8 +24,13 @@ from medperf_cache.pins import Pins
 from medperf_cache.scratch import scratch, sweep
 from medperf_cache.trees import TreeStore
 
+# Who finds all in the cache itself does not pay for what looks elsewhere.
 if TYPE_CHECKING:
     from medperf_cache.fingerprints import Fingerprints
+    from medperf_cache.shared import SharedCaches
+
+# Called with (what, bytes so far, bytes in all or None) while something long goes on.
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,21 @@ def _size(path: Path) -> int:
 
 
 class Storage:
-    """Blobs, trees, images, memo and fingerprints of one site. All of it can be rebuilt."""
+    """Blobs, trees, images, memo and fingerprints of one site. All of it can be rebuilt.
 
-    def __init__(self, root: Path) -> None:
+    What is not here is looked for in `shared` caches, which others keep. `tell` gets a line for
+    people where one of them cannot be used, `progress` hears how far it is read.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        shared: Sequence[Path] = (),
+        tell: Callable[[str], None] = lambda line: None,
+        progress: Progress = lambda what, done, total: None,
+    ) -> None:
         self.root = root = root.resolve()
+        self._shared, self._tell, self._progress = tuple(shared), tell, progress
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -64,7 +80,12 @@ class Storage:
             if error.errno not in NO_PLACE:
                 raise
         self._incoming = root / "incoming"
-        self.blobs = BlobStore(root / "blobs", self._incoming)
+        self.blobs = BlobStore(root / "blobs", self._incoming, partial(self._elsewhere, "blob"))
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether anything can be stored here, if there is room."""
+        return os.access(self.root, os.W_OK | os.X_OK)
 
     @cached_property
     def _index(self) -> Store:
@@ -73,12 +94,26 @@ class Storage:
     @cached_property
     def trees(self) -> TreeStore:
         """Folders by content."""
-        return TreeStore(self.root / "trees", self._incoming, self.names)
+        elsewhere = partial(self._elsewhere, "tree")
+        return TreeStore(self.root / "trees", self._incoming, self.names, elsewhere)
 
     @cached_property
     def images(self) -> ImageStore:
         """Copies of images; their parts are blobs."""
-        return ImageStore(self.blobs, self.names)
+        return ImageStore(self.blobs, self.names, self._said, self._tell)
+
+    @cached_property
+    def shared(self) -> "SharedCaches":
+        """The caches of others that this one looks in."""
+        from medperf_cache.shared import SharedCaches
+
+        return SharedCaches(self._shared, lambda: self.fingerprints, self._tell, self._progress)
+
+    def _elsewhere(self, kind: str, digest: str) -> Path | None:
+        return self.shared.find(kind, digest) if self._shared else None
+
+    def _said(self, digest: str) -> Iterator[tuple[str, str]]:
+        return self.shared.copies(digest) if self._shared else iter(())
 
     @cached_property
     def pins(self) -> Pins:
@@ -145,9 +180,9 @@ class Storage:
                     yield Item(kind, path.name, _size(path), path.stat().st_mtime, names)
 
     def size(self, kind: str, digest: str) -> int:
-        """How many bytes a blob or a tree has; 0 if it is not here."""
-        path = place(self.root / f"{kind}s", digest)
-        return _size(path) if path.exists() else 0
+        """How many bytes a blob or a tree has, also in a shared cache; 0 if it is not to be had."""
+        path = (self.blobs if kind == "blob" else self.trees).find(digest)
+        return _size(path) if path else 0
 
     def verify(self) -> Iterator[CorruptContent]:
         """Read everything again, and derive what is derived; yields what is not as it should be."""
@@ -195,7 +230,8 @@ class Storage:
             # What is remembered of what is gone does no harm until there is room to forget it.
             with suppress(NotWritable, sqlite3.OperationalError):
                 self.memo.drop_unless(self._complete)
-                self.fingerprints.forget_missing()
+                places = self.shared.places if self._shared else ()
+                self.fingerprints.forget_missing(places)
             return removed
 
     def _complete(self, record: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medperf_cache.blobs import BlobStore
+from medperf_cache.blobs import BlobStore, Elsewhere, nowhere
 from medperf_cache.digests import entries, is_digest, kept_digest, mark_used, place, stored
 from medperf_cache.errors import CacheError, CorruptContent, NotCached, UnsafeArchive
 from medperf_cache.names import UNPACKED, Names
@@ -86,24 +86,37 @@ class TreeStore:
     """Read-only folders named by their `tree_digest`.
 
     Any number of processes may add the same content at once: the first rename wins, the others
-    find the folder there and drop their own.
+    find the folder there and drop their own. What is not here may lie `elsewhere`, as with blobs.
     """
 
-    def __init__(self, root: Path, incoming: Path, unpacked: Names) -> None:
+    def __init__(
+        self, root: Path, incoming: Path, unpacked: Names, elsewhere: Elsewhere = nowhere
+    ) -> None:
         self._root, self._incoming, self._unpacked = root, incoming, unpacked
+        self._elsewhere = elsewhere
 
     def __contains__(self, digest: str) -> bool:
-        return is_digest(digest) and place(self._root, digest).is_dir()
+        return self.find(digest) is not None
 
     def __iter__(self) -> Iterator[str]:
         return (path.name for path in stored(self._root))
 
+    def find(self, digest: str) -> Path | None:
+        """Where the folder is, here or elsewhere; None if it is not to be had."""
+        if not is_digest(digest):
+            return None
+        path = place(self._root, digest)
+        return path if path.is_dir() else self._elsewhere(digest)
+
     def path(self, digest: str) -> Path:
         """Where the folder is; marks it as used now. Raises `NotCached`."""
         path = place(self._root, digest)
-        if not mark_used(path):
+        if mark_used(path):
+            return path
+        found = self._elsewhere(digest)
+        if found is None:
             raise NotCached(f"folder {digest} is not in the cache")
-        return path
+        return found
 
     def unpacked(self, archive_digest: str) -> str | None:
         """The digest of the folder that an archive was unpacked to, if it is here."""
@@ -125,7 +138,10 @@ class TreeStore:
         if known is not None:
             return known
         with self._laid_out(archive, limits, name) as tree:
-            digest = self.adopt(tree)
+            digest = self.settle(tree)
+            # Where it lies elsewhere, what it was unpacked for is to know which folder it is.
+            if digest not in self:
+                self.publish(tree, digest)
         self._unpacked.put(UNPACKED + archive_digest, digest)
         return digest
 

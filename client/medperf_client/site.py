@@ -1,5 +1,6 @@
 """One site: its profile, its cache, its copy of the registry, and the registry if it answers."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -155,7 +156,13 @@ class Site:
         """The cache of files and results."""
         from medperf_cache import Storage
 
-        return Storage(self.home.cache)
+        return Storage(self.home.cache, self.shared_caches, self.tell, self.progress)
+
+    @property
+    def shared_caches(self) -> list[Path]:
+        """Where the caches are that others keep, and this site reads."""
+        folders = self.profile.shared_caches
+        return [self.home.data / os.path.expanduser(folder) for folder in folders]
 
     @cached_property
     def private(self) -> "Private":

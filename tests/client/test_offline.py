@@ -90,6 +90,8 @@ COMMANDS = [
     "run -b 1 -d q3 -m 2 -y",
     "storage gc",
     "storage ls",
+    "storage share",
+    "storage status",
     "storage unpin 1",
     "storage verify",
     "sync",

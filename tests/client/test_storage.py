@@ -21,7 +21,12 @@ def test_the_cache_is_listed_verified_mended_and_emptied(newcomer: Member) -> No
     kinds = {item["kind"] for item in listed["items"]}
     assert kinds == {"blob", "tree", "log"} and listed["folder"] == str(newcomer.home / "cache")
     assert listed["bytes"] == sum(item["bytes"] for item in listed["items"]) > 0
-    assert newcomer.json("storage", "verify") == {"damaged": [], "removed": False}
+    assert newcomer.json("storage", "verify") == {
+        "damaged": [],
+        "removed": False,
+        "damaged_shared": [],
+        "missing_shared": [],
+    }
 
     blob = next(item["sha256"] for item in listed["items"] if item["kind"] == "blob")
     path = Path(listed["folder"], "blobs", blob[:2], blob)

@@ -15,7 +15,9 @@ from medperf_client.errors import UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_cache import Storage
+    from medperf_cache.errors import CorruptContent
     from medperf_cache.partials import Leftover
+    from medperf_cache.shared import Summary
     from medperf_cache.storage import Item
     from medperf_client.execution.compatibility import Reports
 
@@ -50,14 +52,16 @@ def ls(as_json: bool) -> None:
 
     Also the downloads that are unfinished (partial), by URL, what was not what its hash
     promised (rejected), which is only there to be looked at, and what containers printed in tests
-    (log), by path.
+    (log), by path. What shared caches have is counted, no more: it is not here.
     """
     here = site()
     storage = here.storage
     items = sorted(_items(storage, here.reports), key=lambda item: item["used"])
     total = sum(item["bytes"] for item in items)
+    shared = storage.shared.summaries()
     if as_json:
-        print_json({"folder": str(storage.root), "bytes": total, "items": items})
+        folder = {"folder": str(storage.root), "bytes": total, "items": items}
+        print_json({**folder, "shared": [_summary(one) for one in shared]})
         return
     print_table(
         ("KIND", "SHA256, URL OR PATH", "SIZE", "LAST USED", "PINNED FOR"),
@@ -74,6 +78,80 @@ def ls(as_json: bool) -> None:
     )
     logs = sum(item["bytes"] for item in items if item["kind"] == "log")
     click.echo(f"{human_size(total - logs)} in {storage.root}, {human_size(logs)} of logs")
+    for one in shared:
+        click.echo(plain(f"shared, only read: {one.folder}: {_state(one)}"))
+
+
+@group.command()
+@json_option
+@example("medperf storage status")
+def status(as_json: bool) -> None:
+    """Tell where the cache is, whether it can be written, and how the shared caches are.
+
+    A shared cache is one that somebody else keeps, named in the profile's shared_caches: what it
+    holds is used where it lies, and never changed.
+    """
+    from shutil import disk_usage
+
+    from medperf_cache.names import IMAGE
+
+    storage = site().storage
+    shared = storage.shared.summaries()
+    is_there = storage.root.exists()
+    free = disk_usage(storage.root).free if is_there else 0
+    counts = {
+        "blobs": len([*storage.blobs]),
+        "trees": len([*storage.trees]),
+        "images": len([*storage.names.items(IMAGE)]),
+    }
+    if as_json:
+        own = {"folder": str(storage.root), "writable": storage.is_writable, "free_bytes": free}
+        print_json({**own, **counts, "shared": [_summary(one) for one in shared]})
+        return
+    state = f"{human_size(free)} are free" if storage.is_writable else "it can only be read"
+    rows = [(storage.root, "your own", *counts.values(), state)]
+    rows += [
+        (one.folder, "shared", *(_counts(one).values()), one.trouble or "ok") for one in shared
+    ]
+    print_table(("CACHE", "WHOSE", "FILES", "FOLDERS", "IMAGES", "STATE"), rows)
+
+
+@group.command()
+@json_option
+@example("medperf storage share")
+def share(as_json: bool) -> None:
+    """Let everybody on this machine read what your cache holds, as a shared cache of theirs.
+
+    They name its folder in the shared_caches of their profiles, or that of a copy of it. What you
+    fetch later is theirs once you call this again. Nothing of your datasets or results is in it.
+    """
+    from medperf_cache.sharing import share
+
+    done = share(site().storage)
+    folder = done.summary.folder
+    if as_json:
+        closed = str(done.closed) if done.closed else None
+        print_json({**_summary(done.summary), "closed": closed})
+        return
+    click.echo(plain(f"Shared {folder}: {_state(done.summary)}"))
+    click.echo(plain(f"Others use it with: medperf profile set shared_caches '[{folder}]'"))
+    if done.closed:
+        said = f"Not everybody can get there: {done.closed} is closed to others. Open it with: "
+        click.echo(plain(f"{said}chmod o+x {done.closed}"), err=True)
+
+
+def _counts(summary: "Summary") -> dict[str, int]:
+    return {name: getattr(summary, name) for name in ("blobs", "trees", "images")}
+
+
+def _summary(summary: "Summary") -> dict[str, Any]:
+    trouble = summary.trouble or None
+    return {"folder": str(summary.folder), **_counts(summary), "trouble": trouble}
+
+
+def _state(summary: "Summary") -> str:
+    counted = (summary.blobs, "files"), (summary.trees, "folders"), (summary.images, "images")
+    return summary.trouble or ", ".join(f"{number} {what}" for number, what in counted)
 
 
 def _items(storage: "Storage", reports: "Reports") -> Iterator[dict[str, Any]]:
@@ -108,31 +186,47 @@ def _record(
 
 @group.command()
 @click.option("--remove", is_flag=True, help="Remove what is damaged; it is fetched again.")
+@click.option("--own", is_flag=True, help="Leave out the shared caches.")
 @json_option
 @example("medperf storage verify", "medperf storage verify --remove")
-def verify(remove: bool, as_json: bool) -> None:
+def verify(remove: bool, own: bool, as_json: bool) -> None:
     """Read everything again and compare it with its hash; exit code 1 if anything is damaged.
 
     What follows from other content is derived again: what an archive unpacks to, as long as the
-    archive is here, and which files make up a copy of an image.
+    archive is here, and which files make up a copy of an image. Of shared caches all is read, too;
+    what is damaged there is used no more, and is for those to mend who keep them.
     """
     here = site()
     with here.queue.outbox.making_room() if remove else nullcontext():
         damaged = list(here.storage.verify())
         for finding in damaged if remove else ():
             here.storage.discard(finding)
+    theirs = [] if own else list(here.storage.shared.verify())
+    away = [] if own else [one for one in here.storage.shared.summaries() if one.trouble]
     if as_json:
-        findings = [{"kind": f.kind, "expected": f.expected, "found": f.found} for f in damaged]
-        print_json({"damaged": findings, "removed": remove})
+        findings = [_finding(one) for one in damaged]
+        shared = [{**_finding(one), "folder": str(folder)} for folder, one in theirs]
+        missing = [_summary(one) for one in away]
+        whole = {"damaged": findings, "removed": remove}
+        print_json({**whole, "damaged_shared": shared, "missing_shared": missing})
     else:
         for finding in damaged:
             # It may name files that containers and archives brought.
             click.echo(plain(f"damaged{', removed' if remove else ''}: {finding}"))
-        if not damaged:
+        for folder, finding in theirs:
+            click.echo(plain(f"damaged, in the shared cache {folder}: {finding}"))
+        if not damaged and not theirs:
             click.echo("Everything is as it was stored.")
     if damaged and not remove:
         click.echo("Remove it with: medperf storage verify --remove", err=True)
+    if theirs:
+        click.echo("Tell who keeps the shared cache: nobody else can mend it.", err=True)
+    if theirs or (damaged and not remove):
         sys.exit(1)
+
+
+def _finding(finding: "CorruptContent") -> dict[str, str]:
+    return {"kind": finding.kind, "expected": finding.expected, "found": finding.found}
 
 
 @group.command()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -50,6 +50,7 @@ class Profile:
     resend_days: int = 30
     datasets_folder: str | None = None
     releases_folder: str | None = None
+    shared_caches: Sequence[str] = field(default_factory=list)
 
     def with_text(self, key: str, text: str) -> "Profile":
         """A copy with one setting read from text, as `profile set` takes it.
@@ -84,6 +85,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "output_bytes": ((int,), "bytes"),
     "output_files": ((int,), "a number of files"),
     "read_only_root": ((bool,), "true or false"),
+    "shared_caches": ((list,), "a list of folders, such as [/mnt/cluster/medperf/cache]"),
     "mirrors": ((dict,), "lists of URLs by URL, such as {https://a.org/: [http://b.lan/]}"),
 }
 
@@ -105,6 +107,7 @@ def _profile(values: object, where: str) -> Profile:
         if wrong or (number and not 0 < value < (MOST_SECONDS if float in kinds else 2**63)):
             raise UsageError(f"{where}: {key} expects {expected}, found {value!r}")
     _check_mirrors(values.get("mirrors", {}), where)
+    _check_shared(values.get("shared_caches", []), where)
     profile = replace(Profile(), **values)
     return replace(profile, server_url=_server_url(profile.server_url, where))
 
@@ -123,6 +126,15 @@ def _check_mirrors(mirrors: Mapping[object, object], where: str) -> None:
                     "https://example.org/files/",
                 )
             _check_url(url, where, "mirrors:")
+
+
+def _check_shared(folders: Sequence[object], where: str) -> None:
+    for folder in folders:
+        if not (isinstance(folder, str) and folder.strip() and "\0" not in folder):
+            raise UsageError(
+                f"{where}: shared_caches: {folder!r} is not a folder",
+                hint="Each is the cache folder of somebody else: [/mnt/cluster/medperf/cache]",
+            )
 
 
 def _server_url(url: str, where: str) -> str:
