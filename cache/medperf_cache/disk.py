@@ -117,6 +117,11 @@ class Reading:
         counted = "SELECT COUNT(*) FROM Cache WHERE key >= ? AND key < ?"
         return int(self._sql(counted, _range(prefix)).fetchone()[0])
 
+    def copy_to(self, folder: Path) -> None:
+        """Write all of it, as of one moment, to a store in a new folder, for this user to open."""
+        folder.mkdir(mode=0o700)
+        self._sql("VACUUM INTO ?", (str(folder / DBNAME),))
+
 
 class FrozenStore(Reading, Frozen):
     """A store that can be read and not written."""

@@ -4,6 +4,7 @@ SQLite keeps an index of what was written last beside a database, and cannot rea
 for it. Where there is none, the database is opened as what nobody changes, or as a copy.
 """
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -50,9 +51,16 @@ class Frozen:
         return self._connection.execute
 
     def _refuse(self) -> NoReturn:
+        folder = self._database.parent
+        nearest = folder if folder.exists() else folder.parent
+        if nearest.exists() and not os.access(nearest, os.W_OK):
+            raise NotWritable(
+                f"{folder} can only be read. Mount it writable, or set MEDPERF_HOME to a folder "
+                "that you can write to."
+            )
         raise NotWritable(
-            f"{self._database.parent} cannot be written to: {self._why}. Make room there, or set "
-            "MEDPERF_HOME to a folder that you can write to."
+            f"{folder} cannot be written to: {self._why}. Make room there, or set MEDPERF_HOME to "
+            "a folder that you can write to."
         )
 
     def _opened(self) -> sqlite3.Connection:

@@ -2,11 +2,14 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medperf_cache.locks import taken
+
+# How the names of folders begin that lie among others' temporary files.
+TEMPORARY = "medperf-work-"
 
 
 def remove_tree(path: Path) -> None:
@@ -40,13 +43,13 @@ def lock(folder: Path, wait: bool) -> int | None:
 
 
 @contextmanager
-def scratch(area: Path) -> Iterator[Path]:
+def scratch(area: Path, prefix: str = "") -> Iterator[Path]:
     """A new empty folder in `area` (mode 0700), deleted on leaving.
 
     It is locked while this process lives: `sweep` in another process leaves it alone.
     """
     area.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder, descriptor = area / os.urandom(16).hex(), None
+    folder, descriptor = area / f"{prefix}{os.urandom(16).hex()}", None
     # All of it inside, since an interrupt may come at any line.
     try:
         while descriptor is None:
@@ -63,10 +66,31 @@ def scratch(area: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """The same in the folder for temporary files (`TMPDIR`), for who may write nowhere else.
+
+    Those that processes of this user left when they died are deleted first.
+    """
+    # Imported late: hardly anybody needs it.
+    import tempfile
+
+    area = Path(tempfile.gettempdir())
+    # Others may put there what they like, under any name.
+    own = [path for path in area.glob(f"{TEMPORARY}*") if path.lstat().st_uid == os.getuid()]
+    _sweep(path for path in own if path.is_dir() and not path.is_symlink())
+    with scratch(area, TEMPORARY) as folder:
+        yield folder
+
+
 def sweep(area: Path) -> int:
     """Delete the folders of processes that died; returns how many."""
+    return _sweep(list(area.iterdir()) if area.is_dir() else ())
+
+
+def _sweep(folders: Iterable[Path]) -> int:
     swept = 0
-    for folder in list(area.iterdir()) if area.is_dir() else ():
+    for folder in folders:
         descriptor = lock(folder, wait=False)
         if descriptor is not None:
             remove_tree(folder)

@@ -21,7 +21,7 @@ from medperf_cache.memo import Memo
 from medperf_cache.names import Names
 from medperf_cache.partials import Partials
 from medperf_cache.pins import Pins
-from medperf_cache.scratch import scratch, sweep
+from medperf_cache.scratch import scratch, sweep, temporary
 from medperf_cache.trees import TreeStore
 
 # Who finds all in the cache itself does not pay for what looks elsewhere.
@@ -61,7 +61,8 @@ class Storage:
     """Blobs, trees, images, memo and fingerprints of one site. All of it can be rebuilt.
 
     What is not here is looked for in `shared` caches, which others keep. `tell` gets a line for
-    people where one of them cannot be used, `progress` hears how far it is read.
+    people where one of them cannot be used, `progress` hears how far it is read. Before those comes
+    a cache `beneath`, which is this site's own, too, and can only be read.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Storage:
         shared: Sequence[Path] = (),
         tell: Callable[[str], None] = lambda line: None,
         progress: Progress = lambda what, done, total: None,
+        beneath: "Storage | None" = None,
     ) -> None:
         self.root = root = root.resolve()
         self._shared, self._tell, self._progress = tuple(shared), tell, progress
+        self._beneath = beneath
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -110,7 +113,31 @@ class Storage:
         return SharedCaches(self._shared, lambda: self.fingerprints, self._tell, self._progress)
 
     def _elsewhere(self, kind: str, digest: str) -> Path | None:
-        return self.shared.find(kind, digest) if self._shared else None
+        found = self._beneath.find(kind, digest) if self._beneath else None
+        return found or (self.shared.find(kind, digest) if self._shared else None)
+
+    def find(self, kind: str, digest: str) -> Path | None:
+        """Where a blob or a tree lies, here or elsewhere; None if it is not to be had."""
+        return (self.blobs if kind == "blob" else self.trees).find(digest)
+
+    def keeps(self, path: Path) -> bool:
+        """Whether a path lies in this site's own cache, where nothing changes what is there."""
+        return path.is_relative_to(self.root) or (
+            self._beneath is not None and self._beneath.keeps(path)
+        )
+
+    @contextmanager
+    def stand_in(self) -> Iterator["Storage"]:
+        """For a block, a cache with all that this one has, where this one can only be read.
+
+        What is stored in it lies in the temporary folder, and goes with the block.
+        """
+        with self.in_use(), temporary() as folder:
+            # The folder itself is locked by this process, as a cache is by who works with it.
+            root = folder / "cache"
+            root.mkdir(mode=0o700)
+            self._index.copy_to(root / "memo")
+            yield Storage(root, self._shared, self._tell, self._progress, Storage(self.root))
 
     def _said(self, digest: str) -> Iterator[tuple[str, str]]:
         return self.shared.copies(digest) if self._shared else iter(())
@@ -141,6 +168,15 @@ class Storage:
     def scratch(self) -> Iterator[Path]:
         """An empty private folder on this file system, gone after the block."""
         with scratch(self._incoming) as folder:
+            yield folder
+
+    @contextmanager
+    def _work_area(self) -> Iterator[Path]:
+        """Where work can be done that leaves nothing in the cache, for a block."""
+        if self.is_writable:
+            yield self._incoming
+            return
+        with temporary() as folder:
             yield folder
 
     def sweep(self) -> int:
@@ -181,15 +217,15 @@ class Storage:
 
     def size(self, kind: str, digest: str) -> int:
         """How many bytes a blob or a tree has, also in a shared cache; 0 if it is not to be had."""
-        path = (self.blobs if kind == "blob" else self.trees).find(digest)
+        path = self.find(kind, digest)
         return _size(path) if path else 0
 
     def verify(self) -> Iterator[CorruptContent]:
         """Read everything again, and derive what is derived; yields what is not as it should be."""
-        with self.in_use():
+        with self.in_use(), self._work_area() as area:
             yield from self.blobs.verify()
             yield from self.trees.verify()
-            yield from self.trees.verify_unpacked(self.blobs)
+            yield from self.trees.verify_unpacked(self.blobs, area)
             yield from self.images.verify()
 
     def discard(self, finding: CorruptContent) -> None:

@@ -59,6 +59,20 @@ def _derived(tree: Path) -> str:
         return str(error)
 
 
+@contextmanager
+def _laid_out(
+    archive: Path, area: Path, limits: "UnpackLimits | None" = None, name: str = ""
+) -> Iterator[Path]:
+    """What an archive unpacks to, in a folder in `area`, for the block."""
+    from medperf_cache.archives import UnpackLimits, unpack
+
+    with scratch(area) as folder:
+        tree = folder / "tree"
+        tree.mkdir()
+        unpack(archive, tree, limits or UnpackLimits(), name)
+        yield tree
+
+
 def lend(path: Path) -> None:
     """Have copies of a kept file or folder come out so that their owner can write to them.
 
@@ -137,26 +151,13 @@ class TreeStore:
         known = self.unpacked(archive_digest)
         if known is not None:
             return known
-        with self._laid_out(archive, limits, name) as tree:
+        with _laid_out(archive, self._incoming, limits, name) as tree:
             digest = self.settle(tree)
             # Where it lies elsewhere, what it was unpacked for is to know which folder it is.
             if digest not in self:
                 self.publish(tree, digest)
         self._unpacked.put(UNPACKED + archive_digest, digest)
         return digest
-
-    @contextmanager
-    def _laid_out(
-        self, archive: Path, limits: "UnpackLimits | None" = None, name: str = ""
-    ) -> Iterator[Path]:
-        """What an archive unpacks to, for the block."""
-        from medperf_cache.archives import UnpackLimits, unpack
-
-        with scratch(self._incoming) as area:
-            tree = area / "tree"
-            tree.mkdir()
-            unpack(archive, tree, limits or UnpackLimits(), name)
-            yield tree
 
     def adopt(self, folder: Path) -> str:
         """Move a folder of this file system in (out of a scratch folder); returns its digest.
@@ -216,14 +217,17 @@ class TreeStore:
         for gone in self._root.glob(f"??/{GONE}*"):
             remove_tree(gone)
 
-    def verify_unpacked(self, archives: BlobStore) -> Iterator[CorruptContent]:
-        """Unpack every archive that is here again; yields what was noted of it and is not so."""
+    def verify_unpacked(self, archives: BlobStore, area: Path) -> Iterator[CorruptContent]:
+        """Unpack every archive that is here again; yields what was noted of it and is not so.
+
+        The work is done in folders of `area`.
+        """
         for name, noted in list(self._unpacked.items(UNPACKED)):
             archive = name.removeprefix(UNPACKED)
             if archive not in archives:
                 continue
             try:
-                with self._laid_out(archives.path(archive)) as tree:
+                with _laid_out(archives.path(archive), area) as tree:
                     derived = _derived(tree)
             except UnsafeArchive as error:
                 derived = str(error)

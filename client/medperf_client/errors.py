@@ -36,6 +36,10 @@ class TryLater(Offline):
         self.seconds = seconds
 
 
+class ReadOnly(MedPerfError):
+    """The home can only be read, and what was asked would change it. Nothing was done."""
+
+
 class Unrecorded(MedPerfError):
     """The ledger cannot be written, so nothing was sent. What was to go is as it was."""
 

@@ -2,8 +2,8 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -163,6 +163,30 @@ class Site:
         """Where the caches are that others keep, and this site reads."""
         folders = self.profile.shared_caches
         return [self.home.data / os.path.expanduser(folder) for folder in folders]
+
+    @contextmanager
+    def where_it_can_run(self) -> Iterator["Site"]:
+        """This site, for tests to run at; where it can only be read, one like it for the block.
+
+        What steps make at that one is gone after the block, but for the reports: the user is told
+        where those are.
+        """
+        if self.home.is_writable and self.storage.is_writable:
+            yield self
+            return
+        from tempfile import mkdtemp
+
+        from medperf_client.execution.compatibility import Reports
+
+        like = Site(self.home, self.offline, self.tell, self.progress)
+        with ExitStack() as stack:
+            if not self.storage.is_writable:
+                like.storage = stack.enter_context(self.storage.stand_in())
+            if not self.home.is_writable:
+                folder = Path(mkdtemp(prefix="medperf-reports-"))
+                like.reports = Reports(folder)
+                self.tell(f"{self.home.data} can only be read: report and logs will be in {folder}")
+            yield like
 
     @cached_property
     def private(self) -> "Private":

@@ -1,5 +1,6 @@
 """A consortium that has the tutorial's benchmark, and newcomers to it."""
 
+from tests.support.commands import prepared, traveller, waiting
 from tests.support.consortium_fixtures import (
     beginning,
     consortium,
@@ -17,5 +18,8 @@ __all__ = [
     "model_copy",
     "newcomer",
     "own_consortium",
+    "prepared",
+    "traveller",
+    "waiting",
     "watch",
 ]

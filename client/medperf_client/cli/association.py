@@ -79,7 +79,7 @@ def ls(of_models: bool, of_datasets: bool, status: str | None, as_json: bool) ->
     )
 
 
-@group.command()
+@group.command(writes=True)
 @benchmark_option
 @model_option
 @dataset_option
@@ -100,7 +100,7 @@ def approve(**options: Any) -> None:
     _decide("Approve", "APPROVED", **options)
 
 
-@group.command()
+@group.command(writes=True)
 @benchmark_option
 @model_option
 @dataset_option
@@ -114,7 +114,7 @@ def reject(**options: Any) -> None:
     _decide("Reject", "REJECTED", **options)
 
 
-@group.command()
+@group.command(writes=True)
 @benchmark_option
 @click.option(
     "-m", "--model_uid", "--model", "model", type=Uid(), required=True, help="Container UID."

@@ -14,7 +14,7 @@ def group() -> None:
     """Log in to a registry, and out."""
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("--token", help="The token; asked for if missing, or read from a pipe.")
 @example("medperf auth login", "medperf auth login < token.txt")
 def login(token: str | None) -> None:
@@ -48,7 +48,7 @@ def login(token: str | None) -> None:
     click.echo(plain(f"Logged in to {url} as {member['email']}; token in {where}."))
 
 
-@group.command()
+@group.command(writes=True)
 @example("medperf auth logout")
 def logout() -> None:
     """Forget the token of the active profile's registry."""

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,11 +21,19 @@ if TYPE_CHECKING:  # A command that only shows its help needs none of it.
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Command(click.Command):
-    """A command that may be told to work offline."""
+# Whether a command changes the home; of one that may, by its options, what tells.
+Writes = bool | Callable[[Mapping[str, Any]], bool]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+
+class Command(click.Command):
+    """A command that may be told to work offline.
+
+    One that `writes` does not begin where the home can only be read. All others have to work there.
+    """
+
+    def __init__(self, *args: Any, writes: Writes = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._writes = writes
         self.params.append(
             click.Option(
                 ["--offline"],
@@ -35,6 +43,21 @@ class Command(click.Command):
                 help="Open no connection; work from the cache.",
             )
         )
+
+    def writes(self, options: Mapping[str, Any]) -> bool:
+        """Whether it changes the home if it is called with these options."""
+        return self._writes if isinstance(self._writes, bool) else self._writes(options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Raises `ReadOnly` before anything is done that could not be kept."""
+        if self.writes(ctx.params):
+            site().home.require_writable()
+        return super().invoke(ctx)
+
+
+def if_given(*names: str) -> Writes:
+    """For a command that changes the home where one of these options is given."""
+    return lambda options: any(options[name] for name in names)
 
 
 def _note_offline(context: click.Context, _: click.Parameter, value: bool) -> None:

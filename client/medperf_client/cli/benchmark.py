@@ -92,7 +92,7 @@ def view(uid: int | str, as_json: bool) -> None:
     (print_json if as_json else print_entity)(benchmark)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid", type=Uid())
 @click.option(
     "--models",
@@ -233,7 +233,7 @@ def _print_parts(
     )
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("-n", "--name", required=True, help="Name, unique in the registry.")
 @click.option("-d", "--description", default="", help="What it evaluates.")
 @click.option("-u", "--docs-url", default="", help="Where its documentation is.")
@@ -322,7 +322,7 @@ def submit(
     )
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid", type=Uid())
 @click.argument("email")
 @online_option
@@ -340,7 +340,7 @@ def invite(uid: int | str, email: str, require_online: bool, as_json: bool) -> N
     )
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid", type=Uid())
 @yes_option
 @online_option
@@ -355,7 +355,7 @@ def approve(uid: int | str, yes: bool, require_online: bool, as_json: bool) -> N
     _decide("Approve", "APPROVED", uid, yes, require_online, as_json)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid", type=Uid())
 @yes_option
 @online_option

@@ -29,7 +29,7 @@ def group() -> None:
     """Carry the cache, the catalog and the queue in a file, where no network leads."""
 
 
-@group.command("export")
+@group.command("export", writes=True)
 @file_argument
 @click.option(
     "--benchmark", type=click.IntRange(1), help="Only what this benchmark and its models need."
@@ -87,7 +87,7 @@ def export(
     )
 
 
-@group.command("import")
+@group.command("import", writes=True)
 @click.argument("file", type=existing_file)
 @require_signature_option
 @json_option

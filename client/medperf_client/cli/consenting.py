@@ -195,7 +195,9 @@ def review_request(
             undo=undo,
             mine_only=True,
         )
-        here.requests.saw(request)
+        # Where that cannot be noted, it can only be looked at.
+        if here.home.is_writable:
+            here.requests.saw(request)
         return
     if accept or undo or because:
         raise UsageError("first decide on the findings, then give your verdict")

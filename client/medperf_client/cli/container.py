@@ -69,7 +69,7 @@ def view(uid: int | str, as_json: bool) -> None:
     (print_json if as_json else print_entity)(container)
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("-n", "--name", required=True, help="Name, unique in the registry.")
 @click.option(
     *("-c", "-m", "--container-config-file", "config_url"),
@@ -149,7 +149,7 @@ def submit(
         )
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("-b", "--benchmark", type=Uid(), required=True, help="Benchmark UID.")
 @click.option("-m", "--model_uid", type=Uid(), required=True, help="Container UID.")
 @click.option("--no-cache", is_flag=True, help="Run every step of the test, even unchanged ones.")

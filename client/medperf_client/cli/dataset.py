@@ -14,6 +14,7 @@ from medperf_client.cli.base import (
     dataset_option,
     display,
     example,
+    if_given,
     json_option,
     limit_option,
     mine_option,
@@ -25,7 +26,7 @@ from medperf_client.cli.base import (
     yes_option,
 )
 from medperf_client.cli.consenting import agreed_to, may_be_told, persons, sent
-from medperf_client.cli.disclosing import cleared, review_options
+from medperf_client.cli.disclosing import DECISIONS, cleared, review_options
 from medperf_client.cli.own import own_dataset, preparation, progress_words, statuses_in_benchmarks
 from medperf_client.cli.text import human_size, plain, print_json, print_table, state_of
 from medperf_client.cli.views import show, view_options
@@ -160,7 +161,7 @@ def _stages(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("-b", "--benchmark", type=Uid(), help="Prepare it as this benchmark wants it.")
 @click.option(
     *("-p", "--data_prep", "preparator"), type=Uid(), help="Data preparation container to use."
@@ -311,7 +312,7 @@ def _bind(known: dict[str, Any], raw: dict[str, str], data_hash: str, agreed: bo
     )
 
 
-@group.command()
+@group.command(writes=True)
 @dataset_option
 @click.option(
     *("-y", "--yes", "--approval", "yes"),
@@ -379,7 +380,7 @@ def prepare(dataset: int | str, yes: bool, no_cache: bool, as_json: bool) -> Non
         click.echo(f"Next: medperf dataset set_operational -d {dataset}")
 
 
-@group.command()
+@group.command(writes=if_given(*DECISIONS))
 @click.argument("uid", type=Uid())
 @review_options
 @json_option
@@ -408,7 +409,7 @@ def review(uid: int | str, as_json: bool, **decisions: Any) -> None:
     reviewed(record.called, statistics, entity["state"] == OPERATION, as_json, **decisions)
 
 
-@group.command("set-operational")
+@group.command("set-operational", writes=True)
 @dataset_option
 @yes_option
 @online_option
@@ -453,7 +454,7 @@ def set_operational(dataset: int | str, yes: bool, require_online: bool, as_json
     )
 
 
-@group.command()
+@group.command(writes=True)
 @dataset_option
 @click.option(
     "-b", "--benchmark_uid", "--benchmark", "benchmark", type=Uid(), required=True, help="UID."
@@ -526,7 +527,7 @@ def _may_ask(dataset: int | str, benchmark: int | str) -> None:
         )
 
 
-@group.command()
+@group.command(writes=True)
 @dataset_option
 @click.option(
     *("-o", "--output", "folder"),
@@ -559,7 +560,7 @@ def export(dataset: int | str, folder: Path, as_json: bool) -> None:
     click.echo(plain(f"On the other machine: medperf dataset import -d {about.dataset} -i {file}"))
 
 
-@group.command("import")
+@group.command("import", writes=True)
 @dataset_option
 @click.option(
     *("-i", "--input", "file"),
@@ -614,7 +615,7 @@ def _carrier(what: str) -> "Carrier":
     return Carrier(url, here.datasets, preparation(), fingerprints, here.ledger, progress)
 
 
-@group.command()
+@group.command(writes=True)
 @dataset_option
 @yes_option
 @example("medperf dataset rm -d 3")

@@ -119,6 +119,10 @@ def check_of_stages() -> Callable[[Mapping[str, Any]], bool]:
     return tells_of_persons
 
 
+# The options by which `review` notes something.
+DECISIONS = ("accept", "redact", "undo")
+
+
 def review_options(function: Function) -> Function:
     """The options of `review`."""
     for option in (

@@ -162,6 +162,9 @@ def running(
                 table = stack.enter_context(RunTable(models))
             watch = table.watch if table else display().watch
             evaluations = here.evaluations(watch, not asked.use_memo)
+            # What a model gives on a member's own data is for the home to keep, nowhere else.
+            if not asked.use_memo or evaluations.missing(asked, models):
+                here.home.require_writable()
             for outcome in evaluations.run(asked, models, _executor(min(jobs, len(models)))):
                 if table:
                     table.ended(outcome)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medperf_client.execution.results import Result
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, writes=lambda options: options["what"] != "ls")
 @click.argument("what", type=click.Choice(["ls"]), required=False)
 @click.option("-b", "--benchmark", type=Uid(), help="UID of the benchmark.")
 @click.option("-d", "--data_uid", "dataset", type=Uid(), help="UID of the dataset.")

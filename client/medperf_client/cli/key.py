@@ -26,7 +26,7 @@ def group() -> None:
     """Make keys that sign the results you release, and see those of others."""
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("--name", default="", help="What you call it, such as the machine it is on.")
 @click.option("--another", is_flag=True, help="Although this machine has one already.")
 @online_option
@@ -124,7 +124,7 @@ def export(fingerprint: str | None, output: Path | None) -> None:
     click.echo(plain(f"Wrote {output}: the public key {pair.keyid}"), err=True)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid", type=Uid())
 @yes_option
 @online_option

@@ -58,7 +58,7 @@ def view(name: str | None, as_json: bool) -> None:
         click.echo("\n".join(f"  {line}" for line in not_held))
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("name")
 @click.option("--server-url", help="The registry's URL.")
 @example("medperf profile create consortium --server-url https://registry.example.org")
@@ -72,7 +72,7 @@ def create(name: str, server_url: str | None) -> None:
     click.echo(f"Created {name}. Use it with: medperf profile activate {name}")
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("name")
 @example("medperf profile activate consortium")
 def activate(name: str) -> None:
@@ -83,7 +83,7 @@ def activate(name: str) -> None:
     click.echo(f"{name} is active.")
 
 
-@group.command("set")
+@group.command("set", writes=True)
 @click.argument("setting")
 @click.argument("value")
 @click.option("--profile", "name", help="The profile to change; the active one by default.")
@@ -100,7 +100,7 @@ def set_(setting: str, value: str, name: str | None) -> None:
     click.echo(f"{name}: {setting} is {value}")
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("name")
 @example("medperf profile delete consortium")
 def delete(name: str) -> None:

@@ -80,7 +80,7 @@ def view(uid: str, as_json: bool) -> None:
     (print_json if as_json else print_entity)(record)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid")
 @yes_option
 @example("medperf queue retry q1")
@@ -102,7 +102,7 @@ def retry(uid: str, yes: bool) -> None:
     click.echo(f"{uid} is queued. Send it with: medperf sync")
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uids", nargs=-1, metavar="[UID]...")
 @json_option
 @example("medperf queue resend", "medperf queue resend q1 q4")
@@ -127,7 +127,7 @@ def resend(uids: tuple[str, ...], as_json: bool) -> None:
         sys.exit(FAILED)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid")
 @yes_option
 @example("medperf queue drop q1")
@@ -143,7 +143,7 @@ def drop(uid: str, yes: bool) -> None:
     click.echo(f"Deleted {', '.join([uid, *dependents])}.")
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uid")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Without an editor.")
 @example("medperf queue edit q1", "medperf queue edit q1 --set name=another-name")
@@ -189,7 +189,7 @@ def _in_editor(body: dict[str, Any]) -> dict[str, Any]:
     return edited
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @example("medperf queue export usb/queue.bundle")
 def export(file: Path) -> None:

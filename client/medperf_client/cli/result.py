@@ -13,6 +13,7 @@ from medperf_client.cli.base import (
     Uid,
     confirm,
     example,
+    if_given,
     json_option,
     mine_option,
     online_option,
@@ -20,7 +21,7 @@ from medperf_client.cli.base import (
     yes_option,
 )
 from medperf_client.cli.consenting import agreement, sent, waiting_for, waiting_words
-from medperf_client.cli.disclosing import cleared, review_options
+from medperf_client.cli.disclosing import DECISIONS, cleared, review_options
 from medperf_client.cli.evaluating import (
     end,
     evaluated,
@@ -237,7 +238,7 @@ def create(model: int | str, as_json: bool, **options: Any) -> None:
     end(outcomes)
 
 
-@group.command()
+@group.command(writes=if_given("approve", "returned", "withdraw", *DECISIONS))
 @click.argument("uid", required=False)
 @review_options
 @click.option("--approve", is_flag=True, help="Agree to what another member asks to release.")
@@ -293,7 +294,7 @@ def review(
     reviewed(one.uid, one.results, is_released(one), as_json, **decisions)
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("-r", "--result", "uid", help="Local UID of a result, such as b1m4d3.")
 @click.option("--all", "every", is_flag=True, help="All of a benchmark, or a dataset, or both.")
 @click.option("-b", "--benchmark", type=Uid(), help="With --all: UID of the benchmark.")

@@ -10,7 +10,7 @@ from medperf_client.cli.result import is_released, release
 from medperf_client.errors import MedPerfError, UsageError
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, writes=True)
 @run_options(model_option)
 @yes_option
 @online_option

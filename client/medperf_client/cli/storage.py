@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medperf_client.cli.base import Group, Uid, example, json_option, site
+from medperf_client.cli.base import Group, Uid, example, if_given, json_option, site
 from medperf_client.cli.text import human_size, plain, print_json, print_table
 from medperf_client.errors import UsageError
 
@@ -116,7 +116,7 @@ def status(as_json: bool) -> None:
     print_table(("CACHE", "WHOSE", "FILES", "FOLDERS", "IMAGES", "STATE"), rows)
 
 
-@group.command()
+@group.command(writes=True)
 @json_option
 @example("medperf storage share")
 def share(as_json: bool) -> None:
@@ -184,7 +184,7 @@ def _record(
     }
 
 
-@group.command()
+@group.command(writes=if_given("remove"))
 @click.option("--remove", is_flag=True, help="Remove what is damaged; it is fetched again.")
 @click.option("--own", is_flag=True, help="Leave out the shared caches.")
 @json_option
@@ -229,7 +229,7 @@ def _finding(finding: "CorruptContent") -> dict[str, str]:
     return {"kind": finding.kind, "expected": finding.expected, "found": finding.found}
 
 
-@group.command()
+@group.command(writes=True)
 @click.option(
     "--unused-days",
     type=click.FloatRange(0),
@@ -273,7 +273,7 @@ def gc(unused_days: float | None, max_size: int | None, as_json: bool) -> None:
         click.echo(f"{human_size(left)} are left, all pinned. See: medperf storage ls", err=True)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("benchmark", type=Uid())
 @example("medperf storage unpin 1")
 def unpin(benchmark: int | str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_client.site import Site
 
 
-@click.command("sync", cls=Command)
+@click.command("sync", cls=Command, writes=lambda options: not options["dry_run"])
 @click.option("--watch", is_flag=True, help="Go on until interrupted; quiet while nothing happens.")
 @click.option(
     "--interval",

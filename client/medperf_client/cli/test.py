@@ -12,6 +12,7 @@ from medperf_client.cli.base import (
     cache_option,
     display,
     example,
+    if_given,
     json_option,
     prepared_option,
     site,
@@ -27,12 +28,13 @@ def group() -> None:
 def run_test(scenario: Any) -> dict[str, Any]:
     """Run a test with its steps shown, and return the report."""
     with_network = not scenario.use_memo
-    report = site().compatibility_test(refetch=with_network).run(scenario, display().watch)
+    with site().where_it_can_run() as here:
+        report = here.compatibility_test(refetch=with_network).run(scenario, display().watch)
     display().close()
     return report
 
 
-@group.command()
+@group.command(writes=if_given("data_path"))
 @click.option("-b", "--benchmark", type=Uid(), help="UID of the benchmark.")
 @click.option("-m", "--model", help="Model: UID, or path of a container_config.yaml.")
 @click.option("-p", "--data_preparator", help="Data preparator: UID or path.")
@@ -106,7 +108,7 @@ def view(uid: str, as_json: bool) -> None:
         show_report(report)
 
 
-@group.command()
+@group.command(writes=True)
 @click.argument("uids", metavar="UID...", nargs=-1, required=True)
 @example("medperf test rm latest")
 def rm(uids: tuple[str, ...]) -> None:

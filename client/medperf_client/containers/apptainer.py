@@ -126,7 +126,7 @@ class ApptainerRunner(Runner):
                 f"{spec.image} is no image of Apptainer's",
                 hint="Make it with: apptainer build FILE.sif docker-archive:SAVED.tar",
             )
-        is_kept = is_digest(archive.name) and archive.is_relative_to(self._here.root)
+        is_kept = is_digest(archive.name) and self._here.keeps(archive)
         return archive.name if is_kept else self._here.fingerprints.digest(archive)
 
     def _converted(self, expected: str | None) -> str | None:

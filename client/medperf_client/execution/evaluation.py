@@ -155,10 +155,14 @@ class Evaluations:
             return Outcome(*what, None, False, str(error), logs)
 
     def missing(self, asked: Asked, models: Sequence[Entity]) -> list[Entity]:
-        """The models that have no whole result here."""
+        """The models that have no result here, or only a partial one that is not asked for."""
         known = self._known(asked)
         found = ((model, known.get((model["id"], asked.made_of(model)))) for model in models)
-        return [model for model, result in found if result is None or result.partial]
+        return [
+            model
+            for model, result in found
+            if result is None or (result.partial and not asked.may_fail)
+        ]
 
     def _known(self, asked: Asked) -> Mapping[tuple[int | str, str], Result]:
         """The results here of this benchmark and dataset, by model and what they are made of."""

@@ -324,8 +324,8 @@ class Steps:
 
     def _is_kept(self, given: Input) -> bool:
         """Whether an input is content that is kept here, and not a local file."""
-        kept = [self._storage.root, *([self._private.content] if self._private else [])]
-        return any(given.path.is_relative_to(root) for root in kept)
+        private = self._private is not None and given.path.is_relative_to(self._private.content)
+        return private or self._storage.keeps(given.path)
 
     def _lend(self, inputs: Mapping[str, Input]) -> None:
         """Have a container's own copies of what is kept be its own to change."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from medperf_client import urls
-from medperf_client.errors import UsageError
+from medperf_client.errors import ReadOnly, UsageError
 from medperf_client.files import write_atomically
 
 DEFAULT_SERVER_URL = "http://127.0.0.1:8000"
@@ -192,6 +192,20 @@ class Home:
     def policy_file(self) -> Path:
         """What the site's staff laid down on what may leave it."""
         return self.data / "policy.yaml"
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether anything can be kept here, if there is room; where it is yet to be made, too."""
+        nearest = next(one for one in (self.data, *self.data.parents) if os.path.exists(one))
+        return os.access(nearest, os.W_OK | os.X_OK)
+
+    def require_writable(self) -> None:
+        """Raise `ReadOnly` where nothing can be kept."""
+        if not self.is_writable:
+            raise ReadOnly(
+                f"{self.data} can only be read, and this would change it: mount it writable, or "
+                "set MEDPERF_HOME to a folder that you can write to"
+            )
 
     def registry(self, server_url: str) -> Path:
         """The folder of what belongs to one registry: catalog, reports, outbox."""
