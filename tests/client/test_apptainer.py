@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.apptainer import path_without_apptainer
 from tests.support.consortium import Member
+from tests.support.disks import status
 from tests.support.docker_fixtures import containerd, engine, podman
 from tests.support.engines import APPTAINER, DOCKER, SIF, Shared, shared, sharing
 from tests.support.reports import ALL_STEPS, CONFIG, ran, report_of
@@ -91,6 +92,26 @@ def test_a_bundle_takes_a_benchmark_from_one_to_the_other(
         assert [step["image_id"] for step in report["steps"]] == sites.shared.of_steps
 
 
+@pytest.mark.parametrize(("keeper", "user"), [("docker", "apptainer"), ("apptainer", "docker")])
+def test_a_shared_cache_has_the_images_for_either(sites: Sites, keeper: str, user: str) -> None:
+    sites.members[keeper].does("storage", "share")
+    cache = sites.members[keeper].home / "cache"
+    newcomer, before = sites.shared.site(sites.hosts[user]), status(cache)
+    newcomer.does("profile", "set", "shared_caches", f"[{cache}]")
+    newcomer.does("benchmark", "ls")
+    with sites.shared.away():
+        assert newcomer.json("benchmark", "status", "1")["ready"]
+        report = report_of(newcomer, 2)
+        assert ran(report) == ALL_STEPS
+        assert [step["image_id"] for step in report["steps"]] == sites.shared.of_steps
+        assert ran(report_of(newcomer, 2)) == []
+    assert status(cache) == before
+    # Of its own it has no files but what its steps made; images it has only converted.
+    made = {digest for step in report["steps"] for digest in step["outputs"].values()}
+    own = {path.name for path in (newcomer.home / "cache").glob("blobs/??/*")}
+    assert own and own <= made
+
+
 def test_a_container_is_registered_as_on_an_engine(sites: Sites) -> None:
     url = sites.shared.consortium.host.url
     parameters = sites.shared.consortium.host.folder / "apptainer.yaml"
@@ -124,6 +145,12 @@ def test_files_of_apptainers_own_run_there_and_are_remembered_anywhere(
         assert island.json("bundle", "import", bundle)["missing"] == []
         assert ran(report_of(island, 2)) == ALL_STEPS
     assert site.json("storage", "verify")["damaged"] == []
+    site.does("storage", "share")
+    newcomer = of_files.site(APPTAINER)
+    newcomer.does("profile", "set", "shared_caches", f"[{site.home / 'cache'}]")
+    newcomer.does("benchmark", "ls")
+    with of_files.away():
+        assert ran(report_of(newcomer, 2)) == ALL_STEPS
     (tmp_path / "bin").mkdir()
     site.environment |= {"PATH": path_without_apptainer(tmp_path / "bin"), "DOCKER_HOST": DOCKER}
     # Which no engine runs, and none is asked for what is remembered.
