@@ -251,6 +251,9 @@ def open_store(folder: Path, durable: bool = False) -> Store:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            # SQLite would open it where a process that was killed left its index there.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         return Store(
             folder,
             eviction_policy="none",

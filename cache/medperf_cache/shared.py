@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ KINDS = (BLOB, TREE)
 INDEX, INDEX_FORMAT, MOST_INDEX_BYTES = "images.json", 1, 64 << 20
 # How long a file system may take to say whether it is there: one that is gone may never answer.
 PATIENCE_SECONDS = 10.0
+# Of a large folder on a network file system it takes its time to see that nothing in it changed.
+FRESH_SECONDS = 10.0
 # What concerns one thing in a cache; all else that can go wrong with a file concerns the cache.
 OF_ONE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -160,7 +163,8 @@ class SharedCaches:
         self._caches = [SharedCache(root) for root in roots]
         self._fingerprints, self._tell, self._progress = fingerprints, tell, progress
         self._told: set[object] = set()
-        self._one_at_a_time = threading.RLock()
+        self._found: dict[tuple[str, str], tuple[Path, float]] = {}
+        self._one_at_a_time = threading.Lock()
 
     @property
     def places(self) -> list[Path]:
@@ -170,16 +174,26 @@ class SharedCaches:
     def find(self, kind: str, digest: str) -> Path | None:
         """Where a blob or a tree lies, verified, in the first cache that has it; None if none does.
 
-        While one thread reads, the others wait.
+        Whether it changed is looked at again after some seconds. While one thread reads, the others
+        wait.
         """
         if not is_digest(digest):
             return None
         with self._one_at_a_time:
-            for cache in self._usable():
-                with self._passed_over(cache):
-                    path = cache.path(kind, digest)
-                    if path is not None and self._is_sound(cache, kind, path):
-                        return path
+            known = self._found.get((kind, digest))
+            if known and time.monotonic() < known[1] + FRESH_SECONDS and os.path.exists(known[0]):
+                return known[0]
+            found = self._looked_for(kind, digest)
+            if found is not None:
+                self._found[kind, digest] = (found, time.monotonic())
+            return found
+
+    def _looked_for(self, kind: str, digest: str) -> Path | None:
+        for cache in self._usable():
+            with self._passed_over(cache):
+                path = cache.path(kind, digest)
+                if path is not None and self._is_sound(cache, kind, path):
+                    return path
         return None
 
     def copies(self, digest: str) -> Iterator[tuple[str, str]]:
@@ -206,6 +220,7 @@ class SharedCaches:
                 for path in cache.stored(kind):
                     found = self._read_again(cache, kind, path.name)
                     if found != path.name:
+                        self._found.pop((kind, path.name), None)
                         yield cache.root, CorruptContent(f"{kind} {path}", path.name, found, kind)
 
     def _read_again(self, cache: SharedCache, kind: str, digest: str) -> str:

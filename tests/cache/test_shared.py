@@ -109,6 +109,21 @@ def test_it_is_read_once_and_again_only_if_it_changed(
     assert f"tree {tree} is passed over, for it is damaged" in line and str(other.root) in line
 
 
+def test_who_works_for_long_looks_again(
+    other: Storage, site: Callable[[], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = other.blobs.add([b"right"])
+    here, path = site(), other.blobs.path(digest)
+    assert digest in here.storage.blobs
+    path.chmod(0o600)
+    path.write_bytes(b"wrong")
+    monkeypatch.setattr(shared, "FRESH_SECONDS", 0)
+    assert digest not in here.storage.blobs and len(here.told) == 1
+    path.unlink()
+    other.blobs.add([b"right"])
+    assert digest in here.storage.blobs
+
+
 def test_wrong_bytes_are_told_once_and_the_next_cache_is_asked(tmp_path: Path) -> None:
     first, second = (Storage(tmp_path / name) for name in ("first", "second"))
     digest = first.blobs.add([b"right"])
