@@ -103,8 +103,10 @@ class ImageStore:
                     self._tell(f"the shared copy of image {wanted} is passed over: {error}")
                 continue
             self._remember(IMAGE + image_id, recipe)
+            # What is known of a digest stays: an index may lead to several images.
             for digest in {image_id, *digests}:
-                self._remember(IMAGE_ID + digest, image_id)
+                if self.id_of(digest) is None:
+                    self._remember(IMAGE_ID + digest, image_id)
             return recipe
         return None
 
@@ -215,9 +217,10 @@ class ImageStore:
                 yield base64.b64decode(piece)
 
     def _recipe(self, image_id: str) -> tuple[str, list[Any], list[str]]:
-        digest = self._known(IMAGE + (self.id_of(image_id) or image_id))
+        wanted = self.id_of(image_id) or image_id
+        digest = self._known(IMAGE + wanted)
         if digest is None or digest not in self._blobs:
-            digest = self._believed(image_id)
+            digest = self._believed(wanted)
         if digest is None:
             raise NotCached(f"there is no copy of image {image_id}")
         try:

@@ -70,7 +70,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a shared cache has, as counts; or in `trouble` why nothing can be had from it."""
+    """What a shared cache has, as counts; in `trouble` what keeps some or all of it from use."""
 
     folder: Path
     trouble: str
@@ -141,9 +141,20 @@ class SharedCache:
             return Summary(self.root, self.trouble)
         try:
             blobs, trees = (len(self.stored(kind)) for kind in KINDS)
-            return Summary(self.root, "", blobs, trees, len(self.index.recipes))
+            return Summary(self.root, self._closed(), blobs, trees, len(self.index.recipes))
         except (CacheError, OSError) as error:
             return Summary(self.root, _words(error))
+
+    def _closed(self) -> str:
+        """What to say of folders that this user may not read, if there are any."""
+        folders = (folder for kind in KINDS for folder in (self.root / f"{kind}s").glob("??"))
+        closed = [one for one in folders if not os.access(one, os.R_OK | os.X_OK)]
+        if not closed:
+            return ""
+        return (
+            f"{len(closed)} of its folders are closed to you, such as {closed[0]}: who keeps it "
+            "opens them with medperf storage share"
+        )
 
 
 class SharedCaches:
@@ -216,12 +227,14 @@ class SharedCaches:
         What is found to be damaged is not used from then on.
         """
         for cache in self._usable():
-            for kind in KINDS:
-                for path in cache.stored(kind):
-                    found = self._read_again(cache, kind, path.name)
-                    if found != path.name:
-                        self._found.pop((kind, path.name), None)
-                        yield cache.root, CorruptContent(f"{kind} {path}", path.name, found, kind)
+            paths: list[tuple[str, Path]] = []
+            with self._passed_over(cache):
+                paths = [(kind, path) for kind in KINDS for path in cache.stored(kind)]
+            for kind, path in paths:
+                found = self._read_again(cache, kind, path.name)
+                if found != path.name:
+                    self._found.pop((kind, path.name), None)
+                    yield cache.root, CorruptContent(f"{kind} {path}", path.name, found, kind)
 
     def _read_again(self, cache: SharedCache, kind: str, digest: str) -> str:
         """The digest of what lies where that digest says, or why there is none."""

@@ -184,6 +184,7 @@ class Site:
                 like.storage = stack.enter_context(self.storage.stand_in())
             if not self.home.is_writable:
                 folder = Path(mkdtemp(prefix="medperf-reports-"))
+                stack.callback(_drop_empty, folder)
                 like.reports = Reports(folder)
                 self.tell(f"{self.home.data} can only be read: report and logs will be in {folder}")
             yield like
@@ -656,3 +657,9 @@ class Site:
         """The same, as it will be once what waits in the queue was sent."""
         (entity,) = self.queue.changed(kind, [self.entity(kind, uid)])
         return entity
+
+
+def _drop_empty(folder: Path) -> None:
+    """Delete a folder that turned out to be needed for nothing."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -252,6 +252,10 @@ def test_a_cache_that_goes_away_meanwhile_is_not_asked_again(
     assert len(site.told) == 1 and f"shared cache {mounted} is passed over" in site.told[0]
 
 
+def _has(site: Site, digest: str) -> None:
+    assert digest in site.storage.blobs and site.told == []
+
+
 def test_what_may_not_be_read_is_told_and_passed_over() -> None:
     with tempfile.TemporaryDirectory(prefix="medperf-shared-") as name:
         root = Path(name)
@@ -271,8 +275,22 @@ def test_what_may_not_be_read_is_told_and_passed_over() -> None:
             assert opened in site.storage.blobs and closed not in site.storage.blobs
             assert folder not in site.storage.trees
             assert len(site.told) == 1 and "Permission denied" in site.told[0]
+            (summary,) = site.storage.shared.summaries()
+            assert summary.trouble == "" and (summary.blobs, summary.trees) == (2, 1)
 
         run_unprivileged(work)
+        # What came in since is closed until it is shared, too.
+        late = other.blobs.add([b"late"])
+
+        def later() -> None:
+            site = Site(root / "own" / "cache", other.root)
+            assert late not in site.storage.blobs and opened in site.storage.blobs
+            (summary,) = site.storage.shared.summaries()
+            assert "1 of its folders are closed to you" in summary.trouble and summary.blobs == 2
+
+        run_unprivileged(later)
+        share(other)
+        run_unprivileged(lambda: _has(Site(root / "own" / "cache", other.root), late))
         # Closed to others, as every cache is until it is shared.
         other.root.chmod(0o700)
 
@@ -362,6 +380,24 @@ def test_an_image_is_known_by_any_digest_that_its_copy_proves(
     else:
         assert digest in here.storage.images and here.storage.images.id_of(digest) == IMAGE
     assert here.told == []
+
+
+def test_what_is_known_of_a_digest_stays(other: Storage, site: Callable[[], Site]) -> None:
+    """An index is known to mean one image here, and there is a copy of another one of it there."""
+    index = b'{"manifests": [{"digest": "sha256:%s"}]}'
+    manifest = b'{"config": {"digest": "sha256:%s"}, "layers": []}' % IMAGE.encode()
+    content = index % sha256(manifest).hexdigest().encode()
+    digest, another = sha256(content).hexdigest(), sha256(b"another").hexdigest()
+    other.images.add(IMAGE, [archive(CONFIG, LAYER)])
+    other.images.prove(IMAGE, [manifest, content])
+    other.images.know(IMAGE, [digest])
+    share(other)
+    here = site()
+    here.storage.images.know(another, [digest])
+    assert digest not in here.storage.images and IMAGE in here.storage.images
+    assert here.storage.images.id_of(digest) == another
+    fresh = Site(here.storage.root.with_name("fresh"), other.root)
+    assert digest in fresh.storage.images and fresh.storage.images.id_of(digest) == IMAGE
 
 
 def _lies(other: Storage) -> dict[str, Index]:

@@ -150,8 +150,10 @@ def _summary(summary: "Summary") -> dict[str, Any]:
 
 
 def _state(summary: "Summary") -> str:
-    counted = (summary.blobs, "files"), (summary.trees, "folders"), (summary.images, "images")
-    return summary.trouble or ", ".join(f"{number} {what}" for number, what in counted)
+    told = f"{summary.blobs} files, {summary.trees} folders, {summary.images} images"
+    if not summary.trouble:
+        return told
+    return f"{told}; {summary.trouble}" if any(_counts(summary).values()) else summary.trouble
 
 
 def _items(storage: "Storage", reports: "Reports") -> Iterator[dict[str, Any]]:
