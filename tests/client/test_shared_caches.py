@@ -1,6 +1,7 @@
 """A site and the caches that others keep: nothing of them is fetched, copied, changed, believed."""
 
 import json
+import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -130,6 +131,29 @@ def test_a_copy_on_a_disc_serves_as_well_and_others_are_asked_in_order(
     assert len(consortium.host.requests) == asked
     assert "empty is passed over" in fetched.stderr and "Is it mounted" in fetched.stderr
     assert fetched.stderr.count("shared cache") == 1
+
+
+def test_what_changes_there_while_a_container_reads_it_gives_nothing(
+    consortium: Consortium, administrator: Member, name: str
+) -> None:
+    cache = administrator.home / "cache"
+    member = joined(consortium, name, cache)
+    (data,) = (path for path in cache.glob("trees/??/*/measurements") if path.is_dir())
+    file = next(data.iterdir())
+    process = member.start("test", "run", "-b", "1")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("prepare: running"):
+            break
+    file.chmod(0o644)
+    # Its last row without the end of the line says the same.
+    os.truncate(file, file.stat().st_size - 1)
+    _, said = process.communicate()
+    assert process.returncode == 1 and "changed while a container read it" in said
+    assert not list((member.home / "cache" / "trees").glob("??/*"))
+    # From then on it is passed over, and fetched.
+    again = member.run("test", "run", "-b", "1", "--json")
+    assert ran(json.loads(again.stdout)) == ALL_STEPS and "for it is damaged" in again.stderr
 
 
 def test_who_finds_everything_at_home_looks_nowhere_else(
