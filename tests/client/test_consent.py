@@ -22,6 +22,7 @@ from medperf_client.evidence.statement import sealed
 from medperf_client.evidence.verdict import APPROVED, RETURNED, sealed_verdict
 from tests.support.colleagues import Site
 from tests.support.consortium import Consortium, Member
+from tests.support.disks import viewed
 from tests.support.hospital import REQUEST, Hospital, approved, as_committee, direct
 
 SUBMIT = ("result", "submit", "-r", "b1m2d1", "-y")
@@ -454,6 +455,19 @@ def test_a_copy_that_was_changed_gets_a_verdict_on_something_else(site: Site) ->
     told = site.first.json(*SUBMIT)
     assert told["state"] == "pending" and "it is on other figures" in told["reason"]
     assert arrived(site) == []
+
+
+def test_in_a_home_that_can_only_be_read_a_request_is_looked_at_and_no_more(site: Site) -> None:
+    site.two_persons()
+    request = site.asks()
+    with viewed(site.second.home, site.second.home):
+        assert "auroc" in site.second.does("result", "review", request)
+        assert site.state(request, site.second) == "pending"
+        refused = site.second.run("result", "review", request, "--approve", "-y")
+        assert refused.returncode == 1 and "can only be read" in refused.stderr
+    # What could not be noted as shown is not agreed to.
+    assert site.second.run("result", "review", request, "--approve", "-y").returncode != 0
+    site.agrees(request)
 
 
 def test_a_key_that_is_revoked_before_the_release_agrees_to_nothing(site: Site) -> None:
