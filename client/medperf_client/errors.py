@@ -56,6 +56,10 @@ class NotAdmitted(MedPerfError):
     """The site's policy does not let something run on its data: it was neither fetched nor run."""
 
 
+class Unsignable(UsageError):
+    """What is to be released has no form that could be signed; nothing was sent."""
+
+
 class NotLoggedIn(Refused):
     """The registry does not know who asks."""
 

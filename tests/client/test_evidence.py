@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.errors import MedPerfError, Unsignable, UsageError
 from medperf_client.evidence.keys import Keys, Pair, public_key
 from medperf_client.evidence.statement import (
     PAYLOAD_TYPE,
@@ -20,8 +20,8 @@ from medperf_client.evidence.statement import (
     sealed,
 )
 from medperf_client.evidence.verify import verified
-from tests.support.consortium import Consortium
-from tests.support.hospital import REQUEST, Hospital, as_committee, direct
+from tests.support.consortium import Consortium, Member
+from tests.support.hospital import REQUEST, Hospital, approved, as_committee, direct, released_by
 
 RESULTS = {"auroc": 0.9375, "loss": 1e-05, "cases": 120, "per": {"é": [1.0, 2]}}
 BENCHMARK = {"id": 1, "name": "b", "data_preparation_mlcube": 3, "data_evaluator_mlcube": 4}
@@ -66,8 +66,25 @@ def test_a_document_has_one_digest_however_it_is_written() -> None:
     assert document_digest(turned) == document_digest(RESULTS)
     # Of RFC 8785, section 3.2.2.3: a number is a number.
     assert document_digest({"a": 1.0}) == document_digest({"a": 1})
-    with pytest.raises(UsageError, match="cannot be signed"):
-        document_digest({"a": 2**60})
+
+
+@pytest.mark.parametrize(
+    ("document", "told", "redact"),
+    [
+        ({"a": 2**53 - 1, "per": [{"n": 2**53}]}, "per[0].n is 9007199254740992", "'per[0].n'"),
+        ({"a": -(2**60), "b c": 2**60}, "a is -1152921504606846976, b c is", "a --redact 'b c'"),
+        ({"a": float("inf")}, "a is inf", "a"),
+        ({"a": "\ud800"}, "a is '\\ud800'", "a"),
+    ],
+)
+def test_what_has_no_canonical_form_is_named_with_the_ways_out(
+    document: Any, told: str, redact: str
+) -> None:
+    with pytest.raises(Unsignable) as refused:
+        document_digest(document, "b1m2d5")
+    assert f"the results of b1m2d5 cannot be signed: {told}" in str(refused.value)
+    assert f"medperf result review b1m2d5 --redact {redact}. Or" in refused.value.hint
+    assert "machine without a key" in refused.value.hint
 
 
 def test_what_was_signed_holds(pair: Pair) -> None:
@@ -88,6 +105,7 @@ def test_what_was_signed_holds(pair: Pair) -> None:
     [
         ("results", {"results": {**RESULTS, "auroc": 0.95}}),
         ("results", {"results": {}}),
+        ("results", {"results": {**RESULTS, "cases": 2**60}}),
         ("partial", {"metadata": {"partial": True}}),
     ],
 )
@@ -143,17 +161,9 @@ def test_a_forged_envelope_is_refused(pair: Pair, tmp_path: Path, how: Any) -> N
 
 
 @pytest.fixture
-def released(own_consortium: Consortium, hospital: Hospital) -> dict[str, Any]:
+def released(hospital: Hospital) -> dict[str, Any]:
     """A signed result in the registry."""
-    member, uid = hospital.member, hospital.operational()
-    member.json("key", "create", "--name", "north")
-    member.does("dataset", "associate", "-d", uid, "-b", "1", "-y")
-    as_committee(own_consortium).does(*REQUEST, uid, "-y")
-    member.does("benchmark", "run", "-b", "1", "-d", uid)
-    member.does("sync")
-    member.does("result", "submit", "--all", "-b", "1", "-d", uid, "-y")
-    (result,) = direct(own_consortium, "administrator", admin=True).pages("/results/")
-    return dict(result)
+    return released_by(hospital)
 
 
 def test_a_result_is_signed_taken_and_verified_by_the_committee(
@@ -258,6 +268,44 @@ def test_offline_a_key_signs_what_it_is_registered_for_at_the_next_sync(
     (result,) = direct(own_consortium, "administrator", admin=True).pages("/results/")
     assert result["signed_by"] == member.json("key", "ls", "--mine")[0]["keyid"]
     assert member.json("result", "verify", "b1m2d1")["verified"]
+
+
+@pytest.fixture
+def unsignable(own_consortium: Consortium, hospital: Hospital) -> Member:
+    """A hospital whose result has a whole number beyond 2^53."""
+    member, uid = hospital.member, approved(hospital)
+    member.does("benchmark", "run", "-b", "1", "-d", uid)
+    (file,) = member.home.glob("registries/*/results/*.json")
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({**stored, "results": {**stored["results"], "voxels": 2**53 + 1}}))
+    return member
+
+
+RELEASE = ("result", "submit", "--all", "-b", "1", "-d", "1", "-y")
+
+
+def test_a_number_that_cannot_be_signed_is_left_out_and_all_else_is_signed(
+    own_consortium: Consortium, unsignable: Member
+) -> None:
+    unsignable.json("key", "create")
+    registry = direct(own_consortium, "administrator", admin=True)
+    done = unsignable.run(*RELEASE)
+    assert done.returncode == 2 and "voxels is 9007199254740993" in done.stderr
+    assert "medperf result review b1m2d1 --redact voxels" in done.stderr
+    assert [*registry.pages("/results/")] == [] and unsignable.json("queue", "ls") == []
+    unsignable.does("result", "review", "b1m2d1", "--redact", "voxels")
+    unsignable.does(*RELEASE)
+    (result,) = registry.pages("/results/")
+    assert result["signed_by"] and result["results"]["voxels"] == "redacted"
+    assert unsignable.json("result", "verify", "b1m2d1")["verified"]
+
+
+def test_without_a_key_any_number_is_released_and_nothing_is_signed(
+    own_consortium: Consortium, unsignable: Member
+) -> None:
+    unsignable.does(*RELEASE)
+    (result,) = direct(own_consortium, "administrator", admin=True).pages("/results/")
+    assert (result["signed_by"], result["results"]["voxels"]) == ("", 2**53 + 1)
 
 
 def test_what_a_site_signed_does_not_change_in_the_registry(

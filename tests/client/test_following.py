@@ -156,6 +156,27 @@ def test_it_runs_within_its_hours_and_no_more_once_it_is_stopped(
     assert refused.returncode == 2 and "nobody ordered" in refused.stderr
 
 
+def test_what_cannot_be_signed_is_told_and_keeps_no_other_result_from_going(
+    own_consortium: Consortium, hospital: Hospital, watch: Callable[[], Watching]
+) -> None:
+    uid = approved(hospital)
+    other = with_another_model(own_consortium)
+    hospital.member.json("key", "create")
+    hospital.member.does(*FOLLOW, uid, "--submit")
+    hospital.member.does("benchmark", "run", "-b", "1", "-d", uid)
+    for file in hospital.member.home.glob("registries/*/results/*.json"):
+        # As if the order had asked for both, and one had a whole number beyond 2^53.
+        stored = {**json.loads(file.read_text()), "ordered": True, "created_at": "2099-01-01"}
+        more = {"voxels": 2**53 + 1} if stored["model"] == 2 else {}
+        file.write_text(json.dumps({**stored, "results": {**stored["results"], **more}}))
+    watching = watch()
+    said = watching.says("cannot be signed", err=True)
+    assert f"the results of b1m2d{uid} cannot be signed: voxels is 9007199254740993" in said
+    watching.says(f"b1m{other}d{uid}: released")
+    watching.end()
+    assert dict(results(hospital))[f"b1m2d{uid}"] is None
+
+
 def test_with_the_registry_away_what_was_fetched_runs_and_what_lacks_is_told_once(
     own_consortium: Consortium, hospital: Hospital, watch: Callable[[], Watching]
 ) -> None:

@@ -3,6 +3,7 @@
 import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +89,16 @@ def approved(hospital: Hospital) -> str:
     as_committee(hospital.consortium).does(*REQUEST, uid, "-y")
     hospital.member.does("sync")
     return uid
+
+
+def released_by(hospital: Hospital) -> dict[str, Any]:
+    """A result of the reference model that a hospital has signed and released, as it is stored."""
+    member, uid = hospital.member, hospital.operational()
+    member.json("key", "create", "--name", "north")
+    member.does("dataset", "associate", "-d", uid, "-b", "1", "-y")
+    as_committee(hospital.consortium).does(*REQUEST, uid, "-y")
+    member.does("benchmark", "run", "-b", "1", "-d", uid)
+    member.does("sync")
+    member.does("result", "submit", "--all", "-b", "1", "-d", uid, "-y")
+    (result,) = direct(hospital.consortium, "administrator", admin=True).pages("/results/")
+    return dict(result)

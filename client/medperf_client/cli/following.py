@@ -12,7 +12,14 @@ import click
 from medperf_client.cli.base import Command, Uid, display, example, foreseen, json_option, site
 from medperf_client.cli.evaluating import asked_of, fitting, models_of, running
 from medperf_client.cli.text import plain, print_json, print_table
-from medperf_client.errors import HeldBack, MedPerfError, NotAdmitted, Refused, UsageError
+from medperf_client.errors import (
+    HeldBack,
+    MedPerfError,
+    NotAdmitted,
+    Refused,
+    Unsignable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from medperf_client.datasets.orders import Order
@@ -285,7 +292,7 @@ def _release(order: "Order", as_json: bool) -> None:
         except Refused as error:
             said = f"{one.uid} was refused: {error}"
             _note_failure(order, model, said, tomorrow(datetime.now()))
-        except HeldBack as error:
+        except (HeldBack, Unsignable) as error:
             # Somebody may clear it any time.
             said = f"{one.uid}: {error}\n{error.hint}"
             until = datetime.now() + SOON

@@ -360,11 +360,14 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
 
     here = site()
     _require_requests(chosen)
+    key = here.signing_key()
     reviewed = cleared({f"result review {one.uid}": one.results for one in chosen})
     told_of = [
         (one, review.document, review.record())
         for one, review in zip(chosen, reviewed, strict=True)
     ]
+    if key is not None:
+        _require_signable(told_of)
     if not yes:
         click.echo("These results will be sent to the registry:", err=True)
         for one, document, disclosure in told_of:
@@ -373,7 +376,6 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
     confirm(
         f"Release {'this result' if len(chosen) == 1 else f'these {len(chosen)} results'}?", yes
     )
-    key = here.signing_key()
     if key is None and here.policy.release.persons == 1:
         here.tell("not signed: this machine has no key; make one with: medperf key create")
     told: list[dict[str, Any]] = []
@@ -436,6 +438,14 @@ def came_of(result: "Result") -> dict[str, Any]:
         here.as_asked("dataset", here.queue.real_uid(result.dataset)),
         result.partial,
     )
+
+
+def _require_signable(told_of: "list[tuple[Result, dict[str, Any], dict[str, Any]]]") -> None:
+    """Raise `Unsignable` for results that could not be signed, before any of them is sent."""
+    from medperf_client.evidence.statement import document_digest
+
+    for one, document, _ in told_of:
+        document_digest(document, one.uid)
 
 
 def _signed(

@@ -7,13 +7,15 @@ https://github.com/secure-systems-lab/dsse.
 
 import binascii
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.disclosure.documents import Node, tree
+from medperf_client.errors import MedPerfError, Unsignable
 from medperf_client.evidence.keys import Pair, public_key
 from medperf_client.kinds.container import PINS
 from medperf_client.kinds.form import Entity
@@ -32,17 +34,42 @@ OF_A_STEP = (
 ASK_AGAIN = "Ask the site for its result again."
 
 
-def document_digest(results: Any) -> str:
-    """The SHA-256 of a document's canonical JSON (RFC 8785). Raises `UsageError` if it has none.
+def canonical(results: Any, name: str = "UID") -> bytes:
+    """A document's canonical JSON (RFC 8785); `name` is what people know the result by.
 
-    That of a whole number beyond 2^53 - 1 is not defined.
+    Raises `Unsignable` for one that has none, and names the keys at fault: of a whole number beyond
+    2^53 - 1 it is not defined.
     """
     import rfc8785
 
     try:
-        return sha256(rfc8785.dumps(results)).hexdigest()
+        return bytes(rfc8785.dumps(results))
     except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
-        raise UsageError(f"these results cannot be signed: {error}") from error
+        found = list(_without_form(results))
+        keys = ", ".join(f"{one.key} is {one.value!r}" for one in found)
+        redact = " ".join(f"--redact {shlex.quote(one.key)}" for one in found)
+        raise Unsignable(
+            f"the results of {name} cannot be signed: {keys or error}; a signature is of numbers "
+            "that floating point holds, whole ones up to 2^53 - 1 (RFC 8785)",
+            f"Leave it out with: medperf result review {name} {redact or '--redact KEY'}. Or run "
+            "and release it on a machine without a key, unsigned.",
+        ) from error
+
+
+def document_digest(results: Any, name: str = "UID") -> str:
+    """The SHA-256 of a document's canonical JSON. Raises `Unsignable` as `canonical` does."""
+    return sha256(canonical(results, name)).hexdigest()
+
+
+def _without_form(results: Any) -> Iterator[Node]:
+    """The values of a document that have no canonical form."""
+    import rfc8785
+
+    for node in tree(results).leaves():
+        try:
+            rfc8785.dumps(node.value)
+        except (rfc8785.CanonicalizationError, UnicodeError):
+            yield node
 
 
 def predicate_of(
@@ -103,7 +130,7 @@ def sealed(
     from in_toto_attestation.v1.statement import Statement
     from securesystemslib.dsse import Envelope
 
-    subject = ResourceDescriptor(name=name, digest={"sha256": document_digest(results)})
+    subject = ResourceDescriptor(name=name, digest={"sha256": document_digest(results, name)})
     statement = Statement([subject.pb], kind, dict(predicate))
     statement.validate()
     payload = json.dumps(MessageToDict(statement.pb)).encode()
