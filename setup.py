@@ -47,6 +47,8 @@ setup(
         "requests>=2.32",
         "rfc8785>=0.1.4",
         "rich>=13",
+        # Results as a research object.
+        "rocrate>=0.14,<1",
         "securesystemslib[crypto]>=1.2",
         "sqlalchemy>=2.0",
         # From 2.6 on it decodes no more of a body than it was asked for.
@@ -79,6 +81,8 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "redis>=5",
+            # What research objects are validated by.
+            "roc-validator>=0.8",
             "ruff>=0.5",
             "schemathesis>=4.32",
             "scikit-learn>=1.4",

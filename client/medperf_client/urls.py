@@ -1,7 +1,7 @@
 """What can be a URL at all, whoever wrote it: nothing is asked for to find out."""
 
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 
 def split(url: str) -> SplitResult:
@@ -14,6 +14,12 @@ def split(url: str) -> SplitResult:
     if not _may_be_host(str(found.hostname)):
         raise ValueError(f"no host can be called {found.hostname!r}")
     return found
+
+
+def without_password(url: str) -> str:
+    """A URL without who asks, and their password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _may_be_host(name: str) -> bool:

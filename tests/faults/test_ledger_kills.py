@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,3 +220,31 @@ def test_killed_exports_write_nothing_without_its_line(
                 assert lines[str(file)] == file_digest(file)
             assert member.json("ledger", "verify")["findings"] == []
         assert hit > 0
+
+
+def test_killed_exports_of_results_leave_the_earlier_file_or_a_whole_one(
+    with_benchmark: Registry, tmp_path: Path
+) -> None:
+    chance = random.Random(18)
+    with proxied(with_benchmark.url) as proxy:
+        person = Person(with_benchmark, proxy)
+        member = Member(person.home.data, proxy.url, person.token)
+        person.sync()
+        catalog = person.site().catalog
+        model = catalog.get("benchmark", 1)["reference_model_mlcube"]  # type: ignore[index]
+        of = {"owner": 1, "benchmark": 1, "model": model, "dataset": 1}
+        for uid in range(1, 400):
+            catalog.put("result", {"id": uid, **of, "results": {"auroc": 1 / uid}})
+        file = tmp_path / "results" / "results.zip"
+        file.parent.mkdir()
+        words = ["result", "export", "-b", "1", "-o", str(file), "--offline"]
+        started = time.monotonic()
+        member.does(*words)
+        whole, hit = time.monotonic() - started, 0
+        for _ in range(KILLS):
+            hit += kill_at_random(member, words, whole * 1.1, chance)
+            with zipfile.ZipFile(file) as archive:
+                assert archive.testzip() is None and len(archive.namelist()) > 2 * 399
+            lines = [row["sha256"] for row in member.json("ledger", "ls")]
+            assert file_digest(file) in lines
+        assert hit > 0 and member.json("ledger", "verify")["findings"] == []

@@ -63,6 +63,8 @@ OFFLINE = [
     *("dataset import -d 1 -i hostile.bundle", "benchmark run -b 1 -d 1"),
     *("result create -b 1 -d 1 -m 1", "benchmark follow -b 1 -d 1"),
     *("result review b1m2d1", "dataset review 1"),
+    *("result export -b 1 -o out.zip", "result export -b 1 -o out.csv --format csv"),
+    "result export -b 1 -o out.json --format json",
     *("key ls", "key create", "key revoke 1 -y", "key export", "result verify 1"),
     *("ledger ls", "ledger view 2", "ledger verify", "ledger export out.html --bodies"),
     "ledger export out.csv --format csv",
@@ -74,6 +76,7 @@ ONLINE = [
     *("auth login --token mpf_x", "benchmark fetch 1"),
     *("dataset ls", "dataset view 1", "association ls -bd", "association approve -b 1 -d 1 -y"),
     *("result ls -b 1", "benchmark results 1"),
+    "result export -b 1 -o out.zip",
 ]
 # They show what their own user wrote, or nothing.
 OWN = {

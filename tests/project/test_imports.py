@@ -24,6 +24,7 @@ WINGS = (
     *("__main__", "cli", "airgap", "site", "datasets", "executors", "execution"),
     *("exchange", "containers"),
     *(
+        "publishing",
         "registry",
         "transfer",
         "ledger",
@@ -35,6 +36,7 @@ WINGS = (
         "disclosure",
         "deadlines",
         "files",
+        "spreadsheets",
         "strict_yaml",
         "urls",
         "errors",

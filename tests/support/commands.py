@@ -80,6 +80,8 @@ COMMANDS = [
     "queue resend",
     "queue view q2",
     "result create -b 1 -d q6 -m 2",
+    "result export -b 1 -o results.zip",
+    "result export -b 1 -o results.csv --format csv",
     "result ls",
     "result verify 7 --key home/public.pem",
     "result review b1m2dq3",

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from medperf_client.evidence.keys import Pair
     from medperf_client.execution.results import Result
 
+# Named here, so that help need not import what writes them.
+FORMATS = ("rocrate", "csv", "json")
 OURS = {"uid", "local_outputs", "waits"}
 of_benchmark = click.option("-b", "--benchmark", type=Uid(), help="Only those in this benchmark.")
 
@@ -225,6 +227,84 @@ _HOLDS = {True: "yes", False: "NO", None: "unknown"}
 def _since(key: dict[str, Any]) -> str:
     revoked = key.get("revoked_at")
     return f", revoked since {str(revoked)[:16]}" if revoked else ""
+
+
+@group.command()
+@click.option("-b", "--benchmark", type=Uid(), required=True, help="UID of the benchmark.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default=FORMATS[0],
+    show_default=True,
+    help="rocrate is a zip archive with all of it, csv a table of figures.",
+)
+@click.option(
+    *("-o", "--output"),
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The file to write, in place of an earlier one.",
+)
+@click.option(
+    "--license",
+    "license_url",
+    default="",
+    metavar="URL",
+    help="Under which others may use a crate, such as https://spdx.org/licenses/CC-BY-4.0",
+)
+@json_option
+@example(
+    "medperf result export -b 1 -o results.zip",
+    "medperf result export -b 1 --format csv -o results.csv",
+)
+def export(benchmark: int | str, form: str, output: Path, license_url: str, as_json: bool) -> None:
+    """Write the released results of a benchmark, those that you may see, to a file for others.
+
+    They go as the copy of the registry has them, and what that lacks is told. An RO-Crate has the
+    results with what their sites signed of them, the keys to verify it, and what the registry knows
+    of benchmark, containers and datasets; so has JSON. CSV has a row for each figure. None says
+    whose a dataset is, but what a site signed where two persons release. The file has its line in
+    the ledger before it is written.
+    """
+    from medperf_client.publishing.collection import collected
+    from medperf_client.publishing.writing import ROCRATE
+    from medperf_client.publishing.writing import export as written
+
+    here = site()
+    if license_url:
+        _require_license(license_url, form == ROCRATE)
+    if form == ROCRATE and output.suffix != ".zip":
+        # What reads crates takes no other.
+        raise UsageError(
+            "an RO-Crate is a zip archive", hint=f"Use: --output {output.with_suffix('.zip')}"
+        )
+    here.freshen()
+    real = here.queue.real_uid(benchmark)
+    if not isinstance(real, int):
+        raise UsageError(f"benchmark {benchmark} waits in the queue: it has no results yet")
+    learn(real)
+    collection = collected(here.catalog, here.profile.server_url, real)
+    with here.storage.scratch() as folder:
+        told = written(collection, form, output, here.ledger, folder, license_url)
+    if as_json:
+        count = len(collection.results)
+        about = {"file": str(output), "format": form, "benchmark": real, "results": count}
+        print_json({**about, **told, "lacks": collection.lacks})
+        return
+    for line in collection.lacks:
+        here.tell(f"not in it: {line}")
+    click.echo(plain(f"Wrote {len(collection.results)} results to {output}."))
+
+
+def _require_license(url: str, has_license: bool) -> None:
+    from medperf_client.urls import split
+
+    if not has_license:
+        raise UsageError("--license is of an RO-Crate", hint="Use: --format rocrate")
+    try:
+        split(url)
+    except ValueError as error:
+        raise UsageError(f"--license {url!r} is no URL: {error}") from error
 
 
 @group.command()

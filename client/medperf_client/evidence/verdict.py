@@ -12,7 +12,7 @@ from typing import Any
 
 from medperf_client.errors import MedPerfError
 from medperf_client.evidence.keys import Pair
-from medperf_client.evidence.statement import opened, sealed
+from medperf_client.evidence.statement import RELEASE, keyid_of, opened, sealed
 
 VERDICT_TYPE = "urn:medperf-offline:verdict:v1"
 APPROVED, RETURNED = "approved", "returned"
@@ -54,6 +54,18 @@ def said_by(envelope: Any) -> str:
         return str(json.loads(base64.b64decode(envelope["payload"]))["predicate"]["by"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MedPerfError(f"it is no verdict: {error!r}") from error
+
+
+def reviewers(envelope: Any) -> list[str]:
+    """The `keyid`s of those who agreed to what a statement says; nothing is verified.
+
+    Empty where nobody had to, and for what cannot be read.
+    """
+    try:
+        predicate = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+        return [keyid_of(one) for one in predicate[RELEASE]["verdicts"]]
+    except (KeyError, TypeError, ValueError, RecursionError, MedPerfError):
+        return []
 
 
 def differs(

@@ -47,7 +47,7 @@ def require_known(metrics: list[dict[str, Any]], results: Any) -> None:
 
     `results` are those of the benchmark's own test, which shows what its metrics container writes.
     """
-    known = list(dict.fromkeys(_paths(results)))
+    known = list(dict.fromkeys(name for name, _ in leaves(results)))
     for one in metrics:
         interval = one.get("interval", {})
         for name in (one["name"], *(interval[end] for end in ("low", "high") if end in interval)):
@@ -59,15 +59,19 @@ def require_known(metrics: list[dict[str, Any]], results: Any) -> None:
                 )
 
 
-def _paths(results: Any, above: str = "") -> Iterator[str]:
-    """The names by which the registry knows what results have: `class_1/auroc`, `auroc_ci/0`."""
+def leaves(results: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """What results hold, by the names that the registry has for it: `class_1/auroc`, `auroc_ci/0`.
+
+    >>> list(leaves({"auroc": 0.9, "auroc_ci": [0.8, 1.0]}))
+    [('auroc', 0.9), ('auroc_ci/0', 0.8), ('auroc_ci/1', 1.0)]
+    """
     if isinstance(results, (Mapping, list)) and results:
         pairs = results.items() if isinstance(results, Mapping) else enumerate(results)
         for key, inner in pairs:
             label = str(key).strip()
-            yield from _paths(inner, f"{above}/{label}" if above else label)
+            yield from leaves(inner, f"{above}/{label}" if above else label)
     elif above:
-        yield above
+        yield above, results
 
 
 def _problems_of_file(content: Any) -> Iterator[str]:

@@ -1,9 +1,6 @@
 """What left, for who audits it: as JSON, as CSV, and as a page to print."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,13 +9,12 @@ from medperf_cache.chain import Head, Verdict
 from medperf_cache.packing import named, replacing
 from medperf_client.ledger.page import page
 from medperf_client.ledger.records import Departure, Ledger, agreed, shown
+from medperf_client.spreadsheets import csv_lines
 
 COLUMNS = (
     *("line", "at", "member", "agreed", "registry", "what", "method", "path", "file", "key"),
     *("bytes", "sha256", "answered_at", "status", "uid", "outcome"),
 )
-# What spreadsheets take for a formula at the beginning of a cell.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def row(departure: Departure) -> dict[str, Any]:
@@ -94,7 +90,7 @@ def export(ledger: Ledger, registry: str, file: Path, form: str, bodies: bool) -
     if form == "html":
         pieces = page(ledger, left, registry, now, verdict, noted(verdict.last), bodies)
     elif form == "csv":
-        pieces = _table(left)
+        pieces = csv_lines((COLUMNS, *(row(one).values() for one in left)))
     else:
         about = {"registry": registry, "exported_at": now, "ledger": verdict_record(verdict)}
         known = [record(ledger, one) if bodies else row(one) for one in left]
@@ -103,14 +99,3 @@ def export(ledger: Ledger, registry: str, file: Path, form: str, bodies: bool) -
         for piece in pieces:
             out.write(piece.encode("utf-8", "backslashreplace"))
     return verdict
-
-
-def _table(left: list[Departure]) -> Iterator[str]:
-    for cells in (COLUMNS, *(row(one).values() for one in left)):
-        line = io.StringIO()
-        csv.writer(line).writerow(map(_cell, cells))
-        yield line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from medperf_cache.chain import KEPT, NUMBER, PREVIOUS, Chain, Record, Verdict
 from medperf_cache.errors import NotCached, NotWritable
 from medperf_client.errors import MedPerfError, Unrecorded, UsageError
 from medperf_client.files import WRITE_HINT
+from medperf_client.urls import without_password
 
 FORMAT = "medperf-ledger-1"
 BEGAN, WRITE, EXPORT, ANSWER = "began", "write", "export", "answer"
@@ -107,7 +107,7 @@ class Ledger:
         tell: Callable[[str], None] = lambda line: None,
         agreed: Callable[[bytes], list[Record]] = lambda body: [],
     ) -> None:
-        self._registry, self._whose, self._tell = _without_password(registry), whose, tell
+        self._registry, self._whose, self._tell = without_password(registry), whose, tell
         self._agreed = agreed
         self.chain = Chain(folder, folder.with_name(f"{folder.name}.head"), self._beginning)
 
@@ -317,8 +317,3 @@ def _now() -> Record:
 
 def _measured(body: bytes) -> Record:
     return {"bytes": len(body), "sha256": sha256(body).hexdigest()}
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
