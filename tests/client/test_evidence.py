@@ -212,6 +212,7 @@ def test_a_revoked_key_signs_nothing_new_and_what_it_signed_says_so(
     committee = as_committee(own_consortium)
     shown = committee.json("result", "verify", str(released["id"]))
     assert shown["verified"] and shown["revoked_at"]
+    assert committee.json("benchmark", "results", "1")[0]["note"] == "key revoked"
     member.does("benchmark", "run", "-b", "1", "-d", str(released["dataset"]), "--no-cache")
     uid = str(released["dataset"])
     done = member.run("result", "submit", "--all", "-b", "1", "-d", uid, "-y")

@@ -15,7 +15,7 @@ from medperf_server.kinds.result.ranking import Model, Row, letters
 from medperf_server.kinds.result.table import Result
 from medperf_server.web.forest import forest
 from tests.server.visitor import signed_in, table_of
-from tests.support.api import Body, Member
+from tests.support.api import Body, Member, created, key_body
 from tests.support.forks import ordinary
 from tests.support.rankings import DESCRIBED, FIGURES, Trial, achieved, trial
 from tests.support.registry import Registry
@@ -138,6 +138,58 @@ def test_unsigned_results_are_marked_and_can_be_left_out(sites: Trial) -> None:
     assert figures_of(answer)[sites.models[0]].count(None) == 1
     page = visitor.opens(f"{sites.page}?unsigned=false").text
     assert "1 unsigned result is left out." in page and "unsigned</span>" not in page
+
+
+def with_revoked_keys(sites: Trial) -> None:
+    """Have all results signed, and the key of the second site revoked since."""
+    keys = [created(owner.post("/keys/", key_body())) for owner in sites.data_owners]
+    with sites.registry.app.app_context():
+        # As if they had come with a statement, of which `tests/client/test_evidence.py` has all.
+        for (_, site), uid in sites.results.items():
+            db.session.get_one(Result, uid).signed_by = keys[site]["keyid"]
+        db.session.commit()
+    path = f"/keys/{keys[1]['id']}/"
+    assert sites.data_owners[1].put(path, {"is_revoked": True}).status_code == 200
+
+
+def test_results_whose_key_was_revoked_since_are_marked_and_can_be_left_out(sites: Trial) -> None:
+    visitor = signed_in(sites.committee)
+    before = asked(sites.committee, sites)
+    with_revoked_keys(sites)
+    answer = asked(sites.committee, sites)
+    marked = {
+        site["dataset"]: {
+            mark for model in answer["models"] for mark in model["results"][at]["marks"]
+        }
+        for at, site in enumerate(answer["sites"])
+    }
+    others = {uid: set() for uid in sites.datasets}
+    assert marked == {**others, sites.datasets[1]: {"key revoked"}}
+    assert figures_of(answer) == figures_of(before)
+    page = visitor.opens(sites.page).text
+    assert page.count(">key revoked</span>") == 3 + 1 and "None of these" not in page
+    answer = asked(sites.committee, sites, "revoked=false")
+    assert answer["left_out"] == {"withdrawn": 0, "key revoked": 3}
+    assert sites.datasets[1] not in [one["dataset"] for one in answer["sites"]]
+    page = visitor.opens(f"{sites.page}?revoked=false").text
+    assert "3 results whose key was revoked since are left out." in page
+    assert ">key revoked</span>" not in page and page.count(" checked>") == 1
+    assert sites.committee.get(f"{sites.path}ranking/?revoked=some").status_code == 400
+
+
+def test_of_a_site_without_a_name_nobody_learns_that_its_key_was_revoked(sites: Trial) -> None:
+    with_revoked_keys(sites)
+    sites.show(ranking_audience="members", ranking_published=True, ranking_sites="letters")
+    usual = asked(sites.stranger, sites)
+    assert "revoked" not in json.dumps(usual)
+    assert asked(sites.stranger, sites, "revoked=false") == usual
+    page = signed_in(sites.stranger).opens(sites.page).text
+    assert "of revoked keys" not in page and "key revoked" not in page
+    # Whose it is knows.
+    own = asked(sites.data_owners[1], sites)["models"][0]["results"][0]
+    assert own["marks"] == ["key revoked"]
+    sites.show(ranking_sites="names")
+    assert "key revoked" in json.dumps(asked(sites.stranger, sites))
 
 
 def test_what_is_no_figure_is_missing_and_says_so(sites: Trial) -> None:

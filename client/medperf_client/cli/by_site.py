@@ -15,7 +15,10 @@ def tell_by_site(results: list[dict[str, Any]], metrics: tuple[str, ...], as_jso
 
     Raises `UsageError` for a metric that no result has.
     """
-    rows = sorted(map(_row, results), key=lambda row: (row["dataset"], row["model"], row["id"]))
+    keys = site().catalog.all("signing_key")
+    revoked = {one["keyid"] for one in keys if one.get("revoked_at")}
+    rows = [_row(one, revoked) for one in results]
+    rows.sort(key=lambda row: (row["dataset"], row["model"], row["id"]))
     known = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     strangers = [name for name in metrics if name not in known]
     if strangers and rows:
@@ -41,13 +44,14 @@ def tell_by_site(results: list[dict[str, Any]], metrics: tuple[str, ...], as_jso
     click.echo(f"{len(rows)} results of {len(models)} models on {len(sites)} datasets.", err=True)
 
 
-def _row(result: dict[str, Any]) -> dict[str, Any]:
+def _row(result: dict[str, Any], revoked: set[str]) -> dict[str, Any]:
     catalog = site().catalog
     dataset = catalog.get("dataset", result["dataset"]) or {}
     model = catalog.get("mlcube", result["model"]) or {}
     metadata = result.get("metadata")
     notes = ["partial"] if isinstance(metadata, dict) and metadata.get("partial") else []
     notes += ["not valid"] if result.get("is_valid") is False else []
+    notes += ["key revoked"] if result.get("signed_by") in revoked else []
     return {
         "site": dataset.get("name"),
         "dataset": result["dataset"],

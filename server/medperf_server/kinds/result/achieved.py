@@ -10,24 +10,28 @@ from sqlalchemy import ColumnElement, Text, cast, func, select
 from medperf_server.base import db
 from medperf_server.kinds.benchmark.metrics import LOWER, Metric, metrics_of
 from medperf_server.kinds.benchmark.table import Benchmark
+from medperf_server.kinds.key.table import Key
 from medperf_server.kinds.result.table import Result
 from medperf_server.readings import MOST, numbers, numbers_of, part
 from medperf_server.weights import fitting
 
 MOST_SITES, MOST_NAMES = 100, 200
 PARTIAL, WITHDRAWN, UNSIGNED = "partial", "withdrawn", "unsigned"
+# Of results whose key was revoked since they were signed: with a revoked key none is taken.
+REVOKED = "key revoked"
 
 
 @dataclass(frozen=True)
 class Choice:
     """What is asked for: a metric, which way is better if its benchmark does not say, and whether
-    partial, withdrawn and unsigned results count."""
+    partial, withdrawn and unsigned results count, and those whose key was revoked since."""
 
     metric: str = ""
     better: str = ""
     partial: bool = True
     withdrawn: bool = False
     unsigned: bool = True
+    revoked: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,14 @@ def _counting(benchmark: int, choice: Choice) -> list[ColumnElement[bool]]:
         counting.append(~_is_partial())
     if not choice.unsigned:
         counting.append(Result.signed_by != "")
+    if not choice.revoked:
+        counting.append(~_is_revoked())
     return counting
+
+
+def _is_revoked() -> ColumnElement[bool]:
+    """That the key which signed a result was revoked since."""
+    return Result.signed_by.in_(select(Key.keyid).where(Key.revoked_at.is_not(None)))
 
 
 def _is_partial() -> ColumnElement[bool]:
@@ -110,6 +121,7 @@ def left_out_of(benchmark: int, choice: Choice) -> dict[str, int]:
         PARTIAL: (choice.partial, _is_partial()),
         WITHDRAWN: (choice.withdrawn, ~Result.is_valid),
         UNSIGNED: (choice.unsigned, Result.signed_by == ""),
+        REVOKED: (choice.revoked, _is_revoked()),
     }
     counted = select(func.count(Result.id)).where(Result.benchmark == benchmark)
     return {
@@ -142,10 +154,10 @@ def newest(
         Result.model.in_(models),
         Result.dataset.in_(datasets),
     )
-    partial = _is_partial().label("is_partial")
+    flags = (_is_partial().label("is_partial"), _is_revoked().label("is_revoked"))
     weight = func.length(cast(Result.results, Text)).label("weight")
     columns = (Result.id, Result.dataset, Result.model, Result.is_valid, Result.signed_by)
-    chosen = select(*columns, partial, weight).where(
+    chosen = select(*columns, *flags, weight).where(
         Result.id.in_(last.group_by(Result.dataset, Result.model))
     )
     rows = db.session.execute(chosen.order_by(Result.dataset, Result.id)).all()
@@ -158,8 +170,17 @@ def newest(
         for row in some:
             value = results.pop(row.id)
             figures = names.figures(value, told is None or row.dataset in told)
-            said = ((PARTIAL, row.is_partial), (WITHDRAWN, not row.is_valid))
-            marks = tuple(mark for mark, is_so in (*said, (UNSIGNED, not row.signed_by)) if is_so)
-            found[row.dataset, row.model] = Found(row.id, figures, marks)
+            found[row.dataset, row.model] = Found(row.id, figures, _marks(row))
         rows = rows[len(some) :]
     return found
+
+
+def _marks(row: Any) -> tuple[str, ...]:
+    """What is to be known of a result, whatever its figures are."""
+    said = {
+        PARTIAL: row.is_partial,
+        WITHDRAWN: not row.is_valid,
+        UNSIGNED: not row.signed_by,
+        REVOKED: row.is_revoked,
+    }
+    return tuple(mark for mark, is_so in said.items() if is_so)

@@ -48,8 +48,8 @@ def leaderboard(uid: int) -> Any:
     """The models of a benchmark by a metric.
 
     The query chooses `metric`, `better` where the benchmark does not say, the `model` whose sites
-    are drawn, and with `partial=false`, `withdrawn=true` and `unsigned=false` which results
-    count.
+    are drawn, and with `partial=false`, `withdrawn=true`, `unsigned=false` and `revoked=false`
+    which results count.
     """
     benchmark = find(BENCHMARK, uid)
     models = approved(benchmark, MOST + 1)
@@ -110,6 +110,7 @@ def _choice() -> Choice:
         partial=request.args.get("partial") != "false",
         withdrawn=request.args.get("withdrawn") == "true",
         unsigned=request.args.get("unsigned") != "false",
+        revoked=request.args.get("revoked") != "false",
     )
 
 

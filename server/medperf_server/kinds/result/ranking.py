@@ -29,6 +29,7 @@ from medperf_server.kinds.benchmark.table import Benchmark
 from medperf_server.kinds.dataset.table import Dataset
 from medperf_server.kinds.result.achieved import (
     MOST_SITES,
+    REVOKED,
     Choice,
     Found,
     Names,
@@ -110,9 +111,10 @@ class Ranking:
     """Models by a metric at sites, as much of it as the caller is told.
 
     `names` are the metrics that there are. `is_whole` says whether the caller is told of all sites,
-    or only of their own; then nobody has a place. `unsure` says why it is not known how sure the
-    order is. `left_out` counts the results that were not to count, by why; `is_cut` says that there
-    are more models or sites than are looked at.
+    or only of their own; then nobody has a place. `by_name` says whether they are told what sites
+    are called. `unsure` says why it is not known how sure the order is. `left_out` counts the
+    results that were not to count, by why; `is_cut` says that there are more models or sites than
+    are looked at.
     """
 
     metric: Metric
@@ -120,6 +122,7 @@ class Ranking:
     sites: list[Site]
     rows: list[Row]
     is_whole: bool
+    by_name: bool
     unsure: str
     left_out: dict[str, int]
     is_cut: bool
@@ -131,11 +134,14 @@ def ranking_of(
     """The ranking of a benchmark's models, as much of it as the caller is told.
 
     `known` are metrics of which is known already that there are such. Who is told of their own
-    results alone does not choose which others count: two pooled values would tell of a third.
+    results alone does not choose which others count: two pooled values would tell of a third. Who
+    is told of sites by letters does not learn whose key was revoked: whose keys are is known.
     """
     sight = sight_of(caller, benchmark)
     if not sight.is_whole:
-        choice = replace(choice, partial=True, withdrawn=False, unsigned=True)
+        choice = Choice(choice.metric, choice.better)
+    if not sight.by_name:
+        choice = replace(choice, revoked=True)
     first, found = reference(benchmark), approved(benchmark, MOST_MODELS)
     models = [Model(first.id, first.name, first.owner, True)]
     models += [Model(one.id, one.name, one.owner, False) for one in found[: MOST_MODELS - 1]]
@@ -159,6 +165,7 @@ def ranking_of(
         names=names.all,
         **tell(stands, sight, sites, models, cells),
         is_whole=sight.is_whole,
+        by_name=sight.by_name,
         left_out=left_out,
         is_cut=is_cut,
     )
@@ -264,8 +271,11 @@ def _cell(found: Found | None, metric: Metric, sight: Sight, dataset: int) -> Ce
     if found is None:
         return None
     estimate, marks = _estimate(found.figures, metric)
-    told = found.uid if sight.is_committee or dataset in sight.own else None
-    return Cell(estimate, (*found.marks, *marks), told)
+    is_own = dataset in sight.own
+    hidden = () if sight.by_name or is_own else (REVOKED,)
+    known = tuple(mark for mark in found.marks if mark not in hidden)
+    told = found.uid if sight.is_committee or is_own else None
+    return Cell(estimate, (*known, *marks), told)
 
 
 def _estimate(

@@ -54,6 +54,7 @@ class RankingQuery(Schema):
     counts_partial = truth_in_query(data_key="partial", attribute="partial", load_default=True)
     withdrawn = truth_in_query(load_default=False)
     unsigned = truth_in_query(load_default=True)
+    revoked = truth_in_query(load_default=True)
 
 
 class RankedMetricSchema(Schema):
