@@ -440,6 +440,9 @@ def test_a_plain_medperf_server_is_listed(
     assert sorted(pairs) == sorted(
         (a["model_mlcube"], a["benchmark"], a["approval_status"]) for a in expected
     )
+    ranking = member.run("benchmark", "ranking", "1")
+    assert ranking.returncode == 1 and "ranks no models of benchmark 1" in ranking.stderr
+    assert "medperf benchmark results 1" in ranking.stderr
     host.close()
     offline = member.run("benchmark", "view", "1")
     assert offline.returncode == 0 and "breast-cancer" in offline.stdout

@@ -62,7 +62,7 @@ OFFLINE = [
     *("dataset associate -d 1 -b 1 -y", "dataset export -d 1 -o exported", "run -b 1 -d 1 -m 1 -y"),
     *("dataset import -d 1 -i hostile.bundle", "benchmark run -b 1 -d 1"),
     *("result create -b 1 -d 1 -m 1", "benchmark follow -b 1 -d 1"),
-    *("result review b1m2d1", "dataset review 1"),
+    *("result review b1m2d1", "dataset review 1", "benchmark ranking 1"),
     *("result export -b 1 -o out.zip", "result export -b 1 -o out.csv --format csv"),
     "result export -b 1 -o out.json --format json",
     *("key ls", "key create", "key revoke 1 -y", "key export", "result verify 1"),
@@ -75,7 +75,7 @@ ONLINE = [
     *("association approve -b 1 -m 2 -y", "association set-priority -b 1 -m 2 -p 3"),
     *("auth login --token mpf_x", "benchmark fetch 1"),
     *("dataset ls", "dataset view 1", "association ls -bd", "association approve -b 1 -d 1 -y"),
-    *("result ls -b 1", "benchmark results 1"),
+    *("result ls -b 1", "benchmark results 1", "benchmark ranking 1"),
     "result export -b 1 -o out.zip",
 ]
 # They show what their own user wrote, or nothing.

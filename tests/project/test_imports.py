@@ -49,7 +49,7 @@ KIND_NAMES = {
     *("dataset", "datasets", "dataset_association", "result"),
 }
 KIND_MODULE = re.compile(
-    r"medperf_client\.kinds\.(benchmark|container|association|dataset|dataset_association|invitation|key|models|result|user)\b"
+    r"medperf_client\.kinds\.(benchmark|container|association|dataset|dataset_association|invitation|key|models|ranking|result|user)\b"
 )
 
 

@@ -184,12 +184,12 @@ def black_hole(accepts: bool) -> Iterator[BlackHole]:
 def plain_medperf(registry_port: int, token: str) -> Iterator[BadHost]:
     """A registry as MedPerf's own server shows it to a member.
 
-    It has no change log, answers with pages for people where there is nothing, and its lists of
-    associations carry no ID.
+    It has no change log and ranks nothing, answers with pages for people where there is nothing,
+    and its lists of associations carry no ID.
     """
 
     def respond(path: str) -> bytes:
-        if path.startswith("/api/v0/changes/"):
+        if path.startswith("/api/v0/changes/") or "/ranking/" in path:
             return answer("404 Not Found", b"<h1>Not Found</h1>", "Content-Type: text/html")
         connection = http.client.HTTPConnection("127.0.0.1", registry_port, timeout=30)
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})

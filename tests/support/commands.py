@@ -10,6 +10,7 @@ import pytest
 from medperf_cache import Catalog
 from medperf_client.evidence.keys import Keys
 from medperf_client.evidence.statement import ROLES, of_result, predicate_of, sealed
+from medperf_client.kinds.ranking import RANKING, with_answer
 from tests.support.consortium import EXAMPLE, Consortium, Member
 from tests.support.sockets import GUARD
 
@@ -29,6 +30,7 @@ COMMANDS = [
     "benchmark follow -b 1 -d q3",
     "benchmark invite 1 grace@example.org",
     "benchmark ls --json",
+    "benchmark ranking 1",
     "benchmark reject 1 -y",
     "benchmark results 1",
     "benchmark run -b 1 -d q3",
@@ -169,6 +171,7 @@ def waiting(prepared: Member, tmp_path_factory: pytest.TempPathFactory) -> Membe
     member.does("dataset", "rm", "-d", "q9", "-y", "--offline")
     assert member.json("key", "create", "--offline")["id"] == "q14"
     with_a_signed_result(member)
+    with_a_ranking(member)
     exporting = moved(member, folder / "exporting")
     exporting.does("queue", "export", str(member.home / "queue.bundle"), "--offline")
     return member
@@ -189,6 +192,18 @@ def with_a_signed_result(member: Member) -> None:
     statement = sealed(of["results"], "b1m2d1", predicate, pair)
     catalog.put("result", {"id": 7, "owner": 9, **of, "metadata": {"statement": statement}})
     (member.home / "public.pem").write_text(pair.public_key)
+
+
+def with_a_ranking(member: Member) -> None:
+    """Have in a member's catalog what a registry answered who asked for a ranking."""
+    (folder,) = member.home.glob("registries/*")
+    answer = {
+        "as_of": "2026-01-01T00:00:00+00:00",
+        "metric": {"name": "auroc", "better": "higher"},
+        **{"metrics": ["auroc"], "sites": [], "models": [], "left_out": {}},
+        **{"is_whole": True, "unsure": ""},
+    }
+    Catalog(folder / "catalog").put(RANKING.name, with_answer(None, 1, "", answer))
 
 
 def words_of(command: str, consortium: Consortium, folder: Path) -> list[str]:

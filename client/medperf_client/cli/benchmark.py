@@ -32,6 +32,7 @@ from medperf_client.cli.evaluating import (
     tell_outcomes,
 )
 from medperf_client.cli.following import follow
+from medperf_client.cli.ranking import ranking
 from medperf_client.cli.text import (
     human_size,
     plain,
@@ -58,6 +59,7 @@ def group() -> None:
 
 
 group.add_command(follow)
+group.add_command(ranking)
 
 
 @group.command()

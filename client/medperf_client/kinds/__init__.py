@@ -18,6 +18,7 @@ from medperf_client.kinds.invitation import INVITATION
 from medperf_client.kinds.key import KEY
 from medperf_client.kinds.kind import Kind
 from medperf_client.kinds.models import MODELS
+from medperf_client.kinds.ranking import RANKING
 from medperf_client.kinds.result import RESULT
 from medperf_client.kinds.submission import in_path
 from medperf_client.kinds.user import USER
@@ -27,7 +28,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         *(KEY, CONTAINER, BENCHMARK, ASSOCIATION, INVITATION, MODELS),
-        *(DATASET, DATASET_ASSOCIATION, RESULT, USER),
+        *(DATASET, DATASET_ASSOCIATION, RESULT, RANKING, USER),
     )
 }
 # Gives what stands for a UID of a kind: another one, or a reference to a queue entry.
