@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.support.api import Member, created
+from tests.support.disclosures import CHECKED
 from tests.support.rankings import DESCRIBED, Trial, trial
 from tests.support.registry import Registry
 
@@ -121,7 +122,7 @@ def _measured(
         "model": known["reference_model_mlcube"],
         "dataset": taken,
         "results": {"auroc": 0.887, "note": "without lateral views"},
-        "metadata": {"partial": True},
+        "metadata": {"partial": True, "disclosure": CHECKED},
     }
     return preparing, draft, requests[1], created(site.post("/results/", body))["id"]
 

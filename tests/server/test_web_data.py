@@ -4,6 +4,7 @@ import pytest
 
 from tests.server.visitor import Elements, signed_in, table_of
 from tests.support.api import Body, Member, created
+from tests.support.disclosures import CHECKED
 
 # What they show is what the API tells, and its tests ask both engines.
 pytestmark = pytest.mark.one_engine
@@ -170,6 +171,68 @@ def test_results_are_for_the_committee_and_the_data_owner(
         for path in (listed, f"/datasets/{dataset['id']}", f"/benchmarks/{approved['id']}"):
             page = visitor.opens(path).text
             assert f'href="{one}"' not in page and "result on the data" not in page
+
+
+CHECK, DECISIONS = "What the site checked before it sent this", "What was found, and what"
+
+
+def test_a_result_says_what_its_site_decided_to_whom_it_is_shown(
+    data_owner: Member, committee: Member, stranger: Member, result_body: Body
+) -> None:
+    body = {**result_body, "metadata": {"disclosure": CHECKED}}
+    path = f"/results/{created(data_owner.post('/results/', body))['id']}"
+    for member in (committee, data_owner):
+        page = signed_in(member).opens(path).text
+        assert CHECK in page and "version 1 of the rules" in page
+        assert "<code>min_count</code> 10, <code>dominance</code> 0.5" in page
+        assert text_of(page, DECISIONS) == [
+            [
+                *("label_counts.rare", "accepted", "threshold", "Public data"),
+                "2026-03-01T10:00:00+00:00",
+            ],
+            [
+                *("confusion[0][1]", "allowed by the site's policy"),
+                *("threshold", "Errors may be told", ""),
+            ],
+            ["per_site.range", "sent with a warning", "extremes", "", ""],
+            ["age.min", "left out", "", "", ""],
+        ]
+    assert signed_in(stranger).opens(path).status_code == 404
+
+
+def test_a_result_without_a_check_says_so(
+    data_owner: Member, result: Body, result_body: Body
+) -> None:
+    visitor = signed_in(data_owner)
+    page = visitor.opens(f"/results/{result['id']}").text
+    assert "It says nothing of a disclosure check" in page
+    body = {**result_body, "metadata": {"disclosure": {"rules": 1, "accepted": []}}}
+    path = f"/results/{created(data_owner.post('/results/', body))['id']}"
+    assert "Nothing was found that had to be decided on." in visitor.opens(path).text
+
+
+EVIL = "<script>x()</script>"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("x", 7, [], [EVIL], None, True, {}, {"rules": {}, "thresholds": []}),
+        {"accepted": {}, "allowed": "x", "redacted": 7, "unresolved": [[], None, {}, 7]},
+        {"rules": EVIL, "thresholds": {"min_count": EVIL, EVIL: 1, "dominance": 10**400}},
+        {"accepted": [{"key": EVIL, "rule": [EVIL], "because": EVIL * 99, "at": {"x": EVIL}}]},
+        {"redacted": [EVIL, {}, None, 3] * 100},
+    ],
+)
+def test_whatever_is_said_of_a_check_is_only_shown(
+    data_owner: Member, result_body: Body, said: object
+) -> None:
+    body = {**result_body, "metadata": {"disclosure": said}}
+    uid = created(data_owner.post("/results/", body))["id"]
+    page = signed_in(data_owner).opens(f"/results/{uid}")
+    assert page.status_code == 200 and "<script>x" not in page.text
+    Elements(page.text).are_harmless()
+    assert ("These are the first of them" in page.text) is (page.text.count("left out</td>") == 200)
 
 
 @pytest.fixture

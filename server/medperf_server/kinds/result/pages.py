@@ -18,6 +18,7 @@ from medperf_server.kinds.result.verdicts import reviewers
 from medperf_server.policy import visible
 from medperf_server.web.blueprint import blueprint
 from medperf_server.web.charts import bars
+from medperf_server.web.disclosures import disclosure_of
 from medperf_server.web.pairs import name_of
 from medperf_server.web.reports import others, side_by_side
 from medperf_server.web.tables import history, page_of
@@ -52,6 +53,7 @@ def result(uid: int) -> Any:
         reviewers=reviewers(found.metadata_) if found.signed_by else [],
         metrics=[(one, bars([one.value, one.reference])) for one in metrics],
         others=others(found.results),
+        disclosure=disclosure_of(found.metadata_),
         history=history(RESULT, uid),
     )
 
