@@ -11,6 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import requests
 from ports import own_port
 
 BINARIES = Path(sys.executable).parent
@@ -46,6 +47,28 @@ class Member:
         )
         if done.returncode != int(fails):
             raise SystemExit(f"It ended with {done.returncode}, and not with {int(fails)}.")
+
+
+class Browser:
+    """A browser in which somebody has signed in with a token."""
+
+    def __init__(self, who: str, url: str, token: str) -> None:
+        self._who, self._url, self._session = who, url, requests.Session()
+        self._session.trust_env = False
+        self._session.post(f"{url}/sign-in", {"token": token}, timeout=60).raise_for_status()
+
+    def saves(self, path: str, file: Path) -> str:
+        """Keep a page with its style, so that it is what it was; its HTML."""
+        print(f"\n[{self._who}] opens {self._url}{path}, and keeps it as {file}", flush=True)
+        page, style = (self._get(one) for one in (path, "/static/style.css"))
+        page = page.replace("</head>", f"<style>{style}</style></head>")
+        file.write_text(page, encoding="utf-8")
+        return page
+
+    def _get(self, path: str) -> str:
+        answer = self._session.get(self._url + path, timeout=60)
+        answer.raise_for_status()
+        return answer.text
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -5,15 +5,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from cast import Member, Network, say
+from cast import Browser, Member, Network, say
 
 DATA = Path(__file__).resolve().parent.parent / "examples" / "breast_cancer" / "data" / "hospitals"
 # What hillcrest's files lack, or have wrong, by patient.
 RIGHT = {"P7924216": "25.11", "P2732679": "11.6", "P2075302": "0"}
+# What Lakeside's privacy officer wants: 22 of its 60 patients are malignant.
+POLICY = "disclosure: {min_count: 25}"
 
 
-def play_hospitals(people: dict[str, Member], network: Network) -> None:
-    """The data owner's tutorial, by two of them."""
+def play_hospitals(people: dict[str, Member], network: Network, page: Path) -> None:
+    """The data owner's tutorial, by two of them; the leaderboard is kept as `page`."""
     committee, lakeside, hillcrest = (people[who] for who in ("committee", "lakeside", "hillcrest"))
     for hospital in (lakeside, hillcrest):
         shutil.copytree(DATA / hospital.who, hospital.folder / hospital.who)
@@ -21,6 +23,7 @@ def play_hospitals(people: dict[str, Member], network: Network) -> None:
     without_a_network(hillcrest, committee, network)
     say("The committee sees the results of both hospitals beside each other")
     committee.types("benchmark", "results", "1", "--metric", "patients", "--metric", "auroc")
+    rank(committee, network, page)
 
 
 def with_the_network(hospital: Member, committee: Member) -> None:
@@ -30,12 +33,22 @@ def with_the_network(hospital: Member, committee: Member) -> None:
     hospital.types("dataset", "ls", "--mine")
     say("2. It prepares them")
     hospital.types("dataset", "prepare", "--data_uid", "1", answers="y\n")
-    hospital.types("dataset", "set_operational", "--data_uid", "1", answers="y\n")
+    say("Its policy: fewer than 25 patients are few. So a count is found before it leaves")
+    writes_policy(hospital)
+    ready = ("dataset", "set_operational", "--data_uid", "1")
+    hospital.types(*ready, fails=True)
+    say("It is left out, and the other one, from which it follows")
+    hospital.types("dataset", "review", "1", "--redact", "malignant", "--redact", "benign")
+    hospital.types(*ready, answers="y\n")
     say("3. It asks to take part: the reference model runs on its data first")
+    ask(hospital, "1", fails=True)
+    say("The share of malignant patients tells how many they are: it is left out, too")
+    leave_the_share_out(hospital, "b1m2d1")
     ask(hospital, "1")
     approve(committee, "1")
     say("4. It runs all models, and releases their results")
     hospital.types("benchmark", "run", "--benchmark", "1", "--data_uid", "1")
+    leave_the_share_out(hospital, "b1m4d1")
     hospital.types("key", "create", "--name", hospital.who)
     release(hospital, "1")
     say("All that left Lakeside is in its ledger")
@@ -75,6 +88,20 @@ def without_a_network(hospital: Member, committee: Member, network: Network) -> 
     network.returns()
     hospital.types("sync")
     hospital.types("result", "ls")
+
+
+def rank(committee: Member, network: Network, page: Path) -> None:
+    """What the results may claim together: on the command line, and as a page with its plot."""
+    say("Who is ahead, and which models cannot be told apart")
+    committee.types("benchmark", "ranking", "1")
+    words = ("token", "create", f"{committee.who}@example.org", "--name", "browser", "--quiet")
+    token = network.registry.types(*words).strip()
+    browser = Browser(committee.who, network.registry.url, token)
+    shown = browser.saves("/benchmarks/1/leaderboard", page)
+    plots = shown.count('<svg class="forest"')
+    if not plots or "random effects of 2 sites" not in shown:
+        raise SystemExit("It has no forest plot of both sites and of what they found together.")
+    print(f"    It has {plots} forest plots, with a table beside each.", flush=True)
 
 
 def verify(people: dict[str, Member], network: Network) -> None:
@@ -120,10 +147,24 @@ def correct(hospital: Member, dataset: str) -> None:
         path.write_text(f"{heading}\n{column},{value},{problem}\n", encoding="utf-8")
 
 
-def ask(hospital: Member, dataset: str) -> None:
+def writes_policy(hospital: Member) -> None:
+    """Have a hospital's policy where it counts."""
+    file = Path(hospital.environment["MEDPERF_HOME"], "policy.yaml")
+    print(f"\n[{hospital.who}] writes {file}:\n    {POLICY}", flush=True)
+    file.write_text(POLICY + "\n", encoding="utf-8")
+
+
+def leave_the_share_out(hospital: Member, result: str) -> None:
+    """Leave out of a result what tells how many patients are malignant."""
+    hospital.types("result", "review", result, "--redact", "malignant_share")
+
+
+def ask(hospital: Member, dataset: str, fails: bool = False) -> None:
     """Request that a dataset takes part in benchmark 1."""
     hospital.types(
-        *("dataset", "associate", "--data_uid", dataset, "--benchmark_uid", "1"), answers="y\n"
+        *("dataset", "associate", "--data_uid", dataset, "--benchmark_uid", "1"),
+        answers="y\n",
+        fails=fails,
     )
 
 

@@ -82,14 +82,22 @@ def main() -> None:
         help="What runs the containers; Docker if an engine answers, else processes of this host. "
         "For Apptainer, too, Docker builds the images.",
     )
-    platform = parser.parse_args().platform or ("docker" if engine_answers() else "process")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="Keep the leaderboard's page in this file."
+    )
+    asked = parser.parse_args()
+    platform = asked.platform or ("docker" if engine_answers() else "process")
     with tempfile.TemporaryDirectory(prefix="medperf-demo-") as temporary:
-        play(Path(temporary), platform)
+        folder = Path(temporary)
+        play(folder, platform, asked.page or folder / "leaderboard.html")
     say("The end. All of it ran in a temporary folder, which is gone now.")
 
 
-def play(folder: Path, platform: str) -> None:
-    """The tutorial of model owners, then that of data owners, in `folder`."""
+def play(folder: Path, platform: str, page: Path) -> None:
+    """The tutorial of model owners, then that of data owners, in `folder`.
+
+    The leaderboard is kept as `page`.
+    """
     say(f"A registry for the consortium, and a host for its files (containers run as: {platform})")
     host = RegistryHost(folder / "registry")
     host.types("init")
@@ -104,7 +112,7 @@ def play(folder: Path, platform: str) -> None:
             member.types("profile", "set", *SETTINGS[platform])
             member.types("auth", "login", answers=tokens[who])
         play_models(people, network, layout)
-        play_hospitals(people, network)
+        play_hospitals(people, network, page)
         make_another_model(people["owner"], layout, network)
         tell_of_a_model(people["committee"], host, "5")
         verify(people, network)
@@ -151,6 +159,7 @@ def make_benchmark(committee: Member, admin: Member, base_url: str, layout: Layo
         *("--demo-url", f"{base_url}{DEMO_DATA}"),
         *("--data-preparation-container", "1", "--reference-model-container", "2"),
         *("--evaluator-container", "3", "--operational"),
+        *("--metrics", str(EXAMPLE / "metrics.yaml")),
         answers="y\n",
     )
     say("The registry's administrator approves the benchmark")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
 
+from medperf_client.kinds.metrics import read_metrics, require_known
 from tests.examples.benchmark import EXAMPLE, Prepared, Run, load, read_rows, run_task, write_rows
 
 scores = load(EXAMPLE / "metrics" / "project" / "scores.py")
@@ -148,6 +149,16 @@ def test_the_results_of_the_demo_are_those_of_scikit_learn(
     assert found["mean_probability"] == pytest.approx(np.mean(predicted), abs=DIGITS)
     assert found["malignant_share"] == pytest.approx(np.mean(labels), abs=DIGITS)
     assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
+
+
+def test_what_is_said_of_the_metrics_is_of_what_is_there(
+    prepared: Prepared, predictions: Path, tmp_path: Path
+) -> None:
+    metrics = read_metrics(EXAMPLE / "metrics.yaml")
+    found = results(evaluate(tmp_path / "run", predictions, prepared.labels))
+    require_known(metrics, found)
+    assert [one["name"] for one in metrics if one.get("primary")] == ["auroc"]
+    assert scores.brier([1], [0.9]) < scores.brier([1], [0.1])
 
 
 @pytest.fixture

@@ -36,6 +36,9 @@ def test_the_demo_plays_to_its_end() -> None:
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "4 results of 2 models on 2 datasets." in done.stderr
+    assert "malignant: threshold, a count of 22" in done.stderr
+    assert "malignant_share: redacted" in done.stdout
+    assert "NOT TOLD APART FROM" in done.stdout and "2 forest plots" in done.stdout
 
 
 def test_services_refuses_what_it_does_not_know() -> None:
