@@ -229,7 +229,7 @@ def _since(key: dict[str, Any]) -> str:
     return f", revoked since {str(revoked)[:16]}" if revoked else ""
 
 
-@group.command()
+@group.command(writes=True)
 @click.option("-b", "--benchmark", type=Uid(), required=True, help="UID of the benchmark.")
 @click.option(
     "--format",
