@@ -1,5 +1,6 @@
 """`medperf benchmark ranking`: a benchmark's models by their results, as the registry ranks."""
 
+import sqlite3
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.parse import urlencode
 
 import click
 
+from medperf_cache import CacheError
 from medperf_client.cli.base import Command, Uid, example, json_option, site
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import MedPerfError, Offline, UsageError
@@ -88,9 +90,12 @@ def _answer(benchmark: int, query: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = kept["answers"][asked]
         here.tell(f"the ranking is that of {found['as_of']}")
         return found
-    with here.catalog.transaction():
-        known = here.catalog.get(RANKING.name, benchmark)
-        here.catalog.put(RANKING.name, with_answer(known, benchmark, asked, answer))
+    try:
+        with here.catalog.transaction():
+            known = here.catalog.get(RANKING.name, benchmark)
+            here.catalog.put(RANKING.name, with_answer(known, benchmark, asked, answer))
+    except (CacheError, OSError, sqlite3.Error) as error:
+        here.tell(f"the answer cannot be kept for when the registry is away: {error}")
     return answer
 
 
