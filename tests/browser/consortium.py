@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.support.api import Member, created
+from tests.support.api import Member, created, key_body
 from tests.support.disclosures import CHECKED
 from tests.support.rankings import DESCRIBED, Trial, trial
 from tests.support.registry import Registry
@@ -78,6 +78,8 @@ def filled(registry: Registry) -> Consortium:
     odd = requested(models, models.container(name="oddity")["id"], benchmark, ODD)
     invitation = registry.command("invite", "create", "invited@example.org", "--quiet")
     measured = _measured(people["site"], committee, models, benchmark)
+    lost, _ = (created(people["site"].post("/keys/", key_body(name))) for name in ("old", "new"))
+    assert people["site"].put(f"/keys/{lost['id']}/", {"is_revoked": True}).ok
     ranked = trial(registry, metrics=DESCRIBED)
     ranked.release(0, 0, {"auroc": 2}, metadata={"partial": True})
     people |= {"judges": ranked.committee, "clinic": ranked.data_owners[1]}
