@@ -15,12 +15,19 @@ import pytest
 from medperf_cache import tree_digest
 from medperf_client.containers.job import Job, Limits
 from medperf_client.containers.spec import Task, Volume
-from medperf_client.errors import ContainerFailed, MedPerfError, Unsupported, UsageError
+from medperf_client.errors import (
+    ContainerFailed,
+    MedPerfError,
+    Unsupported,
+    UsageError,
+    WrongHash,
+)
 from medperf_client.execution.jobs import execute
 from medperf_client.execution.parallel import as_done
 from medperf_client.execution.work import Work, perform
+from medperf_client.executors.elements import Element, Run, is_over
 from medperf_client.executors.local import Local
-from medperf_client.executors.worker import describe, recorded
+from medperf_client.executors.records import describe, recorded
 from tests.support.forks import IMPORT_ROOTS
 
 TASK = Task(
@@ -83,12 +90,11 @@ def work(site: Path, name: str, may_fail: bool = False, **fields: Any) -> Work:
     return Work(job, TASK.outputs, may_fail)
 
 
-def step(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+def step(*words: str | Path) -> "subprocess.CompletedProcess[str]":
     """`medperf-step` in a process that has nothing else: no home, no settings."""
     return subprocess.run(
-        [sys.executable, "-m", "medperf_client.executors.worker", *words, str(folder)],
+        [sys.executable, "-m", "medperf_client.executors.worker", *map(str, words)],
         env={"PYTHONPATH": os.pathsep.join(IMPORT_ROOTS), "PATH": os.environ["PATH"]},
-        cwd=folder.parent,
         capture_output=True,
         text=True,
         timeout=60,
@@ -169,7 +175,7 @@ def test_what_is_no_work_is_refused(site: Path) -> None:
         execute(Job.read(json.dumps({**fields, "platform": "toaster"})))
     done = step(site / "nowhere")
     assert done.returncode == 2 and "nowhere/work.json: No such file" in done.stderr
-    done = step(site / "nowhere", "--fast")
+    done = step("--fast", site / "nowhere")
     assert done.returncode == 2 and "usage: medperf-step" in done.stderr
 
 
@@ -252,6 +258,7 @@ def test_whoever_ends_the_client_ends_what_it_runs(site: Path, how: int) -> None
 from pathlib import Path
 from medperf_client.execution.parallel import as_done
 from medperf_client.execution.work import Work
+from medperf_client.executors.elements import Element, Run, is_over
 from medperf_client.executors.local import Local
 site = Path({str(site)!r})
 works = [Work.read((site / f"work{{n}}").read_text()) for n in range(2)]
@@ -274,3 +281,90 @@ with Local(2) as executor:
     while [one for number in range(2) for one in (site / f"out{number}").glob("medperf-*")]:
         assert time.monotonic() < patience, "what its platform kept is still there"
         time.sleep(0.01)
+
+
+def element(site: Path, *works: Work) -> tuple[Path, Path]:
+    """A run of one element that does these works, and the element's folder; both by their names."""
+    folder = site / "shared" / "elements" / ("ef" * 32)
+    found = Element(folder.name, "ticket", "container 4 (mlp)", "", 0, tuple(w.key for w in works))
+    for one in works:
+        (folder / one.key).mkdir(parents=True)
+        describe(one, folder / one.key)
+    found.write(folder)
+    run = Run(((found.name, found.ticket),), (1,), 0)
+    place = site / "shared" / "runs" / run.name
+    place.mkdir(parents=True)
+    (place / "run.json").write_text(run.text)
+    return place, folder
+
+
+def chained(site: Path) -> tuple[Work, Work]:
+    """Two steps, of which the second reads what the first one gives."""
+    folder = site / "shared" / "elements" / ("ef" * 32)
+
+    def made(key: str, data: Path) -> Work:
+        place = folder / key
+        job = Job.of(
+            *("process", TASK, "ab" * 32),
+            {"data_path": data, "parameters_file": site / "p.yaml"},
+            {"output_path": place / "outputs" / "output_path"},
+            place / "log",
+            archive=site / "code",
+            limits=Limits(seconds=60),
+        )
+        return Work(job, TASK.outputs, key=key)
+
+    first, second = "01" * 32, "02" * 32
+    return made(first, site / "data"), made(second, folder / first / "outputs" / "output_path")
+
+
+def test_an_element_does_its_steps_one_after_the_other_and_none_twice(site: Path) -> None:
+    first, second = chained(site)
+    run, folder = element(site, first, second)
+    done = step("--element", run, "0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (output,) = (folder / second.key).glob("outputs/output_path")
+    assert {path.name: path.read_text() for path in output.iterdir()} == {"a": "13", "b": "89"}
+    records = [folder / one.key / "record.json" for one in (first, second)]
+    assert [json.loads(one.read_text())["key"] for one in records] == [first.key, second.key]
+    before = [one.stat().st_mtime_ns for one in records]
+    assert step("--element", run, "0").returncode == 0
+    assert [one.stat().st_mtime_ns for one in records] == before
+    with pytest.raises(WrongHash, match=f"is of another step: it names '{first.key}'"):
+        recorded(folder / first.key, second.key)
+
+
+def test_an_element_that_was_cut_off_begins_its_step_anew(site: Path) -> None:
+    first, second = chained(site)
+    run, folder = element(site, first, second)
+    left = folder / first.key / "outputs" / "output_path"
+    left.mkdir(parents=True)
+    (left / "half").write_text("of it")
+    assert step("--element", run, "0").returncode == 0
+    assert {path.name for path in left.iterdir()} == {"a", "b"}
+
+
+def test_an_element_ends_where_a_step_fails(site: Path) -> None:
+    (site / "p.yaml").write_text("no number")
+    first, second = chained(site)
+    run, folder = element(site, first, second)
+    done = step("--element", run, "0")
+    assert done.returncode == 1 and "task infer failed with exit code 1" in done.stderr
+    assert not (folder / second.key / "outputs").exists()
+    found = Element.read(folder)
+    assert found is not None and is_over(folder, found)
+
+
+def test_a_job_does_nothing_to_what_took_the_place_of_its_element(site: Path) -> None:
+    first, second = chained(site)
+    run, folder = element(site, first, second)
+    text = json.loads((folder / "element.json").read_text())
+    (folder / "element.json").write_text(json.dumps({**text, "ticket": "another"}))
+    done = step("--element", run, "0")
+    assert done.returncode == 1 and f"element {'ef' * 32} was taken back" in done.stderr
+    assert not (folder / first.key / "outputs").exists()
+    assert step("--element", run, "1").returncode == 2
+    text = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**text, "gpus": 8}))
+    done = step("--element", run, "0")
+    assert done.returncode == 1 and "is not the run that its name says" in done.stderr

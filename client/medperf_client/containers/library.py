@@ -23,6 +23,11 @@ class Input:
     path: Path
     digest: str
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, and not a file."""
+        return self.path.is_dir()
+
 
 @dataclass(frozen=True)
 class Container:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MEMO_FORMAT = 1
 
-Moment = Literal["start", "ran", "cached", "failed"]
+Moment = Literal["queued", "start", "ran", "cached", "failed"]
 # Called with a step's name for people, and what happens to it.
 Watch = Callable[[str, Moment], None]
 # Does a step, here or elsewhere; see `execution.work.perform`.
@@ -87,8 +87,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A step that somebody asks for."""
+class AskedStep:
+    """A step that somebody asks for, see `Steps.take`."""
 
     container: Container
     task: Task
@@ -103,9 +103,11 @@ class _Asked:
 
     @property
     def digests(self) -> dict[str, str]:
+        """The digest of each input, by its volume."""
         return {name: given.digest for name, given in self.inputs.items()}
 
     def key(self, image_id: str) -> str:
+        """See `step_key`."""
         return step_key(image_id, self.task.fingerprint(), self.digests)
 
     def step(
@@ -170,7 +172,7 @@ class Steps:
         `ContainerFailed`, `InvalidContainer`, `Unsupported`, `Offline`, `WrongHash`, and
         `MedPerfError` if a local file changed meanwhile.
         """
-        asked = _asked(name, container, offered, model, may_fail)
+        asked = asked_step(name, container, offered, model, may_fail)
         runner = self._runner_for(container.spec)
         image_id = self._image_id(container, runner)
         step = self._recall(asked, image_id) if image_id and self._use_memo else None
@@ -197,7 +199,7 @@ class Steps:
         from medperf_cache.trees import make_writable
         from medperf_client.execution.jobs import execute
 
-        asked = _asked(name, container, offered)
+        asked = asked_step(name, container, offered)
         runner = self._runner_for(container.spec)
         self._watch(asked.called, "start")
         with self._watched(asked), self._results.scratch() as scratch:
@@ -220,7 +222,7 @@ class Steps:
         return step
 
     @contextmanager
-    def _watched(self, asked: "_Asked") -> Iterator[None]:
+    def _watched(self, asked: "AskedStep") -> Iterator[None]:
         """Tell who watches if the block fails."""
         try:
             yield
@@ -242,7 +244,7 @@ class Steps:
             found = None
         return found or expected
 
-    def _recall(self, asked: _Asked, image_id: str) -> Step | None:
+    def _recall(self, asked: AskedStep, image_id: str) -> Step | None:
         record = self._results.memo.get(asked.key(image_id))
         if record is None:
             return None
@@ -254,7 +256,7 @@ class Steps:
             outputs[name] = Input(store.path(digest), digest)
         return asked.step(image_id, False, record, outputs)
 
-    def _execute(self, asked: _Asked, runner: Runner) -> Step:
+    def _execute(self, asked: AskedStep, runner: Runner) -> Step:
         container = asked.container
         image_id = runner.provide(container.spec, container.archive, container.expected_image)
         self._sweep(runner)
@@ -275,7 +277,7 @@ class Steps:
 
     def _work(
         self,
-        asked: _Asked,
+        asked: AskedStep,
         runner: Runner,
         image_id: str,
         scratch: Path,
@@ -302,7 +304,7 @@ class Steps:
             limits=self._limits,
             scratch=scratch,
         )
-        return Work(job, outputs, asked.may_fail)
+        return Work(job, outputs, asked.may_fail, asked.key(image_id))
 
     def _sweep(self, runner: Runner) -> None:
         """Once, delete what tasks of killed clients wrote; first end what still writes there."""
@@ -349,7 +351,7 @@ class Steps:
 
     def _keep(
         self,
-        asked: _Asked,
+        asked: AskedStep,
         image_id: str,
         record: Mapping[str, Any],
         made: Mapping[str, Path],
@@ -368,15 +370,15 @@ class Steps:
         return self._results.blobs if kind == "file" else self._results.trees
 
 
-def _asked(
+def asked_step(
     name: str,
     container: Container,
     offered: Mapping[str, Input],
     model: str = "",
     may_fail: bool = False,
-) -> _Asked:
+) -> AskedStep:
     task = container.spec.task(name)
-    return _Asked(container, task, _inputs(container, task, offered), model, may_fail)
+    return AskedStep(container, task, _inputs(container, task, offered), model, may_fail)
 
 
 def _inputs(container: Container, task: Task, offered: Mapping[str, Input]) -> dict[str, Input]:
@@ -393,7 +395,7 @@ def _inputs(container: Container, task: Task, offered: Mapping[str, Input]) -> d
                 "workspace/additional_files/ or --additional-file.",
             )
         given = available[volume.name]
-        if given.path.is_dir() != (volume.kind == "directory"):
+        if given.is_folder != (volume.kind == "directory"):
             found = "directory" if given.path.is_dir() else "file"
             raise InvalidContainer(f"{container.name}: {key}.type: expected {found}")
         chosen[volume.name] = given

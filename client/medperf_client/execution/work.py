@@ -17,18 +17,21 @@ from medperf_client.execution.outputs import check_kind, check_outputs
 
 # What a preparation, and an evaluation, may have nothing to say in.
 OPTIONAL_OUTPUTS = ("metadata_path", "report_file", "local_outputs_path")
+# In the folder of a step that is done elsewhere.
+OUTPUTS, LOG = "outputs", "log"
 
 
 @dataclass(frozen=True)
 class Work:
     """A step that is ready to be done; each of its `outputs` is a place that its job writes to.
 
-    Of one that `may_fail` counts what it wrote until then.
+    Of one that `may_fail` counts what it wrote until then. `key` is what it is remembered by.
     """
 
     job: Job
     outputs: tuple[Volume, ...]
     may_fail: bool = False
+    key: str = ""
 
     @property
     def places(self) -> dict[str, Path]:
@@ -59,7 +62,9 @@ class Work:
         try:
             fields = json.loads(text)
             outputs = tuple(Volume(**volume) for volume in fields["outputs"])
-            return cls(Job.read(json.dumps(fields["job"])), outputs, fields["may_fail"])
+            return cls(
+                Job.read(json.dumps(fields["job"])), outputs, fields["may_fail"], fields["key"]
+            )
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UsageError(f"this is no work: {error!r}") from error
 

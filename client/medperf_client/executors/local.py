@@ -11,7 +11,7 @@ from typing import Any
 
 from medperf_client.errors import MedPerfError
 from medperf_client.execution.work import Work
-from medperf_client.executors import worker
+from medperf_client.executors import records, worker
 from medperf_client.executors.gpus import Gpus
 
 TAIL_CHARACTERS = 2000
@@ -66,12 +66,12 @@ class Local:
         folder = work.job.scratch
         assert folder is not None
         with self._gpus.taken(work.job.gpus) as gpus:
-            worker.describe(replace(work, job=replace(work.job, gpus=gpus)), folder)
+            records.describe(replace(work, job=replace(work.job, gpus=gpus)), folder)
             with open(folder / "stderr", "w+b") as said, self._process(work, said) as process:
                 code = process.wait()
                 said.seek(0)
                 words = said.read()[-TAIL_CHARACTERS:].decode(errors="replace")
-        record = worker.recorded(folder)
+        record = records.recorded(folder)
         if record is None:
             raise MedPerfError(
                 f"the process for task {work.job.called} ended with exit code {code}", words.strip()

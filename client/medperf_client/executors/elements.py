@@ -1,0 +1,198 @@
+"""Elements: what one job of a queue does, each a folder that the nodes and the client share.
+
+```text
+content/blobs content/trees   what steps read, by digest: copied once, never changed
+elements/NAME/element.json    its steps in order, its ticket, and what people call it
+elements/NAME/KEY/            a step: work.json, record.json, outputs/, log; see `executors.records`
+runs/NAME/run.json            which elements, with their tickets, one submission is of
+runs/NAME/NUMBER.log          what the job itself said
+```
+
+Nobody but its owner may enter the folder that holds all this. The ticket is new each time that an
+element is made, so a job of one that was removed does nothing to one that took its place.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medperf_cache.digests import is_digest
+from medperf_cache.locks import hold
+from medperf_cache.scratch import remove_tree, scratch, sweep
+from medperf_client.errors import FAILED, OK, MedPerfError, UsageError
+from medperf_client.execution.work import OUTPUTS
+from medperf_client.executors import records
+from medperf_client.files import read_versioned, versioned, write_atomically
+
+FORMAT = 1
+ELEMENT, RUN, LOCK = "element.json", "run.json", "lock"
+
+
+@dataclass(frozen=True)
+class Element:
+    """What one job does: steps in order, by their keys. `ticket` tells this making of it apart."""
+
+    name: str
+    ticket: str
+    label: str
+    made_of: str
+    gpus: int
+    steps: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Have a folder say what it is."""
+        fields = {**vars(self), "steps": list(self.steps)}
+        write_atomically(folder / ELEMENT, versioned(FORMAT, fields))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Element | None":
+        """What a folder says that it is; None if there is none. Raises `MedPerfError`."""
+        try:
+            fields = read_versioned(FORMAT, folder / ELEMENT)
+            found = cls(**{**fields, "steps": tuple(fields["steps"])})
+            if not all(map(is_digest, (found.name, *found.steps))):
+                raise ValueError("its name, or that of a step, is no SHA-256")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise _unreadable(folder / ELEMENT, error) from error
+        return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """One submission: names and tickets of its elements, whose places are their numbers."""
+
+    elements: tuple[tuple[str, str], ...]
+    tries: tuple[int, ...]
+    gpus: int
+
+    @property
+    def text(self) -> str:
+        """It as JSON."""
+        fields = {
+            "elements": [list(one) for one in self.elements],
+            "tries": list(self.tries),
+            "gpus": self.gpus,
+        }
+        return versioned(FORMAT, fields)
+
+    @property
+    def name(self) -> str:
+        """The SHA-256 of its text, which its jobs are marked with."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """The run of a folder. Raises `MedPerfError` if it is not what the folder's name says."""
+        try:
+            fields = read_versioned(FORMAT, folder / RUN)
+            elements = tuple((str(name), str(ticket)) for name, ticket in fields["elements"])
+            found = cls(elements, tuple(fields["tries"]), fields["gpus"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise _unreadable(folder / RUN, error) from error
+        if found.name != folder.name or len(found.tries) != len(elements):
+            raise MedPerfError(f"{folder / RUN} is not the run that its name says")
+        return found
+
+
+def _unreadable(file: Path, error: Exception) -> MedPerfError:
+    said = error.strerror if isinstance(error, OSError) else repr(error)
+    return MedPerfError(f"{file} cannot be read: {said}")
+
+
+def place_of(run: Path, name: str) -> Path:
+    """The folder of an element of a run, whose own folder is `run`."""
+    return run.parent.parent / "elements" / name
+
+
+def do_element(run: Path, number: int) -> int:
+    """Do the steps of one element that have no record yet; the exit code of the last.
+
+    A second job on the same element waits for the first, and finds the records. One whose element
+    was removed meanwhile does nothing. Raises `UsageError` for a number that the run has not.
+    """
+    elements = Run.read(run).elements
+    if number >= len(elements):
+        raise UsageError(f"{run} has no element {number}")
+    name, ticket = elements[number]
+    folder = place_of(run, name)
+    element = Element.read(folder)
+    if element is None or element.ticket != ticket:
+        raise MedPerfError(f"element {name} was taken back")
+    with hold(folder / LOCK, "never said, for it waits"):
+        return _do_steps(folder, element.steps)
+
+
+def _do_steps(folder: Path, keys: Sequence[str]) -> int:
+    for key in keys:
+        place = folder / key
+        if not (place / records.RECORD).exists():
+            # Another try, or another node, may have been cut off here.
+            remove_tree(place / OUTPUTS)
+            (place / OUTPUTS).mkdir(mode=0o700)
+            with _on_this_node() as area:
+                work = records.described(place)
+                records.do(replace(work, job=replace(work.job, scratch=area)), place)
+        if is_failed(place):
+            return FAILED
+    return OK
+
+
+def is_failed(place: Path) -> bool:
+    """Whether the record of a step says that it failed; false if there is none."""
+    return (place / records.RECORD).exists() and "error" in _record(place)
+
+
+def is_over(folder: Path, element: Element) -> bool:
+    """Whether nothing of an element is left to do: its steps have records, or one says it failed.
+
+    A record that cannot be read is one: whoever collects it says so.
+    """
+    try:
+        for key in element.steps:
+            if not (folder / key / records.RECORD).exists():
+                return False
+            if is_failed(folder / key):
+                return True
+    except MedPerfError:
+        return True
+    return True
+
+
+def _record(place: Path) -> dict[str, Any]:
+    try:
+        return read_versioned(records.FORMAT, place / records.RECORD)
+    except (OSError, ValueError) as error:
+        raise _unreadable(place / records.RECORD, error) from error
+
+
+@contextmanager
+def _on_this_node() -> Iterator[Path]:
+    """A folder on the node's own disk; those of jobs that were killed there go first."""
+    area = Path(tempfile.gettempdir(), f"medperf-{os.getuid()}")
+    try:
+        area.mkdir(mode=0o700)
+    except FileExistsError:
+        require_own(area)
+    sweep(area)
+    with scratch(area) as folder:
+        yield folder
+
+
+def require_own(folder: Path) -> None:
+    """Raise `MedPerfError` unless a folder is this user's, and nobody else may enter it."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise MedPerfError(f"{folder} is not a folder of your own")
+    if stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        raise MedPerfError(
+            f"others than you may enter {folder}, where data would lie",
+            hint=f"If nobody else needs it: chmod 700 {folder}; else name a new folder in it.",
+        )

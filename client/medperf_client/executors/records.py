@@ -1,0 +1,68 @@
+"""A step as a folder: what is to be done there, and the record of what was."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from medperf_cache import CacheError
+from medperf_client.errors import (
+    FAILED,
+    OK,
+    ContainerFailed,
+    MedPerfError,
+    Unsupported,
+    UsageError,
+    WrongHash,
+)
+from medperf_client.execution.work import Work, perform
+from medperf_client.files import read_versioned, versioned, write_atomically
+
+FORMAT = 1
+WORK, RECORD = "work.json", "record.json"
+# What a step may raise that its caller tells apart from other failures.
+KINDS = {kind.__name__: kind for kind in (ContainerFailed, Unsupported)}
+
+
+def describe(work: Work, folder: Path) -> None:
+    """Write what is to be done into its folder."""
+    write_atomically(folder / WORK, work.text())
+
+
+def recorded(folder: Path, key: str = "") -> dict[str, Any] | None:
+    """The record of the step that was done there; None if nobody came to the end of it.
+
+    Raises what the step did: `ContainerFailed`, `Unsupported`, or another `MedPerfError`; and
+    `WrongHash` if it is of another step than the one remembered by `key`, where that is given.
+    """
+    if not (folder / RECORD).exists():
+        return None
+    found = read_versioned(FORMAT, folder / RECORD)
+    if key and found.get("key") != key:
+        raise WrongHash(f"{folder / RECORD} is of another step: it names {found.get('key')!r}")
+    error = found.get("error")
+    if error is not None:
+        raise KINDS.get(error["kind"], MedPerfError)(error["text"], error["hint"])
+    record: dict[str, Any] = found["record"]
+    return record
+
+
+def described(folder: Path) -> Work:
+    """What is to be done in a folder. Raises `UsageError` if that is not to be read."""
+    try:
+        return Work.read((folder / WORK).read_bytes())
+    except OSError as error:
+        raise UsageError(f"{folder / WORK}: {error.strerror}") from error
+
+
+def do(work: Work, folder: Path) -> int:
+    """Do a step; the exit code. Its record, in its folder, says how it failed, too."""
+    code, outcome = OK, dict[str, Any](key=work.key)
+    try:
+        outcome["record"] = perform(work)
+    except (MedPerfError, CacheError, OSError) as error:
+        hint = getattr(error, "hint", "")
+        outcome["error"] = {"kind": type(error).__name__, "text": str(error), "hint": hint}
+        code = FAILED
+        print(error, hint, sep="\n", file=sys.stderr)
+    write_atomically(folder / RECORD, versioned(FORMAT, outcome))
+    return code
