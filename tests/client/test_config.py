@@ -1,7 +1,9 @@
 """Profiles and settings: what is wrong is named, what is written is whole and private."""
 
+import json
 import os
 import pwd
+import re
 import stat
 import subprocess
 import sys
@@ -291,3 +293,51 @@ def test_a_home_that_cannot_be_is_named_with_the_way_out(stranger: Member) -> No
         done = stranger.run(*words)
         assert done.returncode == 1 and str(stranger.home) in done.stderr
         assert "set MEDPERF_HOME" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "pbs", "shared_folder": "/scratch"}, "executor.kind expects slurm, found 'pbs'"),
+        ({"kind": "slurm"}, "executor.shared_folder expects an absolute path"),
+        ({"kind": "slurm", "shared_folder": "here"}, "executor.shared_folder expects an absolute"),
+        ({"kind": "slurm", "shared_folder": "/a%j"}, "expects no % and no"),
+        ({"kind": "slurm", "shared_folder": "/s", "folder": 1}, "no setting executor.folder"),
+        ({"kind": "slurm", "shared_folder": "/s", "time": 3600}, "executor.time expects text"),
+        ({"kind": "slurm", "shared_folder": "/s", "gpus": True}, "executor.gpus expects a number"),
+        ({"kind": "slurm", "shared_folder": "/s", "setup": "module"}, "executor.setup expects"),
+        (
+            {"kind": "slurm", "shared_folder": "/s", "directives": {"comment": "x"}},
+            "executor.directives.comment expects an option that is not the client's own",
+        ),
+        (
+            {"kind": "slurm", "shared_folder": "/s", "directives": {"-x; rm": "x"}},
+            "the long name of an option",
+        ),
+        (
+            {"kind": "slurm", "shared_folder": "/s", "directives": {"qos": ["a"]}},
+            "executor.directives.qos expects text, a number, or true",
+        ),
+    ],
+)
+def test_an_executor_that_cannot_be_is_refused_by_name(
+    tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"active": "a", "profiles": {"a": {"executor": settings}}}))
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_config(file)
+
+
+def test_an_executor_is_kept_as_it_was_written(tmp_path: Path) -> None:
+    settings = {
+        "kind": "slurm",
+        "shared_folder": "/scratch/me",
+        "time": "12:00:00",
+        "directives": {"qos": "long", "exclusive": True, "nice": 10},
+        "setup": ["module load apptainer"],
+    }
+    file = tmp_path / "config.yaml"
+    changed = Profile().with_text("executor", json.dumps(settings))
+    save_config(load_config(file).with_profile("default", changed), file)
+    assert load_config(file).profile.executor == settings

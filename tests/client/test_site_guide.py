@@ -26,6 +26,8 @@ def test_the_round_trip_over_an_air_gap(own_consortium: Consortium, tmp_path: Pa
 
     said = {}
     for command in typed(GUIDE):
+        if command.heading == "Models on a cluster":
+            continue
         who: Member = office if "At the office" in command.heading else site
         done = who.run(*command.words, answers="y\n", cwd=tmp_path / "work")
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

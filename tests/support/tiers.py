@@ -24,6 +24,7 @@ SECONDS = {
     "tests/browser/test_pages.py": 55,
     "tests/server/test_page_bounds.py": 80,
     "tests/client/test_following.py": 90,
+    "tests/client/test_slurm.py": 240,
     "tests/client/test_bundle.py": 60,
     "tests/client/test_carrying.py": 60,
     "tests/client/test_data_bundles.py": 60,
@@ -70,6 +71,9 @@ WITH_ALL = (
     "tests/client/test_apptainer.py",
     "tests/client/test_docker_engines.py",
     "tests/client/test_docker_images.py",
+    # A whole cluster, whose nodes are lost and whose clocks run out.
+    "tests/client/test_slurm.py",
+    "tests/containers/test_queued.py::test_apptainer_gives_in_a_queue_what_it_gives_here",
     # It writes gigabytes.
     "tests/containers/test_freedom.py::test_its_tmp_takes_more_than_its_memory",
     # A whole consortium; the tutorials are tried without it.

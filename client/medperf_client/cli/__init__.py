@@ -19,6 +19,7 @@ COMMANDS = {
     "container": "See, write, submit and associate containers.",
     "dataset": "Register data, prepare them, and have them take part in a benchmark.",
     "run": "Run one model of a benchmark on a dataset.",
+    "jobs": "See the jobs that run models in a queue, and end them.",
     "result": "See what models gave on your data, and release it.",
     "policy": "See and try what your site lets run, and lets leave it.",
     "key": "Make keys that sign the results you release, and see those of others.",

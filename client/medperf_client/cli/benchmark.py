@@ -401,6 +401,8 @@ def run(models_from_file: Path | None, as_json: bool, **options: Any) -> None:
 
     What has a result here already is not run again. A model that fails costs only itself; the
     exit code is 1 then, after all have run. Nothing is sent: `medperf result submit` releases.
+    Where models run as jobs of a queue, those go on if this is stopped, and the same command
+    collects them.
     """
     models: list[int | str] | Literal["all"] = "all"
     if models_from_file is not None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:  # A command that shows no progress does not pay for them.
 
 # How what is read and not fetched begins, see `medperf_cache.fingerprints`.
 HASHING = "hashing "
-WORDS = {"start": "running", "ran": "done", "cached": "from cache", "failed": "failed"}
+WORDS = {
+    "queued": "in the queue",
+    "start": "running",
+    "ran": "done",
+    "cached": "from cache",
+    "failed": "failed",
+}
 
 
 class Display:
@@ -81,7 +87,11 @@ class Display:
     def watch(self, step: str, moment: "Moment") -> None:
         """A step begins, or has ended; `step` is what people are shown of it."""
         begun = self._started.setdefault(step, time.monotonic())
-        took = "" if moment in ("start", "cached") else f" ({time.monotonic() - begun:.1f} s)"
+        took = (
+            ""
+            if moment in ("queued", "start", "cached")
+            else f" ({time.monotonic() - begun:.1f} s)"
+        )
         line = plain(f"{step}: {WORDS[moment]}{took}")
         if not self._live or moment == "cached":
             click.echo(line, err=True)

@@ -11,10 +11,12 @@ import click
 from medperf_client.cli.base import Function, Uid, cache_option, dataset_option, display, site
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, MedPerfError, UsageError
+from medperf_client.settings.executors import KINDS, LOCAL
 
 if TYPE_CHECKING:
     from medperf_client.datasets.records import Record
     from medperf_client.execution.evaluation import Asked, Outcome
+    from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
 
 benchmark_option = click.option(
@@ -38,9 +40,14 @@ keep_option = click.option(
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Run so many models at a time on this machine.",
+    help="Run so many models at a time: on this machine 1 by default, in a queue as many as it has "
+    "room for.",
+)
+executor_option = click.option(
+    "--executor",
+    type=click.Choice((LOCAL, *KINDS)),
+    help="Where models run: on this machine, or as jobs of the queue that the profile names; that "
+    "is where they run by default if it names one.",
 )
 
 
@@ -48,7 +55,7 @@ def run_options(which: Callable[[Function], Function]) -> Callable[[Function], F
     """The options of `evaluated`; `which` is that of the models."""
 
     def add(function: Function) -> Function:
-        for option in (keep_option, cache_option, errors_option):
+        for option in (executor_option, keep_option, cache_option, errors_option):
             function = option(function)
         return benchmark_option(dataset_option(which(function)))
 
@@ -62,12 +69,13 @@ def evaluated(
     no_cache: bool = False,
     ignore_model_errors: bool = False,
     keep_predictions: Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: str | None = None,
 ) -> "list[Outcome]":
     """Run models of a benchmark on a dataset of this site, those named or `all`, `jobs` at a time.
 
-    For a request to take part the `reference` model runs. Raises `UsageError` for models that are
-    not the benchmark's.
+    They run where `executor` says, or the profile. For a request to take part the `reference`
+    model runs. Raises `UsageError` for models that are not the benchmark's.
     """
     from medperf_client.execution.evaluation import laid_out
 
@@ -76,7 +84,7 @@ def evaluated(
     chosen = models_of(found, models, here.tell)
     outcomes = []
     for outcome in running(
-        *(found, entity, record, chosen, jobs),
+        *(found, entity, record, chosen, jobs, executor),
         use_memo=not no_cache,
         may_fail=ignore_model_errors,
     ):
@@ -134,7 +142,8 @@ def running(
     entity: dict[str, Any],
     record: "Record",
     models: Sequence[dict[str, Any]],
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: str | None = None,
     **options: bool,
 ) -> "Generator[Outcome, None, None]":
     """What becomes of each model, `jobs` at a time, alone with the dataset until it is closed.
@@ -165,13 +174,40 @@ def running(
             # What a model gives on a member's own data is for the home to keep, nowhere else.
             if not asked.use_memo or evaluations.missing(asked, models):
                 here.home.require_writable()
-            for outcome in evaluations.run(asked, models, _executor(min(jobs, len(models)))):
+            queue = queue_of(executor, jobs)
+            outcomes = (
+                evaluations.run(asked, models, _local(min(jobs or 1, len(models))))
+                if queue is None
+                else evaluations.run_queued(asked, models, queue)
+            )
+            for outcome in outcomes:
                 if table:
                     table.ended(outcome)
                 yield outcome
 
 
-def _executor(jobs: int) -> "Local | None":
+def queue_of(executor: str | None = None, jobs: int | None = None) -> "Following | None":
+    """The queue that models run in, `jobs` at a time; None if they run on this machine.
+
+    Raises `UsageError` for an executor that the profile does not name.
+    """
+    named = site().profile.executor
+    if executor == LOCAL or (executor is None and named is None):
+        return None
+    from medperf_client.executors.following import Following
+    from medperf_client.executors.slurm import Slurm
+    from medperf_client.settings.executors import executor_settings
+
+    if named is None or executor not in (None, named["kind"]):
+        raise UsageError(
+            f"the profile names no executor {executor}",
+            hint="See executor in config.example.yaml; then: medperf profile set executor "
+            "'{kind: slurm, shared_folder: /scratch/me/medperf}'",
+        )
+    return Following(Slurm(executor_settings(named, "this profile"), jobs), site().tell)
+
+
+def _local(jobs: int) -> "Local | None":
     """What does the steps of so many models at a time; one at a time are done in this process."""
     if jobs < 2:
         return None

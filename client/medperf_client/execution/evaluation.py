@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,16 @@ from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import MedPerfError, Unsupported
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.execution.parallel import as_done
+from medperf_client.execution.plan import Plan
 from medperf_client.execution.results import Result, Results
 from medperf_client.execution.steps import Moment, Perform, Steps, Watch
-from medperf_client.execution.workflow import evaluation
+from medperf_client.execution.workflow import Evaluated, evaluation
 from medperf_client.kinds import Entity
 from medperf_client.kinds.container import PINS
 
 if TYPE_CHECKING:
+    from medperf_client.executors.executor import Executor
+    from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
 
 # What concerns one model only: the others go on.
@@ -125,34 +128,104 @@ class Evaluations:
         if executor is None:
             yield from (self._outcome(asked, model, known) for model in models)
             return
-        jobs = [partial(self._outcome, asked, one, known, executor) for one in models]
+
+        def outcome(model: Entity) -> Outcome:
+            return self._outcome(asked, model, known, executor.slot, executor.perform)
+
         with executor:
-            for _, outcome in as_done(jobs, executor.slots):
-                if isinstance(outcome, Exception):
-                    raise outcome
+            for _, ended in as_done([partial(outcome, one) for one in models], executor.slots):
+                if isinstance(ended, Exception):
+                    raise ended
+                yield ended
+
+    def run_queued(
+        self, asked: Asked, models: Sequence[Entity], following: "Following"
+    ) -> Iterator[Outcome]:
+        """Have each model evaluated by a job of a queue; outcomes come as they are made.
+
+        One that fails costs only itself. What was sent before, by whomever was killed, is not sent
+        again, and what it gave counts as run anew, should that be asked for. Whoever stops in the
+        midst of this leaves the jobs to the queue.
+        """
+        executor = following.executor
+        known = self._known(asked) if asked.use_memo else {}
+        if asked.use_memo:
+            executor.sweep(self._done(asked))
+        plans = dict[str, list[tuple[Entity, Plan]]]()
+        for model in models:
+            outcome = self._at_hand(asked, model, known)
+            if outcome is None:
+                try:
+                    plan = self._prepared(asked, model, executor)
+                except TROUBLE as error:
+                    outcome = self._failed(asked, model, error)
+                else:
+                    if plan.planned:
+                        plans.setdefault(plan.name, []).append((model, plan))
+                    else:
+                        outcome = self._outcome(asked, model, known)
+            if outcome is not None:
                 yield outcome
+        labels = {name: these[0][1].label for name, these in plans.items()}
+        for name, trouble in following.ended(labels, self._told):
+            for model, plan in plans[name]:
+                perform = executor.collect(plan, trouble)
+                yield self._outcome(asked, model, known, perform=perform)
+            executor.forget(name)
+        # Also what was sent by whoever was killed, and was answered from memory by now.
+        executor.sweep(self._done(asked))
+
+    def _done(self, asked: Asked) -> list[str]:
+        """What the whole results here are made of."""
+        known = self._known(asked)
+        return [made_of for (_, made_of), one in known.items() if not one.partial]
+
+    def _prepared(self, asked: Asked, model: Entity, executor: "Executor") -> Plan:
+        """What of a model is to be done, ready for the queue."""
+        with self._storage.in_use():
+            plan = Plan(
+                **self._means(asked, self._logs(asked, model)),
+                made_of=asked.made_of(model),
+            )
+            self._workflow(plan, asked, model)
+            if plan.planned:
+                executor.prepare(plan)
+        return plan
+
+    def _at_hand(
+        self, asked: Asked, model: Entity, known: Mapping[tuple[int | str, str], Result]
+    ) -> Outcome | None:
+        """The outcome of a model that has a result here, which says what is asked for."""
+        earlier = known.get((model["id"], asked.made_of(model)))
+        if earlier is None or (earlier.partial and not asked.may_fail):
+            return None
+        return Outcome(model["id"], model["name"], earlier, True, "", self._logs(asked, model))
 
     def _outcome(
         self,
         asked: Asked,
         model: Entity,
         known: Mapping[tuple[int | str, str], Result],
-        executor: "Local | None" = None,
+        slot: Callable[[], AbstractContextManager[None]] = nullcontext,
+        perform: Perform | None = None,
     ) -> Outcome:
-        logs = asked.logs / f"b{asked.benchmark}m{model['id']}"
-        what = (model["id"], model["name"])
-        earlier = known.get((model["id"], asked.made_of(model)))
-        if earlier is not None and (asked.may_fail or not earlier.partial):
-            return Outcome(*what, earlier, True, "", logs)
+        found = self._at_hand(asked, model, known)
+        if found is not None:
+            return found
+        logs = self._logs(asked, model)
         try:
-            self._admit(asked.evaluator)
-            self._admit(model)
-            with self._storage.in_use(), executor.slot() if executor else nullcontext():
-                perform = executor.perform if executor else None
+            with self._storage.in_use(), slot():
                 made, is_cached = self._evaluated(asked, model, logs, perform)
-            return Outcome(*what, made, is_cached, "", logs)
+            return Outcome(model["id"], model["name"], made, is_cached, "", logs)
         except TROUBLE as error:
-            return Outcome(*what, None, False, str(error), logs)
+            return self._failed(asked, model, error)
+
+    def _failed(self, asked: Asked, model: Entity, error: Exception) -> Outcome:
+        logs = self._logs(asked, model)
+        return Outcome(model["id"], model["name"], None, False, str(error), logs)
+
+    def _logs(self, asked: Asked, model: Entity) -> Path:
+        return asked.logs / f"b{asked.benchmark}m{model['id']}"
 
     def missing(self, asked: Asked, models: Sequence[Entity]) -> list[Entity]:
         """The models that have no result here, or only a partial one that is not asked for."""
@@ -175,20 +248,8 @@ class Evaluations:
     def _evaluated(
         self, asked: Asked, model: Entity, logs: Path, perform: Perform | None
     ) -> tuple[Result, bool]:
-        evaluator = self._evaluator(asked.evaluator)
-        steps = Steps(
-            self._storage,
-            self._runner_for,
-            logs,
-            self._limits,
-            asked.use_memo,
-            self._told,
-            self._tell,
-            self._private,
-            perform,
-        )
-        container = self._library.registered(model)
-        made = evaluation(steps, container, evaluator, asked.data, asked.labels, asked.may_fail)
+        steps = Steps(**self._means(asked, logs), perform=perform)
+        made = self._workflow(steps, asked, model)
         result = Result(
             name="",
             benchmark=asked.benchmark,
@@ -205,6 +266,26 @@ class Evaluations:
         with self._one:
             kept = self._results.add(result)
         return kept, not any(step.ran for step in steps.finished)
+
+    def _means(self, asked: Asked, logs: Path) -> dict[str, Any]:
+        """What steps are taken with."""
+        return {
+            "storage": self._storage,
+            "runner_for": self._runner_for,
+            "logs": logs,
+            "limits": self._limits,
+            "use_memo": asked.use_memo,
+            "watch": self._told,
+            "tell": self._tell,
+            "private": self._private,
+        }
+
+    def _workflow(self, steps: Steps, asked: Asked, model: Entity) -> Evaluated:
+        self._admit(asked.evaluator)
+        self._admit(model)
+        evaluator = self._evaluator(asked.evaluator)
+        container = self._library.registered(model)
+        return evaluation(steps, container, evaluator, asked.data, asked.labels, asked.may_fail)
 
     def _evaluator(self, entity: Entity) -> Container:
         """A metrics container, looked at once it is needed: where all is known, nobody does."""

@@ -140,13 +140,13 @@ class Plan(Steps):
         asked, folder = one.asked, root / one.key
         archive = one.runner.local_file(asked.container.spec, one.image_id, asked.container.archive)
         assert archive is not None, "an image that is no file is not planned with"
-        is_kept = archive.is_relative_to(self._storage.root) and is_digest(archive.name)
+        is_kept = self._storage.keeps(archive) and is_digest(archive.name)
         digest = archive.name if is_kept else self._storage.fingerprints.digest(archive)
 
         def place(given: Input) -> Path:
             if isinstance(given, Promised) and not given.is_there:
                 return root / given.path
-            return at_hand(given, not given.path.is_relative_to(self._storage.root))
+            return at_hand(given, not self._storage.keeps(given.path))
 
         job = Job.of(
             one.runner.name,

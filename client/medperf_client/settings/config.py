@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from medperf_client import urls
@@ -51,6 +52,7 @@ class Profile:
     datasets_folder: str | None = None
     releases_folder: str | None = None
     shared_caches: Sequence[str] = field(default_factory=list)
+    executor: Mapping[str, Any] | None = None
 
     def with_text(self, key: str, text: str) -> "Profile":
         """A copy with one setting read from text, as `profile set` takes it.
@@ -86,6 +88,10 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "output_files": ((int,), "a number of files"),
     "read_only_root": ((bool,), "true or false"),
     "shared_caches": ((list,), "a list of folders, such as [/mnt/cluster/medperf/cache]"),
+    "executor": (
+        (dict, type(None)),
+        "settings such as {kind: slurm, shared_folder: /scratch/me}, or null for this machine",
+    ),
     "mirrors": ((dict,), "lists of URLs by URL, such as {https://a.org/: [http://b.lan/]}"),
 }
 
@@ -108,6 +114,11 @@ def _profile(values: object, where: str) -> Profile:
             raise UsageError(f"{where}: {key} expects {expected}, found {value!r}")
     _check_mirrors(values.get("mirrors", {}), where)
     _check_shared(values.get("shared_caches", []), where)
+    if values.get("executor") is not None:
+        # Imported late: who has no queue does not pay for it.
+        from medperf_client.settings.executors import executor_settings
+
+        executor_settings(values["executor"], where)
     profile = replace(Profile(), **values)
     return replace(profile, server_url=_server_url(profile.server_url, where))
 

@@ -1,0 +1,137 @@
+"""`medperf jobs`: what runs of models left to a queue."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
+from medperf_client.cli.evaluating import queue_of
+from medperf_client.cli.text import plain, print_json, print_table
+from medperf_client.errors import UsageError
+
+if TYPE_CHECKING:  # Its help needs none of it.
+    from medperf_client.executors.elements import Element
+    from medperf_client.executors.executor import Executor
+
+# Of an element's name, what people are shown, and may type.
+SHORT = 12
+
+
+@click.group(cls=Group)
+def group() -> None:
+    """See the jobs that run models in the profile's queue, and end them.
+
+    `medperf benchmark run` sends them, and collects what they gave.
+    """
+
+
+@group.command()
+@json_option
+@example("medperf jobs ls")
+def ls(as_json: bool) -> None:
+    """List what was sent and is not collected yet.
+
+    What is over waits for the command that sent it.
+    """
+    executor = _executor()
+    rows = _rows(executor) if executor else []
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("ELEMENT", "MODEL", "STATE", "JOB", "NODE", "REASON", "TRIES"),
+        [
+            (
+                str(row["element"])[:SHORT],
+                *(row[name] for name in ("model", "state", "job", "node", "reason", "tries")),
+            )
+            for row in rows
+        ],
+    )
+
+
+@group.command()
+@click.argument("elements", nargs=-1)
+@yes_option
+@example("medperf jobs cancel", "medperf jobs cancel 3f2a91c04b7d")
+def cancel(elements: tuple[str, ...], yes: bool) -> None:
+    """End the jobs of these elements, or all, and take back what they would have given.
+
+    What is over stays, to be collected.
+    """
+    executor = _executor()
+    chosen = _chosen(executor, elements)
+    if executor is None or not chosen:
+        click.echo("There are none.")
+        return
+    confirm(f"cancel {', '.join(one.label for one in chosen)}?", yes)
+    ended = executor.cancel([one.name for one in chosen])
+    click.echo(f"Ended {len(ended)} jobs.")
+
+
+@group.command()
+@click.argument("elements", nargs=-1)
+@example("medperf jobs logs", "medperf jobs logs 3f2a91c04b7d")
+def logs(elements: tuple[str, ...]) -> None:
+    """Show the last lines that jobs and their steps printed: those of these elements, or all."""
+    from medperf_client.containers.supervise import last_lines
+
+    executor = _executor()
+    chosen = _chosen(executor, elements)
+    if executor is None or not chosen:
+        return
+    seen = executor.look()
+    for element in chosen:
+        for log in executor.logs(element.name, seen.get(element.name)):
+            click.echo(plain(f"{log}:"))
+            for line in last_lines(log):
+                click.echo(f"  {plain(line)}")
+
+
+def _executor() -> "Executor | None":
+    """The profile's queue; None, and a word about it, if it names none."""
+    queue = queue_of()
+    if queue is None:
+        site().tell("the profile names no queue; see executor in config.example.yaml")
+    return None if queue is None else queue.executor
+
+
+def _rows(executor: "Executor") -> list[dict[str, Any]]:
+    from medperf_client.executors.elements import is_over
+
+    seen = executor.look()
+    rows = []
+    for element in executor.all():
+        job = seen.get(element.name)
+        state = job.state.value if job else "is not sent"
+        if is_over(executor.place(element.name), element):
+            state = "is over, and waits to be collected"
+        rows.append(
+            {
+                "element": element.name,
+                "model": element.label,
+                "state": state,
+                "job": job.job if job else None,
+                "node": job.node if job else None,
+                "reason": job.reason if job else None,
+                "tries": executor.tries(element.name),
+                "folder": str(executor.place(element.name)),
+            }
+        )
+    return rows
+
+
+def _chosen(executor: "Executor | None", beginnings: Sequence[str]) -> "list[Element]":
+    """The elements whose names begin so, or all. Raises `UsageError` unless each is one."""
+    every = executor.all() if executor else []
+    chosen = []
+    for beginning in beginnings:
+        found = [one for one in every if one.name.startswith(beginning)]
+        if len(found) != 1:
+            raise UsageError(
+                f"{len(found)} elements have names that begin with {beginning!r}",
+                hint="See: medperf jobs ls",
+            )
+        chosen += found
+    return chosen if beginnings else every

@@ -1,0 +1,353 @@
+"""A queue that a hospital has, in five verbs: prepare, submit, look, cancel, collect.
+
+Each may be repeated after a crash without harm. `prepare` and `collect` are about files, and the
+same for every queue; a queue itself is one more class beside `slurm.Slurm`, which knows how to send
+a run, to tell of its jobs, and to end some.
+"""
+
+import os
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from medperf_cache.digests import is_digest
+from medperf_cache.locks import taken
+from medperf_cache.scratch import remove_tree, scratch, sweep
+from medperf_client.containers.library import Input
+from medperf_client.containers.spec import ALL_GPUS
+from medperf_client.errors import MedPerfError
+from medperf_client.execution.plan import Plan
+from medperf_client.execution.steps import Perform
+from medperf_client.executors import elements, records
+from medperf_client.executors.collected import Collected
+from medperf_client.executors.content import Content
+from medperf_client.executors.elements import Element, Run
+from medperf_client.files import write_atomically
+from medperf_client.settings.executors import ExecutorSettings
+
+# In the folder of a run: that the queue has taken it, and as what.
+SENT = "job"
+MARK = "medperf"
+# In one run: Slurm's MaxArraySize is 1001 unless somebody changed it.
+MOST = 1000
+# How long a job may take to end that was cancelled.
+END_SECONDS = 10
+
+
+class State(Enum):
+    """What a queue says of a job, in words for people."""
+
+    WAITS = "waits in the queue"
+    RUNS = "runs"
+    HELD = "is held, for it could not be started"
+    DONE = "ended"
+    FAILED = "was killed"
+    PREEMPTED = "had to make room for others"
+    NODE_FAILED = "lost its node"
+    GONE = "is not known to the queue any more"
+    TOO_LONG = "ran longer than its time"
+    NO_MEMORY = "ran out of memory"
+    CANCELLED = "was cancelled"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the job may still do something."""
+        return self in (State.WAITS, State.RUNS)
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the queue still has the job."""
+        return self.is_live or self == State.HELD
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job that the queue knows: the element of that number in the run of that name.
+
+    `job` is what the queue calls it, `reason` why it waits, or how it ended.
+    """
+
+    job: str
+    run: str
+    number: int
+    state: State
+    node: str = ""
+    reason: str = ""
+
+
+class Away(MedPerfError):
+    """The queue does not answer now. What it was given it has."""
+
+
+class Executor(ABC):
+    """Has models evaluated by the jobs of a queue; `at_once` of a run's run at a time (None: any).
+
+    What they need and give lies in `folder`, which the nodes share and nobody else may enter.
+    Processes of one user may use it at once.
+    """
+
+    def __init__(self, settings: ExecutorSettings, at_once: int | None = None) -> None:
+        self._settings, self._at_once = settings, at_once
+        self.folder = settings.shared_folder
+        self._refused: set[str] = set()
+
+    # What a queue has to know.
+
+    @abstractmethod
+    def send(self, run: Run, folder: Path) -> str:
+        """Give the queue a run, marked with its name; what the queue calls it.
+
+        Whoever is killed in here ends what it was doing, or leaves it to end by itself before
+        the descriptors that it inherited are closed. Raises `Away`, and `MedPerfError` with the
+        queue's words if it refuses.
+        """
+
+    @abstractmethod
+    def jobs(self, runs: Sequence[str]) -> list[Seen]:
+        """The jobs of these runs, those that ended too as long as the queue knows of them.
+
+        Others' jobs, and those without the mark, are none. Raises `Away`.
+        """
+
+    @abstractmethod
+    def end(self, jobs: Sequence[Seen]) -> None:
+        """End these jobs, if there are any; no error for those that ended. Raises `Away`."""
+
+    # The five verbs.
+
+    def prepare(self, plan: Plan) -> None:
+        """Have a folder for what is planned, and all that it reads; one that is there is kept.
+
+        Raises `MedPerfError` if others may enter the shared folder, `WrongHash` for what is not
+        what its digest says, and what `Steps.take` does.
+        """
+        self._open()
+        folder = self.place(plan.name)
+        found = Element.read(folder)
+        keys = tuple(one.key for one in plan.planned)
+        if found is not None and set(keys) <= set(found.steps):
+            return
+        if found is not None:
+            self.cancel([plan.name])
+        works = plan.works(folder, self._at_hand)
+        element = Element(
+            plan.name, secrets.token_hex(16), plan.label, plan.made_of, self._gpus(plan), keys
+        )
+        with scratch(self.folder / "incoming") as area:
+            made = area / "element"
+            made.mkdir(mode=0o700)
+            for work in works:
+                (made / work.key).mkdir(mode=0o700)
+                records.describe(work, made / work.key)
+            element.write(made)
+            remove_tree(folder)
+            # Another process that prepares the same was there first.
+            with suppress(OSError):
+                os.rename(made, folder)
+        if Element.read(folder) is None:
+            raise MedPerfError(f"cannot make {folder}")
+
+    def submit(self, names: Sequence[str]) -> list[str]:
+        """Send elements that no job is at, in one run for those that ask for the same; the runs.
+
+        Nothing is sent twice: what the queue has of them already is looked for first, by the mark,
+        while no other client sends. Raises as `send` does.
+        """
+        with self._alone() as descriptor:
+            runs = self._runs()
+            seen = self._newest(runs, self.jobs(list(runs)))
+            held = [seen[name] for name in names if name in seen and not seen[name].state.is_live]
+            self.end([one for one in held if one.state.is_queued])
+            idle = [one for one in names if one not in seen or not seen[one].state.is_live]
+            made = self._new_runs(idle, runs)
+            os.set_inheritable(descriptor, True)
+            for run in made:
+                folder = self.folder / "runs" / run.name
+                write_atomically(folder / elements.RUN, run.text)
+                write_atomically(folder / SENT, self.send(run, folder))
+        return [run.name for run in made]
+
+    def look(self) -> dict[str, Seen]:
+        """What the queue says of the newest job of each element. Raises `Away`."""
+        runs = self._runs()
+        return self._newest(runs, self.jobs(list(runs)))
+
+    def cancel(self, names: Sequence[str]) -> list[Seen]:
+        """End the jobs of elements, and take back those that are not over; the jobs it ended.
+
+        A job is given some seconds to end before its folder goes.
+        """
+        live = self._queued(names)
+        self.end(live)
+        patience = time.monotonic() + END_SECONDS
+        while self._queued(names) and time.monotonic() < patience:
+            time.sleep(1)
+        for name in names:
+            element = Element.read(self.place(name))
+            if element is not None and not elements.is_over(self.place(name), element):
+                self.forget(name)
+        return live
+
+    def collect(self, plan: Plan, trouble: MedPerfError | None = None) -> Perform:
+        """What gives `Steps` the records and outputs of an element's steps, verified anew.
+
+        It raises how a step failed, or `trouble` where it has no record, and `WrongHash` for what
+        is not what it was to be. All stays where it is until `forget`.
+        """
+        return Collected(self.place(plan.name), plan, trouble, self._refused.add)
+
+    # What goes with them.
+
+    def place(self, name: str) -> Path:
+        """The folder of an element."""
+        return self.folder / "elements" / name
+
+    def all(self) -> list[Element]:
+        """The elements that were prepared, and not forgotten."""
+        folders = sorted((self.folder / "elements").glob("*"))
+        found = (Element.read(path) for path in folders if is_digest(path.name))
+        return [one for one in found if one is not None]
+
+    def forget(self, name: str) -> None:
+        """Delete an element that was collected; one with wrong bytes in it stays, to be looked at.
+
+        With the last element of a run goes the run.
+        """
+        if name in self._refused:
+            return
+        # Out of sight first: a job that begins now does not find it.
+        with suppress(FileNotFoundError):
+            (self.place(name) / elements.ELEMENT).unlink()
+        remove_tree(self.place(name))
+        for run, of_it in self._runs().items():
+            if not any(self._is_current(*one) for one in of_it.elements):
+                remove_tree(self.folder / "runs" / run)
+
+    def sweep(self, done: Iterable[str]) -> None:
+        """Forget elements whose results, told by what they are made of, are kept by now.
+
+        What jobs wrote into the folders of elements that were forgotten before goes, too.
+        """
+        for folder in (self.folder / "elements").glob("*"):
+            if is_digest(folder.name) and not (folder / elements.ELEMENT).exists():
+                remove_tree(folder)
+        results = set(done)
+        names = [one.name for one in self.all() if one.made_of in results] if results else []
+        # What cannot be ended now is left for another time.
+        with suppress(Away):
+            if names:
+                self.cancel(names)
+            for name in names:
+                self.forget(name)
+
+    def tries(self, name: str, runs: Mapping[str, Run] | None = None) -> int:
+        """How many times an element was sent."""
+        found = [
+            tries
+            for run, of_it in (self._runs() if runs is None else runs).items()
+            if (self.folder / "runs" / run / SENT).exists()
+            for one, tries in zip(of_it.elements, of_it.tries, strict=True)
+            if one[0] == name and self._is_current(*one)
+        ]
+        return max(found, default=0)
+
+    def tidy(self, runs: Sequence[str]) -> None:
+        """Take what is left of runs that were collected out of the queue."""
+        self.end([one for one in self.jobs(runs) if one.state.is_queued])
+
+    def logs(self, name: str, seen: Seen | None = None) -> list[Path]:
+        """What a job and its steps printed: the job's own words first."""
+        own = [self.folder / "runs" / seen.run / f"{seen.number}.log"] if seen else []
+        element = self._element(name)
+        steps = [self.place(name) / key / "log" for key in element.steps]
+        return [path for path in own + steps if path.exists()]
+
+    def _queued(self, names: Iterable[str]) -> list[Seen]:
+        """The jobs of elements that the queue has."""
+        seen = self.look()
+        return [seen[one] for one in names if one in seen and seen[one].state.is_queued]
+
+    def _new_runs(self, names: Iterable[str], runs: Mapping[str, Run]) -> list[Run]:
+        """One more try at those of these elements that are not over, by how many GPUs they ask."""
+        asked: dict[int, list[tuple[Element, int]]] = {}
+        for name in names:
+            element = self._element(name)
+            if not elements.is_over(self.place(name), element):
+                tries = self.tries(name, runs) + 1
+                asked.setdefault(element.gpus, []).append((element, tries))
+        return [
+            Run(
+                tuple((element.name, element.ticket) for element, _ in these),
+                tuple(tries for _, tries in these),
+                gpus,
+            )
+            for gpus, every in asked.items()
+            for these in (every[i : i + MOST] for i in range(0, len(every), MOST))
+        ]
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        elements.require_own(self.folder)
+        for name in ("elements", "runs", "incoming", "content"):
+            (self.folder / name).mkdir(exist_ok=True, mode=0o700)
+            elements.require_own(self.folder / name)
+        sweep(self.folder / "incoming")
+
+    def _gpus(self, plan: Plan) -> int:
+        return (self._settings.gpus or 1) if plan.gpus == ALL_GPUS else plan.gpus
+
+    def _element(self, name: str) -> Element:
+        found = Element.read(self.place(name))
+        if found is None or found.name != name:
+            raise MedPerfError(f"{self.place(name)} is not the element that its name says")
+        return found
+
+    def _is_current(self, name: str, ticket: str) -> bool:
+        found = Element.read(self.place(name)) if is_digest(name) else None
+        return found is not None and found.ticket == ticket
+
+    def _runs(self) -> dict[str, Run]:
+        """The runs that were written down, by name."""
+        folders = [one for one in (self.folder / "runs").glob("*") if is_digest(one.name)]
+        return {one.name: Run.read(one) for one in sorted(folders) if (one / elements.RUN).exists()}
+
+    def _newest(self, runs: Mapping[str, Run], jobs: Iterable[Seen]) -> dict[str, Seen]:
+        """The job of the last try at each element; one that the queue forgot is `GONE`."""
+        found: dict[str, tuple[int, Seen]] = {}
+        told = {(one.run, one.number): one for one in jobs}
+        for run, of_it in runs.items():
+            sent = self.folder / "runs" / run / SENT
+            job = sent.read_text() if sent.exists() else ""
+            for number, (one, tries) in enumerate(zip(of_it.elements, of_it.tries, strict=True)):
+                gone = Seen(job, run, number, State.GONE) if job else None
+                seen = told.get((run, number), gone)
+                if seen is None or not self._is_current(*one):
+                    continue
+                if one[0] not in found or tries > found[one[0]][0]:
+                    found[one[0]] = (tries, seen)
+        return {name: seen for name, (_, seen) in found.items()}
+
+    @contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Be the one client that sends; what a killed one left sending is waited for."""
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            taken(descriptor)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _at_hand(self, given: Input, is_own: bool) -> Path:
+        """Where the nodes find an input: a copy by its digest, unless it is on their disk already.
+
+        What `is_own` is there to stay, and is read where it lies.
+        """
+        path = given.path.resolve()
+        if is_own and path.is_relative_to(self.folder.resolve()):
+            return path
+        return Content(self.folder / "content", self.folder / "incoming").at_hand(given)

@@ -1,0 +1,205 @@
+"""Slurm (22.05 or newer), by the commands that it comes with.
+
+See `sbatch`(1), `squeue`(1), `sacct`(1), `scancel`(1); the states are those of "JOB STATE CODES".
+"""
+
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medperf_client.errors import MedPerfError, Unsupported
+from medperf_client.executors import worker
+from medperf_client.executors.elements import Run
+from medperf_client.executors.executor import MARK, Away, Executor, Seen, State
+from medperf_client.files import write_atomically
+
+# A controller that is busy, or started anew, is waited for so long by each command.
+SECONDS = 120
+# Of a run's name, as much as a job's name has of it.
+SHOWN = 16
+AWAY = re.compile(
+    r"unable to contact|timed out|connection refused|connection reset|try again|"
+    r"zero bytes|communication|temporarily|backup controller|not responding",
+    re.IGNORECASE,
+)
+STATES = {
+    **dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED"), State.WAITS),
+    **dict.fromkeys(("RESV_DEL_HOLD", "SUSPENDED"), State.WAITS),
+    **dict.fromkeys(("REQUEUE_HOLD", "SPECIAL_EXIT"), State.HELD),
+    **dict.fromkeys(("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING"), State.RUNS),
+    "STOPPED": State.RUNS,
+    "COMPLETED": State.DONE,
+    "PREEMPTED": State.PREEMPTED,
+    **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL"), State.NODE_FAILED),
+    **dict.fromkeys(("TIMEOUT", "DEADLINE"), State.TOO_LONG),
+    "OUT_OF_MEMORY": State.NO_MEMORY,
+    **dict.fromkeys(("CANCELLED", "REVOKED"), State.CANCELLED),
+    "FAILED": State.FAILED,
+}
+FIELDS = "%F|%K|%T|%u|%j|%N|%r|%k"
+ACCOUNTED = ("JobID", "State", "User", "JobName", "NodeList")
+
+
+class Slurm(Executor):
+    """Sends each run as one array; its jobs have its name in theirs, and in their comment."""
+
+    def send(self, run: Run, folder: Path) -> str:
+        """See `Executor`. Nothing of this process's environment goes along."""
+        script = folder / "script"
+        write_atomically(script, self._script(folder))
+        last = len(run.elements) - 1
+        most = f"%{self._at_once}" if self._at_once else ""
+        options = {
+            "array": f"0-{last}{most}",
+            "job-name": _called(run.name),
+            "comment": f"{MARK} {run.name}",
+            "output": f"{folder}/%a.log",
+            "open-mode": "append",
+            "export": "NIL",
+            "chdir": str(folder),
+            "requeue": True,
+            **self._asked(run),
+        }
+        words = [_option(name, value) for name, value in options.items()]
+        said = self._say("sbatch", "--parsable", *words, str(script)).strip()
+        # With the cluster's name after it where there are several.
+        job = said.splitlines()[-1].partition(";")[0] if said else ""
+        if not job.isdecimal():
+            raise MedPerfError(f"sbatch answered {said!r}, and no number of a job")
+        return job
+
+    def jobs(self, runs: Sequence[str]) -> list[Seen]:
+        """See `Executor`. One question to the controller, and one to the accounting, if it is."""
+        if not runs:
+            return []
+        said = self._say(
+            "squeue", "--me", "--array", "--states=all", "--noheader", f"--format={FIELDS}"
+        )
+        found = [seen for line in said.splitlines() if (seen := job_of(line, set(runs)))]
+        missing = set(runs) - {one.run for one in found}
+        return found + (self._accounted(sorted(missing)) if missing else [])
+
+    def end(self, jobs: Sequence[Seen]) -> None:
+        """See `Executor`."""
+        if jobs:
+            self._say("scancel", "--quiet", *(one.job for one in jobs))
+
+    def _accounted(self, runs: Sequence[str]) -> list[Seen]:
+        """What the accounting knows of runs that the controller has forgotten; nothing without."""
+        names = {_called(run): run for run in runs}
+        words = ("-X", "-n", "-P", "-S", "now-90days", f"-o{','.join(ACCOUNTED)}")
+        if shutil.which("sacct") is None:
+            return []
+        try:
+            said = self._say("sacct", *words, f"--name={','.join(names)}")
+        except MedPerfError:
+            # There is no accounting, or it does not answer: the job counts as gone, or as unsent.
+            return []
+        found = []
+        for line in said.splitlines():
+            job, state, user, name, node = [*line.split("|"), *[""] * 5][:5]
+            number = job.partition("_")[2]
+            if user == _user() and name in names and number.isdecimal():
+                found.append(Seen(job, names[name], int(number), _state(state), node, state))
+        return found
+
+    def _asked(self, run: Run) -> dict[str, str | int | bool]:
+        """What a job asks of the cluster."""
+        settings = self._settings
+        named = {
+            "partition": settings.partition,
+            "account": settings.account,
+            "time": settings.time,
+            "mem": settings.memory,
+            "gres": f"gpu:{run.gpus}" if run.gpus else None,
+        }
+        return {
+            **{name: value for name, value in named.items() if value is not None},
+            **settings.directives,
+        }
+
+    def _script(self, folder: Path) -> str:
+        """What a job runs; as a login shell, so that there are modules."""
+        python = self._settings.python or sys.executable
+        path = os.environ.get("PYTHONPATH")
+        found = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep))) if path else ""
+        words = [python, "-m", worker.__name__, "--element", str(folder)]
+        lines = [
+            "#!/bin/bash -l",
+            "umask 077",
+            *([f"export PYTHONPATH={shlex.quote(found)}"] if found else []),
+            *self._settings.setup,
+            f'exec {shlex.join(words)} "$SLURM_ARRAY_TASK_ID"',
+        ]
+        return "\n".join([*lines, ""])
+
+    def _say(self, program: str, *words: str) -> str:
+        """What a command of Slurm's answers. Raises `Away`, or `MedPerfError` with its words."""
+        if shutil.which(program) is None:
+            raise Unsupported(
+                f"{program} is not on PATH", hint="Run this where jobs are sent to Slurm from."
+            )
+        try:
+            done = subprocess.run(
+                [program, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                # A job has that of who sent it, also for the file of its own words.
+                umask=0o077,
+                # What sends goes on by itself if this process is killed, and keeps the lock.
+                close_fds=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Away(f"{program} gave no answer for {SECONDS} s") from error
+        if done.returncode == 0:
+            return done.stdout
+        said = done.stderr.strip() or f"exit code {done.returncode}"
+        if AWAY.search(said):
+            raise Away(f"{program}: {said}")
+        raise MedPerfError(
+            f"{program} refused: {said}",
+            hint="What it was asked for is in the profile: medperf profile view",
+        )
+
+
+def _called(run: str) -> str:
+    return f"{MARK}-{run[:SHOWN]}"
+
+
+def _option(name: str, value: str | int | bool) -> str:
+    return f"--{name}" if value is True else f"--{name}={value}"
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _state(text: str) -> State:
+    """A state by its name, which words such as "by 1000" may follow."""
+    return STATES.get(text.partition(" ")[0].rstrip("+"), State.RUNS)
+
+
+def job_of(line: str, runs: set[str]) -> Seen | None:
+    """The job in a line of squeue's (`FIELDS`), if it is this user's, and of one of the runs.
+
+    It has the run's name in its own, and the mark in its comment.
+    """
+    array, number, state, user, name, node, reason, comment = [*line.split("|", 7), *[""] * 8][:8]
+    mark, _, run = comment.strip().partition(" ")
+    is_ours = user == _user() and mark == MARK and run in runs and name == _called(run)
+    if not is_ours or not number.isdecimal():
+        return None
+    why = "" if reason == "None" else reason
+    # As it is after a node could not start it: Slurm waits for somebody to look.
+    is_held = state == "PENDING" and "requeued held" in why
+    found = State.HELD if is_held else _state(state)
+    return Seen(f"{array}_{number}", run, int(number), found, node, why)

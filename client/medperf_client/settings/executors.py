@@ -1,0 +1,103 @@
+"""What a profile says of the queue that its models run in."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from medperf_client.errors import UsageError
+
+# This machine, which no profile has to name; and the queues that one may.
+LOCAL, SLURM = "local", "slurm"
+KINDS = (SLURM,)
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+# Options of a queue that are the client's own to set, or that would have a job be another one.
+OWN = frozenset(
+    {
+        *("array", "comment", "job-name", "output", "error", "input", "open-mode", "export"),
+        *("export-file", "get-user-env", "parsable", "requeue", "no-requeue", "wait", "wrap"),
+        *("chdir", "uid", "gid", "test-only", "hold", "clusters", "het-group", "ignore-pbs"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ExecutorSettings:
+    """A queue, and what each job asks of it; None leaves it to the queue.
+
+    `time` and `memory` are written as the queue has them (`12:00:00`, `32G`), `gpus` is for a
+    container that asks for all of them. `directives` are handed on as they are, an option with
+    `true` without a value. `setup` are lines of shell before a step, `python` the interpreter
+    on the nodes.
+    """
+
+    kind: str
+    shared_folder: Path
+    partition: str | None = None
+    account: str | None = None
+    time: str | None = None
+    memory: str | None = None
+    gpus: int | None = None
+    directives: Mapping[str, str | int | bool] = field(default_factory=dict)
+    setup: tuple[str, ...] = ()
+    python: str | None = None
+
+
+def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings:
+    """The settings that a profile wrote. Raises `UsageError` naming the one that is wrong."""
+    known = [one.name for one in fields(ExecutorSettings)]
+    for key in values:
+        if key not in known:
+            raise UsageError(
+                f"{where}: there is no setting executor.{key}",
+                hint=f"The settings are {', '.join(known)}.",
+            )
+    _expect(where, "kind", values.get("kind"), values.get("kind") in KINDS, " or ".join(KINDS))
+    folder = values.get("shared_folder")
+    is_path = _is_text(folder) and Path(str(folder)).is_absolute()
+    _expect(where, "shared_folder", folder, is_path, "an absolute path that every node has")
+    # sbatch puts other things in place of these.
+    _expect(where, "shared_folder", folder, not set(str(folder)) & set("%\\"), "no % and no \\")
+    for key in ("partition", "account", "time", "memory", "python"):
+        given = values.get(key)
+        _expect(where, key, given, given is None or _is_text(given), "text in quotes")
+    gpus = values.get("gpus")
+    is_number = isinstance(gpus, int) and not isinstance(gpus, bool) and 0 < gpus < 10_000
+    _expect(where, "gpus", gpus, gpus is None or is_number, "a number of GPUs")
+    setup = values.get("setup", ())
+    is_lines = isinstance(setup, (list, tuple)) and all(map(_is_text, setup))
+    _expect(where, "setup", setup, is_lines, "a list of lines, such as [module load apptainer]")
+    return ExecutorSettings(
+        **{
+            **values,
+            "shared_folder": Path(str(folder)),
+            "directives": _directives(values.get("directives", {}), where),
+            "setup": tuple(setup),
+        }
+    )
+
+
+def _directives(values: object, where: str) -> dict[str, str | int | bool]:
+    is_mapping = isinstance(values, Mapping)
+    _expect(where, "directives", values, is_mapping, "options by name, such as {qos: long}")
+    assert isinstance(values, Mapping)
+    for name, value in values.items():
+        key = f"directives.{name}"
+        is_option = isinstance(name, str) and _OPTION.fullmatch(name) is not None
+        _expect(where, key, name, is_option, "the long name of an option, without dashes")
+        _expect(where, key, name, name not in OWN, "an option that is not the client's own")
+        is_value = _is_text(value) or (isinstance(value, int) and value is not False)
+        _expect(
+            where, key, value, is_value, "text, a number, or true for an option without a value"
+        )
+    return dict(values)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _expect(where: str, key: str, found: object, is_right: bool, expected: str) -> None:
+    if not is_right:
+        raise UsageError(f"{where}: executor.{key} expects {expected}, found {found!r}")

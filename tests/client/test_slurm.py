@@ -1,0 +1,537 @@
+"""Models of a benchmark as jobs of a real Slurm: the results are those of this machine."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.consortium import Consortium
+from tests.support.forks import ROOT
+from tests.support.hospital import Hospital, approved, with_another_model
+from tests.support.kills import kill_at_random
+from tests.support.slurm import Slurm, eventually, slurm
+from tests.support.tutorials import typed
+
+__all__ = ["slurm"]
+
+GUIDE = ROOT / "docs" / "site-guide.md"
+KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "4"))
+# Goes on once a file is there, and says on which node it began.
+GATED = (
+    "-c \"import os,time,runpy; print('began', flush=True); open({began!r}, 'a').write('x');"
+    " [time.sleep(.05) for _ in iter(lambda:os.path.exists({gate!r}), True)];"
+    " runpy.run_path('main.py', run_name='__main__')\""
+)
+
+
+class Gate:
+    """Where a model waits."""
+
+    model = 0
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.began = path, path.with_suffix(".began")
+
+    @property
+    def times(self) -> int:
+        """How many times the model began."""
+        return len(self.began.read_text()) if self.began.exists() else 0
+
+    def is_reached(self, times: int = 1) -> None:
+        """Wait until the model began so many times."""
+        eventually(lambda: self.times >= times, f"the model began {times} times")
+
+    def open(self) -> None:
+        """Let it go on."""
+        self.path.touch()
+
+
+@dataclass
+class Site:
+    """A hospital whose models run in a queue, and the folder that it shares with the nodes."""
+
+    hospital: Hospital
+    shared: Path
+    uid: str
+    slurm: Slurm
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command that runs all models."""
+        return ("benchmark", "run", "-b", "1", "-d", self.uid, "--json")
+
+    def run(self, *more: str) -> list[dict[str, Any]]:
+        """Run all models; what became of each."""
+        done = self.hospital.member.run(*self.words, *more)
+        assert done.stdout, done.stderr
+        outcomes: list[dict[str, Any]] = json.loads(done.stdout)
+        return outcomes
+
+    def setting(self, **more: Any) -> None:
+        """Change what jobs ask for."""
+        values = {"kind": "slurm", "shared_folder": str(self.shared), **more}
+        self.hospital.member.does("profile", "set", "executor", json.dumps(values))
+
+    def gated(self, consortium: Consortium, name: str = "gated") -> "Gate":
+        """Have one more model, which waits for its gate to be opened; the reference is done."""
+        gate = Gate(self.shared.with_name(name))
+        text = GATED.format(began=str(gate.began), gate=str(gate.path))
+        gate.model = with_another_model(consortium, name, text)
+        self.hospital.member.does("sync")
+        return gate
+
+    def start(self) -> "subprocess.Popen[str]":
+        """Run all models, while the test does something else."""
+        return self.hospital.member.start(*self.words)
+
+    def elements(self) -> list[Path]:
+        """The folders of elements."""
+        return sorted((self.shared / "elements").glob("*"))
+
+    def steps(self, outcome: dict[str, Any]) -> list[dict[str, Any]]:
+        """The steps of a result, without what no two runs have in common."""
+        steps = self.hospital.member.json("result", "view", outcome["result"])["steps"]
+        return [
+            {key: value for key, value in step.items() if key not in ("seconds", "source")}
+            for step in steps
+        ]
+
+
+@pytest.fixture
+def site(slurm: Slurm, own_consortium: Consortium, hospital: Hospital, tmp_path: Path) -> Site:
+    """A hospital at work on a cluster, where the benchmark has one model."""
+    found = Site(hospital, tmp_path / "shared", approved(hospital), slurm)
+    hospital.member.environment |= slurm.environment
+    found.setting()
+    return found
+
+
+def killed_by(site: Site, folder: Path, script: str) -> None:
+    """Run all models with a script in the place of sbatch, which kills who called it."""
+    program = shutil.which("sbatch")
+    (folder / "sbatch").write_text(script.format(sbatch=program))
+    (folder / "sbatch").chmod(0o755)
+    member = site.hospital.member
+    path = member.environment["PATH"]
+    member.environment["PATH"] = f"{folder}:{path}"
+    process = site.start()
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    member.environment["PATH"] = path
+
+
+def test_eight_models_give_what_they_give_on_this_machine(
+    own_consortium: Consortium, site: Site
+) -> None:
+    for number in range(1, 7):
+        with_another_model(own_consortium, f"mlp-{number}", "./" * number + "main.py")
+    broken = with_another_model(own_consortium, "broken", "no-such-program.py")
+    site.hospital.member.does("sync")
+    there = site.run()
+    steps = {one["model"]: site.steps(one) for one in there if one["result"]}
+    assert len(there) == 8 and {len(one) for one in steps.values()} == {2}
+    # It leaves nothing but what is worth keeping.
+    assert site.elements() == [] and list((site.shared / "runs").iterdir()) == []
+    assert site.slurm.jobs() == []
+    here = site.run("--no-cache", "--executor", "local")
+    for first, second in zip(there, here, strict=True):
+        assert (first["model"], first["results"]) == (second["model"], second["results"])
+        assert bool(first["error"]) == bool(second["error"]) == (first["model"] == broken)
+        assert (Path(first["logs"]) / "infer.log").exists()
+        if second["result"]:
+            assert steps[first["model"]] == site.steps(second)
+    (failed,) = [one["error"] for one in there if one["error"]]
+    assert "failed with exit code 2" in failed and "no-such-program.py" in failed
+    assert str(Path(failed.split("Its output, in ")[1].split(", ends")[0])) in failed
+    again = site.run()
+    assert [one["from_cache"] for one in again] == [one["model"] != broken for one in again]
+
+
+def test_the_commands_of_the_guide_do_what_it_says(own_consortium: Consortium, site: Site) -> None:
+    with_another_model(own_consortium)
+    site.hospital.member.does("sync")
+    commands = [one for one in typed(GUIDE) if one.heading == "Models on a cluster"]
+    assert len(commands) == 3
+    for command in commands:
+        site.hospital.member.does(*command.words)
+    assert {one["from_cache"] for one in site.run()} == {True}
+    # Whatever else runs models runs them there, too.
+    before = len(site.slurm.jobs("all"))
+    site.hospital.member.does(
+        "result", "create", "-b", "1", "-d", site.uid, "-m", "2", "--no-cache"
+    )
+    assert len(site.slurm.jobs("all")) == before + 1
+
+
+def test_a_client_that_is_killed_finds_its_job_and_what_that_gave(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    for _ in range(2):
+        with site.start() as client:
+            gate.is_reached()
+            time.sleep(1)
+            client.kill()
+    (job,) = site.slurm.jobs()
+    gate.open()
+    eventually(lambda: not site.slurm.jobs(), "the job ended with nobody there")
+    outcomes = {one["model"]: one for one in site.run()}
+    assert outcomes[gate.model]["results"]["auroc"] > 0.9
+    assert gate.times == 1 and site.elements() == []
+    assert [one for one in site.slurm.jobs("all") if one == job] == [job]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        '#!/bin/sh\n{sbatch} "$@"\nkill -9 $PPID\n',
+        # Slurm has it only once the next client is at work.
+        '#!/bin/sh\nkill -9 $PPID\nsleep 3\nexec {sbatch} "$@"\n',
+    ],
+    ids=["after", "before"],
+)
+def test_a_client_that_is_killed_as_it_sends_sends_nothing_twice(
+    own_consortium: Consortium, site: Site, tmp_path: Path, script: str
+) -> None:
+    gate = site.gated(own_consortium)
+    before = set(site.slurm.jobs("all"))
+    killed_by(site, tmp_path, script)
+    gate.open()
+    outcomes = {one["model"]: one for one in site.run()}
+    assert outcomes[gate.model]["error"] is None and gate.times == 1
+    assert len(set(site.slurm.jobs("all")) - before) == 1
+    assert site.elements() == []
+
+
+def test_a_job_that_is_killed_is_sent_again_and_not_for_ever(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        for times in (1, 2, 3):
+            gate.is_reached(times)
+            (worker,) = [one for one in site.slurm.processes() if "--element" in one.cmdline()]
+            worker.kill()
+        said, told = client.communicate(timeout=120)
+    (outcome,) = [one for one in json.loads(said) if one["model"] == gate.model]
+    assert "was killed, the last of 3 tries" in outcome["error"] and "began" in outcome["error"]
+    assert told.count("was killed, and is sent again") == 2
+    assert site.elements() == [] and site.slurm.jobs() == [] and gate.times == 3
+    # It costs nothing but another command.
+    gate.open()
+    assert {one["error"] for one in site.run()} == {None}
+
+
+def test_what_is_cancelled_is_told_and_runs_when_it_is_asked_for(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        site.slurm.says("scancel", *site.slurm.jobs())
+        said, _ = client.communicate(timeout=120)
+    (outcome,) = [one for one in json.loads(said) if one["model"] == gate.model]
+    assert "was cancelled" in outcome["error"]
+    gate.open()
+    assert {one["error"] for one in site.run()} == {None} and gate.times == 2
+
+
+def test_a_controller_that_is_started_again_has_its_jobs(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        site.slurm.kill("slurmctld", "-D")
+        gate.open()
+        time.sleep(3)
+        site.slurm.start()
+        said, told = client.communicate(timeout=200)
+    assert {one["error"] for one in json.loads(said)} == {None}, told
+    assert gate.times == 1 and site.elements() == []
+
+
+def test_a_node_that_is_lost_loses_no_run(own_consortium: Consortium, site: Site) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        (job,) = site.slurm.jobs()
+        (node,) = set(site.slurm.says("squeue", "-h", f"--job={job}", "-o%N").split())
+        site.slurm.kill("slurmd", "-D", "-N", node)
+        for process in site.slurm.processes():
+            if process.name() == "slurmstepd" or "--element" in process.cmdline():
+                process.kill()
+        gate.is_reached(2)
+        gate.open()
+        said, told = client.communicate(timeout=200)
+    site.slurm.start()
+    assert {one["error"] for one in json.loads(said)} == {None}, told
+    assert gate.times == 2 and site.elements() == []
+
+
+def test_runs_that_are_killed_at_any_moment_end_right(
+    own_consortium: Consortium, site: Site
+) -> None:
+    chance, member = random.Random(24), site.hospital.member
+    gates = [site.gated(own_consortium, f"gated-{number}") for number in range(3)]
+    for gate in gates:
+        gate.open()
+    words = [*site.words, "--no-cache"]
+    started = time.monotonic()
+    first = {one["model"]: one["results"] for one in site.run("--no-cache")}
+    longest = time.monotonic() - started
+    assert len(first) == 4 and all(first.values())
+    results = next(member.home.glob("registries/*/results"))
+    hit = 0
+    for _ in range(KILLS):
+        shutil.rmtree(results)
+        began = [gate.times for gate in gates]
+        hit += kill_at_random(member, words, longest, chance)
+        kept = {json.loads(path.read_text())["model"] for path in results.glob("*.json")}
+        again = {one["model"]: one["results"] for one in site.run("--no-cache")}
+        assert again == first
+        for gate, before in zip(gates, began, strict=True):
+            # Once, and anew where there was a result already.
+            assert gate.times <= before + (2 if gate.model in kept else 1)
+        assert site.elements() == [] and list((site.shared / "runs").iterdir()) == []
+        assert list((site.shared / "incoming").iterdir()) == []
+        eventually(lambda: not site.slurm.jobs(), "the queue is empty")
+    assert hit > 0
+
+
+def test_who_stops_waiting_leaves_the_job_to_the_queue(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        client.send_signal(signal.SIGINT)
+        _, told = client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert "1 jobs go on without this: the same command collects them" in told
+    (job,) = site.slurm.jobs()
+    member = site.hospital.member
+    (shown,) = member.json("jobs", "ls")
+    assert (shown["job"], shown["state"], shown["tries"]) == (job, "runs", 1)
+    assert shown["node"] in ("north", "south") and f"container {gate.model} " in shown["model"]
+    assert "began" in member.does("jobs", "logs", shown["element"][:12])
+    gate.open()
+    eventually(lambda: not site.slurm.jobs(), "the job ended")
+    (shown,) = member.json("jobs", "ls")
+    assert shown["state"] == "is over, and waits to be collected"
+    assert member.does("jobs", "cancel", "-y") == "Ended 0 jobs.\n"
+    assert {one["error"] for one in site.run()} == {None} and gate.times == 1
+    assert member.json("jobs", "ls") == []
+
+
+def test_jobs_that_nobody_wants_any_more_are_cancelled(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    with site.start() as client:
+        gate.is_reached()
+        client.kill()
+    assert "0 elements have names" in member.run("jobs", "cancel", "zz", "-y").stderr
+    assert member.does("jobs", "cancel", "-y") == "Ended 1 jobs.\n"
+    eventually(lambda: not site.slurm.jobs(), "the job ended")
+    assert site.elements() == [] and list((site.shared / "runs").iterdir()) == []
+    assert member.does("jobs", "cancel", "-y") == "There are none.\n"
+    gate.open()
+    assert {one["error"] for one in site.run()} == {None} and gate.times == 2
+    member.does("profile", "set", "executor", "null")
+    done = member.run("jobs", "ls", "--json")
+    assert json.loads(done.stdout) == [] and "the profile names no queue" in done.stderr
+    done = member.run(*site.words, "--executor", "slurm")
+    assert done.returncode == 2 and "names no executor slurm" in done.stderr
+
+
+def test_nobody_else_can_read_anything(own_consortium: Consortium, site: Site) -> None:
+    gate = site.gated(own_consortium)
+    os.umask(0o022)
+    with site.start() as client:
+        gate.is_reached()
+        time.sleep(1)
+        (worker,) = [one for one in site.slurm.processes() if "--element" in one.cmdline()]
+        inherited, token = worker.environ(), site.hospital.member.environment["MEDPERF_TOKEN"]
+        written = [path for path in site.shared.rglob("*") if path.is_file()]
+        shown = site.slurm.says("scontrol", "show", "job", "--details")
+        client.kill()
+    assert not [name for name in inherited if name.startswith("MEDPERF_")]
+    assert token not in shown + str(inherited)
+    assert len(written) > 10
+    assert not [path for path in written if token.encode() in path.read_bytes()]
+    assert site.shared.stat().st_mode & 0o777 == 0o700
+    for path in site.shared.rglob("*"):
+        if not path.is_symlink():
+            assert path.stat().st_mode & 0o077 == 0, path
+    gate.open()
+    assert {one["error"] for one in site.run()} == {None}
+
+
+def test_a_folder_that_others_may_enter_is_refused(site: Site) -> None:
+    site.shared.mkdir(mode=0o755)
+    (outcome,) = site.run("--no-cache")
+    assert f"others than you may enter {site.shared}" in outcome["error"]
+    assert list(site.shared.iterdir()) == []
+
+
+def test_what_the_queue_refuses_is_said_in_its_words(site: Site) -> None:
+    site.setting(partition="nowhere")
+    done = site.hospital.member.run(*site.words, "--no-cache")
+    assert done.returncode == 1 and "sbatch refused" in done.stderr
+    assert "invalid partition" in done.stderr.lower() and "profile view" in done.stderr
+    # It is sent once it can be.
+    site.setting(directives={"nice": 10})
+    assert len(site.elements()) == 1
+    assert {one["error"] for one in site.run("--no-cache")} == {None}
+    assert site.elements() == []
+
+
+def other_bytes(element: Path) -> None:
+    (file,) = element.glob("*/outputs/output_path/predictions.csv")
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace("0.", "0.1"))
+
+
+def link_out(element: Path) -> None:
+    (file,) = element.glob("*/outputs/output_path/predictions.csv")
+    file.parent.chmod(0o755)
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+
+
+def other_key(element: Path) -> None:
+    for record in element.glob("*/record.json"):
+        text = json.loads(record.read_text())
+        record.write_text(json.dumps({**text, "key": "ab" * 32}))
+
+
+def other_step(element: Path) -> None:
+    first, second = json.loads((element / "element.json").read_text())["steps"]
+    shutil.copyfile(element / second / "record.json", element / first / "record.json")
+
+
+def no_json(element: Path) -> None:
+    for record in element.glob("*/record.json"):
+        record.write_text("{")
+
+
+def more_words(element: Path) -> None:
+    for record in element.glob("*/record.json"):
+        text = json.loads(record.read_text())
+        text["record"]["signed_by"] = "cd" * 32
+        record.write_text(json.dumps(text))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "said"),
+    [
+        (other_bytes, "but its record names"),
+        (link_out, "is not what its job left"),
+        (other_key, f"is of another step: it names '{'ab' * 32}'"),
+        (other_step, "is of another step"),
+        (no_json, "record.json"),
+        (more_words, "says more than the record"),
+    ],
+)
+def test_what_is_not_as_the_job_left_it_is_refused_by_name(
+    own_consortium: Consortium, site: Site, tamper: Callable[[Path], None], said: str
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        client.kill()
+    gate.open()
+    eventually(lambda: not site.slurm.jobs(), "the job ended")
+    (element,) = site.elements()
+    tamper(element)
+    (outcome,) = [one for one in site.run() if one["model"] == gate.model]
+    assert said in outcome["error"] and str(element) in outcome["error"]
+    assert outcome["result"] is None and site.elements() == [element]
+    # Nothing of it is remembered, and it goes where nobody looks at it any more.
+    shutil.rmtree(element)
+    assert {one["error"] for one in site.run()} == {None} and gate.times == 2
+
+
+def test_what_makes_room_for_others_is_sent_again(own_consortium: Consortium, site: Site) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        urgent = ("--partition=urgent", "--nodes=2", "--exclusive", "--wait", "--wrap=sleep 1")
+        site.slurm.says("sbatch", f"--output={os.devnull}", *urgent)
+        gate.is_reached(2)
+        gate.open()
+        said, told = client.communicate(timeout=200)
+    assert "had to make room for others, and is sent again" in told
+    assert {one["error"] for one in json.loads(said)} == {None} and gate.times == 2
+
+
+def test_what_runs_out_of_its_time_is_not_tried_again(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    site.setting(time="1")
+    (outcome,) = [one for one in site.run() if one["model"] == gate.model]
+    assert "ran longer than its time" in outcome["error"] and "began" in outcome["error"]
+    assert gate.times == 1 and site.elements() == [] and site.slurm.jobs() == []
+
+
+def test_so_many_run_at_a_time_as_one_asks_for(own_consortium: Consortium, site: Site) -> None:
+    gates = [site.gated(own_consortium, f"gated-{number}") for number in range(2)]
+    with site.hospital.member.start(*site.words, "--jobs", "1") as client:
+        eventually(lambda: sum(gate.times for gate in gates) == 1, "one of them began")
+        time.sleep(3)
+        assert sorted(gate.times for gate in gates) == [0, 1]
+        for gate in gates:
+            gate.open()
+        said, told = client.communicate(timeout=200)
+    assert {one["error"] for one in json.loads(said)} == {None}, told
+
+
+def test_what_is_taken_back_elsewhere_costs_nobody_else(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate, other = site.gated(own_consortium), site.gated(own_consortium, "other")
+    member = site.hospital.member
+    with site.start() as client:
+        gate.is_reached()
+        other.is_reached()
+        (name,) = [
+            one["element"]
+            for one in member.json("jobs", "ls")
+            if f"container {gate.model} " in one["model"]
+        ]
+        assert member.does("jobs", "cancel", name[:12], "-y") == "Ended 1 jobs.\n"
+        other.open()
+        said, told = client.communicate(timeout=200)
+    errors = {one["model"]: one["error"] for one in json.loads(said)}
+    assert errors.pop(gate.model) == "it was cancelled" and set(errors.values()) == {None}, told
+
+
+def test_a_result_that_came_another_way_ends_the_job(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.start() as client:
+        gate.is_reached()
+        client.kill()
+    running = site.hospital.member.start(*site.words, "--executor", "local")
+    gate.is_reached(2)
+    # The one in the queue does not see it yet.
+    paused = [one for one in site.slurm.processes() if "main.py" in " ".join(one.cmdline())]
+    for process in paused:
+        process.suspend()
+    gate.open()
+    running.communicate(timeout=60)
+    assert {one["from_cache"] for one in site.run()} == {True}
+    eventually(lambda: not site.slurm.jobs(), "the job was ended")
+    assert site.elements() == []

@@ -1,0 +1,184 @@
+"""A real Slurm on this machine: a controller and two nodes, as whoever runs the tests."""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from scripts.ports import own_port
+
+from tests.support.services import require
+
+PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+NODES = ("north", "south")
+PATIENCE_SECONDS = 60
+CONF = """
+ClusterName=medperf
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+SlurmctldPort={ports[0]}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+MailProg=/bin/true
+KillWait=1
+SlurmdTimeout=10
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+NodeName=north NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=1000
+NodeName=south NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=1000
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+PartitionName=all Nodes=north,south Default=YES State=UP MaxTime=INFINITE PriorityTier=1
+PartitionName=urgent Nodes=north,south State=UP MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF
+"""
+
+
+class Slurm:
+    """A cluster of which every daemon can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        for name in ("state", *(f"spool-{node}" for node in NODES)):
+            (folder / name).mkdir()
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        ports = [own_port() for _ in range(3)]
+        (folder / "slurm.conf").write_text(CONF.format(user=user, folder=folder, ports=ports))
+        (folder / "munge.key").write_bytes(secrets.token_bytes(128))
+        (folder / "munge.key").chmod(0o400)
+
+    def start(self) -> None:
+        """Start what does not run; returns when both nodes take jobs."""
+        files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "seed-file": "seed"}
+        options = [f"--{name}={self.folder}/munge.{end}" for name, end in files.items()]
+        log = f"--log-file={self.folder}/munge.log"
+        self._start("munged", "--foreground", "--force", *options, log)
+        eventually((self.folder / "munge.socket").exists, "munged made its socket")
+        self._start("slurmctld", "-D")
+        for node in NODES:
+            self._start("slurmd", "-D", "-N", node)
+        # A controller that was killed may not trust a node any more.
+        eventually(lambda: "drain" not in self._resumed(), "no node is drained")
+        eventually(lambda: self.nodes() <= {"idle", "mix", "alloc"}, "both nodes take jobs")
+
+    def _resumed(self) -> str:
+        if any("drain" in state for state in self.nodes()):
+            self.says("scontrol", "update", f"nodename={','.join(NODES)}", "state=resume")
+        return ",".join(self.nodes()) or "drain"
+
+    def nodes(self) -> set[str]:
+        """The states that nodes are in."""
+        return set(self.says("sinfo", "--noheader", "--format=%t").split())
+
+    def kill(self, *words: str) -> None:
+        """End a daemon, by its program and its options, with SIGKILL."""
+        process = self._daemons.pop(" ".join(words))
+        process.kill()
+        process.wait()
+
+    def says(self, program: str, *words: str) -> str:
+        """What a command answers; nothing while the controller is away."""
+        done = subprocess.run(
+            [program, *words],
+            env={**os.environ, "PATH": PATH, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.stdout
+
+    def jobs(self, *states: str) -> list[str]:
+        """The jobs in one of these states, or all that did not end, as `17_3`."""
+        chosen = [f"--states={','.join(states)}"] if states else []
+        return self.says("squeue", "--array", "--noheader", "--format=%F_%K", *chosen).split()
+
+    def processes(self) -> list[psutil.Process]:
+        """What its jobs run, and what watches over them."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                    found.append(process)
+        return found
+
+    def stop(self) -> None:
+        """End all of it."""
+        self.says("scancel", f"--user={pwd.getpwuid(os.geteuid()).pw_name}")
+        with suppress(AssertionError):
+            eventually(lambda: not self.jobs(), "no job is left", seconds=20)
+        for process in reversed(self._daemons.values()):
+            process.send_signal(signal.SIGTERM)
+        for process in self._daemons.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for left in self.processes():
+            with suppress(psutil.Error):
+                left.kill()
+
+    def _start(self, *words: str) -> None:
+        name = " ".join(words) if words[0] != "munged" else words[0]
+        if name in self._daemons:
+            return
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self._daemons[name] = subprocess.Popen(
+                # Whatever becomes of the tests, it ends with them.
+                ["setpriv", "--pdeathsig", "TERM", *words],
+                env={**os.environ, "PATH": PATH, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until something holds."""
+    patience = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < patience, f"not in {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+@contextmanager
+def running() -> Iterator[Slurm]:
+    """A cluster for the block; skips or fails by the rule of `require` without its programs."""
+    missing = [one for one in PROGRAMS if shutil.which(one, path=PATH) is None]
+    require("slurm", not missing, f"{', '.join(missing)} is not installed")
+    with tempfile.TemporaryDirectory(prefix="medperf-slurm-") as folder:
+        cluster = Slurm(Path(folder))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A cluster with two nodes, for all tests of this process."""
+    with running() as cluster:
+        yield cluster
