@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import pytest
 
 from tests.support.consortium import Consortium
 from tests.support.forks import ROOT
-from tests.support.hospital import Hospital, approved, with_another_model
+from tests.support.hospital import Hospital, approve, approved, with_another_model
 from tests.support.kills import kill_at_random
-from tests.support.slurm import Slurm, eventually, slurm
+from tests.support.slurm import NODES, Slurm, eventually, slurm
 from tests.support.tutorials import typed
 
 __all__ = ["slurm"]
@@ -89,9 +90,16 @@ class Site:
         self.hospital.member.does("sync")
         return gate
 
-    def start(self) -> "subprocess.Popen[str]":
+    @contextmanager
+    def running(self, *more: str) -> Iterator["subprocess.Popen[str]"]:
         """Run all models, while the test does something else."""
-        return self.hospital.member.start(*self.words)
+        with self.hospital.member.start(*self.words, *more) as client:
+            try:
+                yield client
+            except BaseException:
+                # It waits for what the test would have done.
+                client.kill()
+                raise
 
     def elements(self) -> list[Path]:
         """The folders of elements."""
@@ -123,9 +131,9 @@ def killed_by(site: Site, folder: Path, script: str) -> None:
     member = site.hospital.member
     path = member.environment["PATH"]
     member.environment["PATH"] = f"{folder}:{path}"
-    process = site.start()
-    process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL
+    with site.running() as client:
+        client.communicate(timeout=120)
+    assert client.returncode == -signal.SIGKILL
     member.environment["PATH"] = path
 
 
@@ -177,7 +185,7 @@ def test_a_client_that_is_killed_finds_its_job_and_what_that_gave(
 ) -> None:
     gate = site.gated(own_consortium)
     for _ in range(2):
-        with site.start() as client:
+        with site.running() as client:
             gate.is_reached()
             time.sleep(1)
             client.kill()
@@ -216,7 +224,7 @@ def test_a_job_that_is_killed_is_sent_again_and_not_for_ever(
     own_consortium: Consortium, site: Site
 ) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         for times in (1, 2, 3):
             gate.is_reached(times)
             (worker,) = [one for one in site.slurm.processes() if "--element" in one.cmdline()]
@@ -235,7 +243,7 @@ def test_what_is_cancelled_is_told_and_runs_when_it_is_asked_for(
     own_consortium: Consortium, site: Site
 ) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         site.slurm.says("scancel", *site.slurm.jobs())
         said, _ = client.communicate(timeout=120)
@@ -249,7 +257,7 @@ def test_a_controller_that_is_started_again_has_its_jobs(
     own_consortium: Consortium, site: Site
 ) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         site.slurm.kill("slurmctld", "-D")
         gate.open()
@@ -262,7 +270,7 @@ def test_a_controller_that_is_started_again_has_its_jobs(
 
 def test_a_node_that_is_lost_loses_no_run(own_consortium: Consortium, site: Site) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         (job,) = site.slurm.jobs()
         (node,) = set(site.slurm.says("squeue", "-h", f"--job={job}", "-o%N").split())
@@ -308,11 +316,81 @@ def test_runs_that_are_killed_at_any_moment_end_right(
     assert hit > 0
 
 
+def test_a_node_daemon_that_is_killed_and_started_again_loses_no_job(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.running() as client:
+        gate.is_reached()
+        for node in NODES:
+            site.slurm.kill("slurmd", "-D", "-N", node)
+        site.slurm.start()
+        gate.open()
+        said, told = client.communicate(timeout=200)
+    assert {one["error"] for one in json.loads(said)} == {None}, told
+    assert gate.times == 1 and site.elements() == []
+
+
+def test_a_job_asks_for_the_gpus_that_its_container_asks_for(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gates = [site.gated(own_consortium, f"gated-{number}") for number in range(2)]
+    text = (own_consortium.host.folder / "gated-1.yaml").read_text()
+    assert text.count("    run_args:\n") == 1
+    changed = text.replace("    run_args:\n", "    run_args:\n      gpus: 1\n")
+    (own_consortium.host.folder / "with-gpu.yaml").write_text(changed)
+    options = own_consortium.container_options("model_mlp")
+    options[1] = f"{own_consortium.host.url}with-gpu.yaml"
+    uid = approve(own_consortium, "with-gpu", options)
+    site.hospital.member.does("sync")
+    with site.running() as client:
+        gates[1].is_reached(2)
+        asked = site.slurm.says("squeue", "--array", "--noheader", "--format=%b").split()
+        for gate in gates:
+            gate.open()
+        said, told = client.communicate(timeout=200)
+    assert sorted(asked) == ["N/A", "N/A", "gres:gpu:1"], told
+    assert {one["model"]: one["error"] for one in json.loads(said)}[uid] is None
+
+
+def test_a_queue_is_asked_a_few_times_however_many_wait(
+    own_consortium: Consortium, site: Site, tmp_path: Path
+) -> None:
+    gates = [site.gated(own_consortium, f"gated-{number}") for number in range(6)]
+    calls = tmp_path / "calls"
+    for program in ("sbatch", "squeue", "sacct", "scancel"):
+        script = f'#!/bin/sh\necho {program} >> {calls}\nexec {shutil.which(program)} "$@"\n'
+        (tmp_path / program).write_text(script)
+        (tmp_path / program).chmod(0o755)
+    environment = site.hospital.member.environment
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    with site.running() as client:
+        eventually(lambda: sum(gate.times for gate in gates) == 4, "as many began as have room")
+        time.sleep(8)
+        for gate in gates:
+            gate.open()
+        said, _ = client.communicate(timeout=200)
+    assert {one["error"] for one in json.loads(said)} == {None}
+    made = calls.read_text().split()
+    assert made.count("sbatch") == 1 and len(made) < 16, made
+
+
+def test_what_the_policy_does_not_admit_is_not_sent(own_consortium: Consortium, site: Site) -> None:
+    gate = site.gated(own_consortium)
+    entries = [site.hospital.member.json("container", "view", str(uid)) for uid in (2, 3)]
+    pins = [{name: one[name] for name in ("mlcube_hash", "parameters_hash")} for one in entries]
+    policy = site.hospital.member.home / "policy.yaml"
+    policy.write_text(f"run:\n  containers: {json.dumps(pins)}\n")
+    (outcome,) = [one for one in site.run() if one["model"] == gate.model]
+    assert "no entry of run.containers names it" in outcome["error"]
+    assert site.elements() == [] and gate.times == 0
+
+
 def test_who_stops_waiting_leaves_the_job_to_the_queue(
     own_consortium: Consortium, site: Site
 ) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         client.send_signal(signal.SIGINT)
         _, told = client.communicate(timeout=60)
@@ -337,7 +415,7 @@ def test_jobs_that_nobody_wants_any_more_are_cancelled(
     own_consortium: Consortium, site: Site
 ) -> None:
     gate, member = site.gated(own_consortium), site.hospital.member
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         client.kill()
     assert "0 elements have names" in member.run("jobs", "cancel", "zz", "-y").stderr
@@ -357,7 +435,7 @@ def test_jobs_that_nobody_wants_any_more_are_cancelled(
 def test_nobody_else_can_read_anything(own_consortium: Consortium, site: Site) -> None:
     gate = site.gated(own_consortium)
     os.umask(0o022)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         time.sleep(1)
         (worker,) = [one for one in site.slurm.processes() if "--element" in one.cmdline()]
@@ -447,7 +525,7 @@ def test_what_is_not_as_the_job_left_it_is_refused_by_name(
     own_consortium: Consortium, site: Site, tamper: Callable[[Path], None], said: str
 ) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         client.kill()
     gate.open()
@@ -464,7 +542,7 @@ def test_what_is_not_as_the_job_left_it_is_refused_by_name(
 
 def test_what_makes_room_for_others_is_sent_again(own_consortium: Consortium, site: Site) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         urgent = ("--partition=urgent", "--nodes=2", "--exclusive", "--wait", "--wrap=sleep 1")
         site.slurm.says("sbatch", f"--output={os.devnull}", *urgent)
@@ -487,7 +565,7 @@ def test_what_runs_out_of_its_time_is_not_tried_again(
 
 def test_so_many_run_at_a_time_as_one_asks_for(own_consortium: Consortium, site: Site) -> None:
     gates = [site.gated(own_consortium, f"gated-{number}") for number in range(2)]
-    with site.hospital.member.start(*site.words, "--jobs", "1") as client:
+    with site.running("--jobs", "1") as client:
         eventually(lambda: sum(gate.times for gate in gates) == 1, "one of them began")
         time.sleep(3)
         assert sorted(gate.times for gate in gates) == [0, 1]
@@ -502,7 +580,7 @@ def test_what_is_taken_back_elsewhere_costs_nobody_else(
 ) -> None:
     gate, other = site.gated(own_consortium), site.gated(own_consortium, "other")
     member = site.hospital.member
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         other.is_reached()
         (name,) = [
@@ -521,7 +599,7 @@ def test_a_result_that_came_another_way_ends_the_job(
     own_consortium: Consortium, site: Site
 ) -> None:
     gate = site.gated(own_consortium)
-    with site.start() as client:
+    with site.running() as client:
         gate.is_reached()
         client.kill()
     running = site.hospital.member.start(*site.words, "--executor", "local")

@@ -71,6 +71,11 @@ def with_another_model(consortium: Consortium, name: str = "mlp", tail: str = ""
         text = (folder / "model_mlp" / "container_config.yaml").read_text()
         (folder / f"{name}.yaml").write_text(text.replace("main.py", tail))
         options[1] = f"{consortium.host.url}{name}.yaml"
+    return approve(consortium, name, options)
+
+
+def approve(consortium: Consortium, name: str, options: list[str]) -> int:
+    """Have a model with these options of `container submit` approved in the benchmark; its UID."""
     committee = as_committee(consortium)
     words = ("container", "submit", "--name", name, *options, "--operational", "-y")
     uid: int = committee.json(*words)["id"]

@@ -41,11 +41,12 @@ SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 MailProg=/bin/true
+GresTypes=gpu
 KillWait=1
 SlurmdTimeout=10
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
-NodeName=north NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=1000
-NodeName=south NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=1000
+NodeName=north NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 Gres=gpu:1
+NodeName=south NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 Gres=gpu:1
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
 PartitionName=all Nodes=north,south Default=YES State=UP MaxTime=INFINITE PriorityTier=1
@@ -65,6 +66,7 @@ class Slurm:
         user = pwd.getpwuid(os.geteuid()).pw_name
         ports = [own_port() for _ in range(3)]
         (folder / "slurm.conf").write_text(CONF.format(user=user, folder=folder, ports=ports))
+        (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
         (folder / "munge.key").write_bytes(secrets.token_bytes(128))
         (folder / "munge.key").chmod(0o400)
 
