@@ -8,11 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.consortium import Consortium
@@ -117,6 +118,7 @@ class Site:
 @pytest.fixture
 def site(slurm: Slurm, own_consortium: Consortium, hospital: Hospital, tmp_path: Path) -> Site:
     """A hospital at work on a cluster, where the benchmark has one model."""
+    slurm.recover()
     found = Site(hospital, tmp_path / "shared", approved(hospital), slurm)
     hospital.member.environment |= slurm.environment
     found.setting()
@@ -227,7 +229,7 @@ def test_a_job_that_is_killed_is_sent_again_and_not_for_ever(
     with site.running() as client:
         for times in (1, 2, 3):
             gate.is_reached(times)
-            (worker,) = [one for one in site.slurm.processes() if "--element" in one.cmdline()]
+            (worker,) = site.slurm.processes("--element")
             worker.kill()
         said, told = client.communicate(timeout=120)
     (outcome,) = [one for one in json.loads(said) if one["model"] == gate.model]
@@ -275,8 +277,8 @@ def test_a_node_that_is_lost_loses_no_run(own_consortium: Consortium, site: Site
         (job,) = site.slurm.jobs()
         (node,) = set(site.slurm.says("squeue", "-h", f"--job={job}", "-o%N").split())
         site.slurm.kill("slurmd", "-D", "-N", node)
-        for process in site.slurm.processes():
-            if process.name() == "slurmstepd" or "--element" in process.cmdline():
+        for process in site.slurm.processes("slurmstepd", "--element"):
+            with suppress(psutil.Error):
                 process.kill()
         gate.is_reached(2)
         gate.open()
@@ -438,7 +440,7 @@ def test_nobody_else_can_read_anything(own_consortium: Consortium, site: Site) -
     with site.running() as client:
         gate.is_reached()
         time.sleep(1)
-        (worker,) = [one for one in site.slurm.processes() if "--element" in one.cmdline()]
+        (worker,) = site.slurm.processes("--element")
         inherited, token = worker.environ(), site.hospital.member.environment["MEDPERF_TOKEN"]
         written = [path for path in site.shared.rglob("*") if path.is_file()]
         shown = site.slurm.says("scontrol", "show", "job", "--details")
@@ -605,8 +607,7 @@ def test_a_result_that_came_another_way_ends_the_job(
     running = site.hospital.member.start(*site.words, "--executor", "local")
     gate.is_reached(2)
     # The one in the queue does not see it yet.
-    paused = [one for one in site.slurm.processes() if "main.py" in " ".join(one.cmdline())]
-    for process in paused:
+    for process in site.slurm.processes("main.py"):
         process.suspend()
     gate.open()
     running.communicate(timeout=60)

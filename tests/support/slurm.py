@@ -115,14 +115,23 @@ class Slurm:
         chosen = [f"--states={','.join(states)}"] if states else []
         return self.says("squeue", "--array", "--noheader", "--format=%F_%K", *chosen).split()
 
-    def processes(self) -> list[psutil.Process]:
-        """What its jobs run, and what watches over them."""
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """What its jobs run, and what watches over them: whose command has one of these words."""
         found = []
         for process in psutil.process_iter():
+            # One that ends meanwhile is none.
             with suppress(psutil.Error):
-                if process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                command = " ".join([process.name(), *process.cmdline()])
+                is_ours = process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]
+                if is_ours and any(word in command for word in words):
                     found.append(process)
         return found
+
+    def recover(self) -> None:
+        """Have it as it was at first, whatever a test left."""
+        self.start()
+        self.says("scancel", f"--user={pwd.getpwuid(os.geteuid()).pw_name}")
+        eventually(lambda: not self.jobs(), "no job is left")
 
     def stop(self) -> None:
         """End all of it."""
@@ -137,7 +146,7 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for left in self.processes():
+        for left in self.processes("slurmstepd", "--element", "sh"):
             with suppress(psutil.Error):
                 left.kill()
 
