@@ -594,7 +594,8 @@ def test_what_is_taken_back_elsewhere_costs_nobody_else(
         other.open()
         said, told = client.communicate(timeout=200)
     errors = {one["model"]: one["error"] for one in json.loads(said)}
-    assert errors.pop(gate.model) == "it was cancelled" and set(errors.values()) == {None}, told
+    # Who waits sees that the element is gone, or what the queue says of its job.
+    assert "was cancelled" in errors.pop(gate.model) and set(errors.values()) == {None}, told
 
 
 def test_a_result_that_came_another_way_ends_the_job(

@@ -82,9 +82,11 @@ ONLINE = [
 OWN = {
     *("auth logout", "profile ls", "profile view", "profile create", "profile activate"),
     *("profile set", "profile delete", "container create", "completion", "storage gc"),
-    *("storage unpin", "queue edit", "test rm", "policy view", "policy check"),
-    # What they show of others is what `benchmark view` and `test run` show.
-    *("benchmark submit", "container submit", "dataset submit"),
+    *("storage unpin", "storage share", "storage status", "queue edit", "test rm", "policy view"),
+    "policy check",
+    # What they show of others is what `benchmark view`, `test run` and `benchmark run` show.
+    *("benchmark submit", "container submit", "dataset submit", "jobs ls", "jobs cancel"),
+    "jobs logs",
 }
 # How many commands show each case.
 SHOWN = 4
