@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +33,7 @@ from medperf_client.kinds import KINDS
 from medperf_client.ledger.records import Ledger
 from medperf_client.registry.client import _document
 from medperf_client.settings.config import Home, load_config
+from tests.support.commands import leaves
 from tests.support.hostile import (
     HASTE,
     KNOWN_WORDS,
@@ -105,22 +105,11 @@ MOST_WAITING = 8
 NOW = "2026-01-01T00:00:00+00:00"
 
 
-def leaves(command: click.Command, name: str, context: click.Context) -> Iterator[str]:
-    """Every command that does something."""
-    if not isinstance(command, click.Group):
-        yield name
-        return
-    for part in command.list_commands(context):
-        child = command.get_command(context, part)
-        assert child is not None
-        yield from leaves(child, f"{name} {part}".strip(), context)
-
-
 def test_every_command_is_tried_or_has_nothing_of_others_to_show() -> None:
     tried = OFFLINE + ONLINE
     untried = {
         name
-        for name in leaves(medperf, "", click.Context(medperf))
+        for name in leaves(medperf, "")
         if not any(f"{words} ".startswith(f"{name} ") for words in tried)
     }
     assert untried == OWN

@@ -19,7 +19,6 @@ from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import MedPerfError, Unsupported
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.execution.parallel import as_done
-from medperf_client.execution.plan import Plan
 from medperf_client.execution.results import Result, Results
 from medperf_client.execution.steps import Moment, Perform, Steps, Watch
 from medperf_client.execution.workflow import Evaluated, evaluation
@@ -27,6 +26,7 @@ from medperf_client.kinds import Entity
 from medperf_client.kinds.container import PINS
 
 if TYPE_CHECKING:
+    from medperf_client.execution.plan import Plan
     from medperf_client.executors.executor import Executor
     from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
@@ -151,7 +151,7 @@ class Evaluations:
         known = self._known(asked) if asked.use_memo else {}
         if asked.use_memo:
             executor.sweep(self._done(asked))
-        plans = dict[str, list[tuple[Entity, Plan]]]()
+        plans: dict[str, list[tuple[Entity, Plan]]] = {}
         for model in models:
             outcome = self._at_hand(asked, model, known)
             if outcome is None:
@@ -180,8 +180,11 @@ class Evaluations:
         known = self._known(asked)
         return [made_of for (_, made_of), one in known.items() if not one.partial]
 
-    def _prepared(self, asked: Asked, model: Entity, executor: "Executor") -> Plan:
+    def _prepared(self, asked: Asked, model: Entity, executor: "Executor") -> "Plan":
         """What of a model is to be done, ready for the queue."""
+        # Imported late: what runs on this machine, or has run, plans nothing.
+        from medperf_client.execution.plan import Plan
+
         with self._storage.in_use():
             plan = Plan(
                 **self._means(asked, self._logs(asked, model)),
@@ -230,12 +233,7 @@ class Evaluations:
     def missing(self, asked: Asked, models: Sequence[Entity]) -> list[Entity]:
         """The models that have no result here, or only a partial one that is not asked for."""
         known = self._known(asked)
-        found = ((model, known.get((model["id"], asked.made_of(model)))) for model in models)
-        return [
-            model
-            for model, result in found
-            if result is None or (result.partial and not asked.may_fail)
-        ]
+        return [model for model in models if self._at_hand(asked, model, known) is None]
 
     def _known(self, asked: Asked) -> Mapping[tuple[int | str, str], Result]:
         """The results here of this benchmark and dataset, by model and what they are made of."""
