@@ -188,6 +188,22 @@ def test_a_result_is_signed_taken_and_verified_by_the_committee(
     assert committee.run("result", "verify", uid, "--key", str(other)).returncode == 1
 
 
+def test_it_is_verified_from_a_bundle_where_no_network_is(
+    own_consortium: Consortium, hospital: Hospital, released: dict[str, Any], tmp_path: Path
+) -> None:
+    bundle, given = str(tmp_path / "all.bundle"), str(tmp_path / "north.pub.pem")
+    committee, reader = as_committee(own_consortium), own_consortium.member("reader")
+    committee.does("result", "ls", "-b", "1")
+    committee.does("bundle", "export", bundle)
+    hospital.member.does("key", "export", "-o", given)
+    own_consortium.stop()
+    reader.environment["MEDPERF_OFFLINE"] = "1"
+    reader.does("bundle", "import", bundle)
+    shown = reader.json("result", "verify", str(released["id"]), "--key", given)
+    assert shown["verified"] and {one["holds"] for one in shown["checks"]} == {True}
+    own_consortium.start()
+
+
 def test_a_result_that_was_changed_in_the_registry_is_found_out(
     own_consortium: Consortium, released: dict[str, Any]
 ) -> None:
