@@ -59,6 +59,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByUnit(config, log)
 
 
+@pytest.fixture(autouse=True)
+def same_folder() -> Iterator[None]:
+    """A test that leaves the process in another folder fails, and not some other one after it."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    os.chdir(before)
+    assert after == before
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A fresh registry of the test's own: entities count from 1."""

@@ -31,7 +31,7 @@ from medperf_client.execution.workflow import evaluation
 from medperf_client.settings.config import Home
 from medperf_client.site import Site
 from tests.cache.processes import start
-from tests.support.forks import IMPORT_ROOTS
+from tests.support.forks import IMPORT_ROOTS, ROOT
 from tests.support.keys import make_keys
 
 KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "4"))
@@ -287,7 +287,7 @@ Hospital(Path(sys.argv[1])).prepare()
 
 def in_tree() -> dict[str, str]:
     """The environment of a process that runs this tree's code."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*IMPORT_ROOTS, os.getcwd()])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*IMPORT_ROOTS, str(ROOT)])}
 
 
 @pytest.fixture
