@@ -5,124 +5,36 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from tests.support.cluster import Site, site
 from tests.support.consortium import Consortium
 from tests.support.forks import ROOT
-from tests.support.hospital import Hospital, approve, approved, with_another_model
+from tests.support.hospital import approve, with_another_model
 from tests.support.kills import kill_at_random
-from tests.support.slurm import NODES, Slurm, eventually, slurm
+from tests.support.slurm import NODES, eventually, slurm
 from tests.support.tutorials import typed
 
-__all__ = ["slurm"]
+__all__ = ["site", "slurm"]
 
 GUIDE = ROOT / "docs" / "site-guide.md"
 KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "4"))
-# Goes on once a file is there, and says on which node it began.
-GATED = (
-    "-c \"import os,time,runpy; print('began', flush=True); open({began!r}, 'a').write('x');"
-    " [time.sleep(.05) for _ in iter(lambda:os.path.exists({gate!r}), True)];"
-    " runpy.run_path('main.py', run_name='__main__')\""
-)
 
 
-class Gate:
-    """Where a model waits."""
-
-    model = 0
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.began = path, path.with_suffix(".began")
-
-    @property
-    def times(self) -> int:
-        """How many times the model began."""
-        return len(self.began.read_text()) if self.began.exists() else 0
-
-    def is_reached(self, times: int = 1) -> None:
-        """Wait until the model began so many times."""
-        eventually(lambda: self.times >= times, f"the model began {times} times")
-
-    def open(self) -> None:
-        """Let it go on."""
-        self.path.touch()
-
-
-@dataclass
-class Site:
-    """A hospital whose models run in a queue, and the folder that it shares with the nodes."""
-
-    hospital: Hospital
-    shared: Path
-    uid: str
-    slurm: Slurm
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The command that runs all models."""
-        return ("benchmark", "run", "-b", "1", "-d", self.uid, "--json")
-
-    def run(self, *more: str) -> list[dict[str, Any]]:
-        """Run all models; what became of each."""
-        done = self.hospital.member.run(*self.words, *more)
-        assert done.stdout, done.stderr
-        outcomes: list[dict[str, Any]] = json.loads(done.stdout)
-        return outcomes
-
-    def setting(self, **more: Any) -> None:
-        """Change what jobs ask for."""
-        values = {"kind": "slurm", "shared_folder": str(self.shared), **more}
-        self.hospital.member.does("profile", "set", "executor", json.dumps(values))
-
-    def gated(self, consortium: Consortium, name: str = "gated") -> "Gate":
-        """Have one more model, which waits for its gate to be opened; the reference is done."""
-        gate = Gate(self.shared.with_name(name))
-        text = GATED.format(began=str(gate.began), gate=str(gate.path))
-        gate.model = with_another_model(consortium, name, text)
-        self.hospital.member.does("sync")
-        return gate
-
-    @contextmanager
-    def running(self, *more: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run all models, while the test does something else."""
-        with self.hospital.member.start(*self.words, *more) as client:
-            try:
-                yield client
-            except BaseException:
-                # It waits for what the test would have done.
-                client.kill()
-                raise
-
-    def elements(self) -> list[Path]:
-        """The folders of elements."""
-        return sorted((self.shared / "elements").glob("*"))
-
-    def steps(self, outcome: dict[str, Any]) -> list[dict[str, Any]]:
-        """The steps of a result, without what no two runs have in common."""
-        steps = self.hospital.member.json("result", "view", outcome["result"])["steps"]
-        return [
-            {key: value for key, value in step.items() if key not in ("seconds", "source")}
-            for step in steps
-        ]
-
-
-@pytest.fixture
-def site(slurm: Slurm, own_consortium: Consortium, hospital: Hospital, tmp_path: Path) -> Site:
-    """A hospital at work on a cluster, where the benchmark has one model."""
-    slurm.recover()
-    found = Site(hospital, tmp_path / "shared", approved(hospital), slurm)
-    hospital.member.environment |= slurm.environment
-    found.setting()
-    return found
+@contextmanager
+def usual_umask() -> Iterator[None]:
+    """Have new files be readable for others in the block, unless somebody takes care."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def killed_by(site: Site, folder: Path, script: str) -> None:
@@ -436,8 +348,7 @@ def test_jobs_that_nobody_wants_any_more_are_cancelled(
 
 def test_nobody_else_can_read_anything(own_consortium: Consortium, site: Site) -> None:
     gate = site.gated(own_consortium)
-    os.umask(0o022)
-    with site.running() as client:
+    with usual_umask(), site.running() as client:
         gate.is_reached()
         time.sleep(1)
         (worker,) = site.slurm.processes("--element")

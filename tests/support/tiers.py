@@ -72,7 +72,7 @@ WITH_ALL = (
     "tests/client/test_docker_engines.py",
     "tests/client/test_docker_images.py",
     # A whole cluster, whose nodes are lost and whose clocks run out.
-    "tests/client/test_slurm.py",
+    "tests/client/test_slurm",
     "tests/containers/test_queued.py::test_apptainer_gives_in_a_queue_what_it_gives_here",
     # It writes gigabytes.
     "tests/containers/test_freedom.py::test_its_tmp_takes_more_than_its_memory",
