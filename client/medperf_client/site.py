@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from medperf_client.evidence.keys import Keys, Pair
     from medperf_client.exchange.sender import Sender
     from medperf_client.exchange.sync import Synced
+    from medperf_client.execution.awaited import AwaitedModels
     from medperf_client.execution.checker import ContainerChecker
     from medperf_client.execution.compatibility import CompatibilityTest, Reports
     from medperf_client.execution.evaluation import Evaluations
@@ -397,6 +398,13 @@ class Site:
 
         return Orders(self.folder / "orders", self._real_uid)
 
+    @cached_property
+    def awaited(self) -> "AwaitedModels":
+        """The models that were left to a queue, and not collected yet."""
+        from medperf_client.execution.awaited import AwaitedModels
+
+        return AwaitedModels(self.folder / "awaited", self._real_uid)
+
     def evaluations(self, watch: "Watch", refetch: bool = False) -> "Evaluations":
         """Runs models on datasets; with `refetch`, images at URLs are asked for again."""
         from medperf_client.admission.lists import CONTAINERS
@@ -537,6 +545,8 @@ class Site:
             self.results.bind()
         if (self.folder / "orders").exists():
             self.orders.bind()
+        if (self.folder / "awaited").exists():
+            self.awaited.bind()
 
     def resend(self, uids: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
         """Queue anew what the registry has lost; see `lost.resend`."""

@@ -82,7 +82,7 @@ def test_the_commands_of_the_guide_do_what_it_says(own_consortium: Consortium, s
     with_another_model(own_consortium)
     site.hospital.member.does("sync")
     commands = [one for one in typed(GUIDE) if one.heading == "Models on a cluster"]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         site.hospital.member.does(*command.words)
     assert {one["from_cache"] for one in site.run()} == {True}

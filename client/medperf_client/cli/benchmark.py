@@ -28,7 +28,9 @@ from medperf_client.cli.evaluating import (
     end,
     evaluated,
     jobs_option,
+    queue_of,
     run_options,
+    tell_left,
     tell_outcomes,
 )
 from medperf_client.cli.following import follow
@@ -41,7 +43,7 @@ from medperf_client.cli.text import (
     print_table,
     state_of,
 )
-from medperf_client.errors import FAILED, NotAdmitted
+from medperf_client.errors import FAILED, NotAdmitted, UsageError
 
 if TYPE_CHECKING:
     from medperf_client.execution.provisions import Part, Provisions
@@ -394,22 +396,37 @@ def _decide(
     )
 )
 @jobs_option
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Leave what is not over to the queue: `medperf jobs wait` or `collect` has it later.",
+)
 @json_option
-@example("medperf benchmark run -b 1 -d 3", "medperf benchmark run -b 1 -d 3 --jobs 4")
-def run(models_from_file: Path | None, as_json: bool, **options: Any) -> None:
+@example(
+    "medperf benchmark run -b 1 -d 3",
+    "medperf benchmark run -b 1 -d 3 --jobs 4",
+    "medperf benchmark run -b 1 -d 3 --no-wait",
+)
+def run(models_from_file: Path | None, no_wait: bool, as_json: bool, **options: Any) -> None:
     """Run all models of a benchmark on a dataset, those of high priority first.
 
     What has a result here already is not run again. A model that fails costs only itself; the
     exit code is 1 then, after all have run. Nothing is sent: `medperf result submit` releases.
-    Where models run as jobs of a queue, those go on if this is stopped, and the same command
-    collects them.
+    Where models run as jobs of a queue, those go on if this is stopped; the same command collects
+    them, and so do `medperf jobs wait` and `medperf sync --watch`.
     """
+    if no_wait and queue_of(options["executor"]) is None:
+        raise UsageError(
+            "--no-wait is for models that run in a queue", "See executor in config.example.yaml."
+        )
     models: list[int | str] | Literal["all"] = "all"
     if models_from_file is not None:
         words = models_from_file.read_text(encoding="utf-8").replace("\n", ",").split(",")
         models = [Uid().convert(word.strip(), None, None) for word in words if word.strip()]
-    outcomes = evaluated(models=models, **options)
+    outcomes = evaluated(models=models, wait=not no_wait, **options)
     tell_outcomes(outcomes, as_json)
+    if no_wait:
+        tell_left()
     end(outcomes)
 
 

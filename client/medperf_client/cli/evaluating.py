@@ -1,13 +1,15 @@
 """Running models of a benchmark on a dataset: the options, the work, and what is shown of it."""
 
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from medperf_cache.errors import InUse
 from medperf_client.cli.base import Function, Uid, cache_option, dataset_option, display, site
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, MedPerfError, UsageError
@@ -15,7 +17,9 @@ from medperf_client.settings.executors import KINDS, LOCAL
 
 if TYPE_CHECKING:
     from medperf_client.datasets.records import Record
+    from medperf_client.execution.awaited import Awaited
     from medperf_client.execution.evaluation import Asked, Outcome
+    from medperf_client.execution.steps import Moment
     from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
 
@@ -71,11 +75,13 @@ def evaluated(
     keep_predictions: Path | None = None,
     jobs: int | None = None,
     executor: str | None = None,
+    wait: bool = True,
 ) -> "list[Outcome]":
     """Run models of a benchmark on a dataset of this site, those named or `all`, `jobs` at a time.
 
     They run where `executor` says, or the profile. For a request to take part the `reference`
-    model runs. Raises `UsageError` for models that are not the benchmark's.
+    model runs. Who does not `wait` has what is over, and leaves the rest to the queue. Raises
+    `UsageError` for models that are not the benchmark's.
     """
     from medperf_client.execution.evaluation import laid_out
 
@@ -84,7 +90,7 @@ def evaluated(
     chosen = models_of(found, models, here.tell)
     outcomes = []
     for outcome in running(
-        *(found, entity, record, chosen, jobs, executor),
+        *(found, entity, record, chosen, jobs, executor, wait),
         use_memo=not no_cache,
         may_fail=ignore_model_errors,
     ):
@@ -144,11 +150,13 @@ def running(
     models: Sequence[dict[str, Any]],
     jobs: int | None = None,
     executor: str | None = None,
+    wait: bool = True,
     **options: bool,
 ) -> "Generator[Outcome, None, None]":
     """What becomes of each model, `jobs` at a time, alone with the dataset until it is closed.
 
-    How far each is shows in a table on a terminal, else line by line.
+    How far each is shows in a table on a terminal, else line by line. Who does not `wait` for what
+    runs in a queue has what is over, and is shown nothing.
     """
     from medperf_client.cli.own import preparation
 
@@ -162,23 +170,25 @@ def running(
                 f"They are in {mine.raw['data_path']} and {mine.raw['labels_path']}.",
             )
         asked = asked_of(benchmark, entity, mine, **options)
+        queue = queue_of(executor, jobs)
+        is_shown = wait or queue is None
         with ExitStack() as stack:
             table = None
-            if sys.stderr.isatty() and len(models) > 1:
+            if is_shown and sys.stderr.isatty() and len(models) > 1:
                 stack.enter_context(display().hidden())
                 from medperf_client.cli.runs import RunTable
 
                 table = stack.enter_context(RunTable(models))
-            watch = table.watch if table else display().watch
+            shown = table.watch if table else display().watch
+            watch = shown if is_shown else _in_silence
             evaluations = here.evaluations(watch, not asked.use_memo)
             # What a model gives on a member's own data is for the home to keep, nowhere else.
             if not asked.use_memo or evaluations.missing(asked, models):
                 here.home.require_writable()
-            queue = queue_of(executor, jobs)
             outcomes = (
                 evaluations.run(asked, models, _local(min(jobs or 1, len(models))))
                 if queue is None
-                else evaluations.run_queued(asked, models, queue)
+                else evaluations.run_queued(asked, models, queue, here.awaited, wait)
             )
             for outcome in outcomes:
                 if table:
@@ -205,6 +215,52 @@ def queue_of(executor: str | None = None, jobs: int | None = None) -> "Following
             "'{kind: slurm, shared_folder: /scratch/me/medperf}'",
         )
     return Following(Slurm(executor_settings(named, "this profile"), jobs), site().tell)
+
+
+def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
+    """What became of models that were left to the queue, as far as it is known now.
+
+    What the queue has lost is sent again. A dataset that another process is at work on is left to
+    that one. What concerns all models of a benchmark on a dataset is told of one of them.
+    """
+    from medperf_client.execution.evaluation import TROUBLE
+
+    here = site()
+    queue, together = queue_of(), dict[Awaited, list[Awaited]]()
+    for note in here.awaited.all() if queue else ():
+        if queue and queue.executor.has(note.element):
+            together.setdefault(replace(note, element="", model=""), []).append(note)
+        else:
+            # It was taken back, or collected by somebody who was killed before this was noted.
+            here.awaited.drop(note.element)
+    for notes in together.values():
+        by_model = {note.model: note for note in notes}
+        try:
+            for outcome in _collected(notes):
+                yield by_model[outcome.model], outcome
+        except InUse:
+            continue
+        except TROUBLE as error:
+            yield notes[0], error
+
+
+def _collected(notes: "Sequence[Awaited]") -> "Iterator[Outcome]":
+    one = notes[0]
+    benchmark, entity, record = fitting(one.benchmark, one.dataset)
+    models = [site().entity("mlcube", note.model) for note in notes]
+    run = running(
+        *(benchmark, entity, record, models),
+        wait=False,
+        use_memo=one.use_memo,
+        may_fail=one.may_fail,
+        ordered=one.ordered,
+    )
+    with closing(run) as outcomes:
+        yield from outcomes
+
+
+def _in_silence(step: str, moment: "Moment") -> None:
+    """Show nothing of what steps do."""
 
 
 def _local(jobs: int) -> "Local | None":
@@ -272,6 +328,16 @@ def tell_outcomes(outcomes: "list[Outcome]", as_json: bool) -> None:
     click.echo(
         f"Results: {done} of {len(outcomes)} ({cached} from the cache). Failed: {len(failed)}."
     )
+
+
+def tell_left() -> None:
+    """How many models are left to the queue, if there are any."""
+    left = len(site().awaited.all())
+    if left:
+        click.echo(
+            f"{left} models are left to the queue. See: medperf jobs ls; then: medperf jobs wait",
+            err=True,
+        )
 
 
 def end(outcomes: "list[Outcome]") -> None:

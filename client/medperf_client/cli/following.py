@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medperf_client.cli.base import Command, Uid, display, example, foreseen, json_option, site
-from medperf_client.cli.evaluating import asked_of, fitting, models_of, running
+from medperf_client.cli.evaluating import asked_of, collected, fitting, models_of, running
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import (
     HeldBack,
@@ -23,6 +23,7 @@ from medperf_client.errors import (
 
 if TYPE_CHECKING:
     from medperf_client.datasets.orders import Order
+    from medperf_client.execution.awaited import Awaited
     from medperf_client.execution.evaluation import Outcome
     from medperf_client.execution.results import Result
 
@@ -176,6 +177,30 @@ def _carry_out(order: "Order", as_json: bool) -> None:
             click.echo(plain(f"{order.called}: {trouble}"), err=True)
 
 
+def collect_models(as_json: bool) -> str:
+    """Keep what was left to a queue and has ended; what keeps some of it from being, if so."""
+    troubles = []
+    try:
+        for note, outcome in collected():
+            if isinstance(outcome, Exception):
+                known = outcome if isinstance(outcome, MedPerfError) else foreseen(outcome)
+                troubles.append(f"{note.called}: {known or outcome}")
+            else:
+                order = note_outcome(note, outcome)
+                _tell(note, outcome, as_json, tells_failure=order is None)
+    except MedPerfError as error:
+        troubles.append(str(error))
+    return "\n".join(troubles)
+
+
+def note_outcome(note: "Awaited", outcome: "Outcome") -> "Order | None":
+    """Write down what became of a model, if an order asked for it that stands; that order."""
+    order = site().orders.find(note.benchmark, note.dataset) if note.ordered else None
+    if order is None:
+        return None
+    return _noted(order, site().entity("mlcube", outcome.model), outcome)
+
+
 def _run(order: "Order", as_json: bool) -> None:
     here, now = site(), datetime.now()
     benchmark, entity, record = fitting(order.benchmark, order.dataset)
@@ -183,14 +208,23 @@ def _run(order: "Order", as_json: bool) -> None:
     models = models_of(benchmark, "all", lambda line: None)
     models = [model for model in models if not order.lets_be(model, now)]
     asked = asked_of(benchmark, entity, record)
+    left = {
+        one.model
+        for one in here.awaited.all()
+        if (one.benchmark, one.dataset) == (order.benchmark, order.dataset)
+    }
+    models = [model for model in models if model["id"] not in left]
     wanted = here.evaluations(display().watch).missing(asked, models)
     wanted = [model for model in wanted if _is_admitted(order, model)]
     ready = {model["id"]: model for model in _brought(order, benchmark, wanted)}
     if not ready:
         return
-    with closing(running(benchmark, entity, record, [*ready.values()], ordered=True)) as outcomes:
+    # What runs in a queue is not waited for: it is collected at a later look.
+    run = running(benchmark, entity, record, [*ready.values()], wait=False, ordered=True)
+    with closing(run) as outcomes:
         for outcome in outcomes:
-            still = _noted(order, ready[outcome.model], outcome, as_json)
+            still = _noted(order, ready[outcome.model], outcome)
+            _tell(order, outcome, as_json)
             if still is None or not still.is_within(datetime.now()):
                 break
 
@@ -245,10 +279,8 @@ def _owner(container: dict[str, Any]) -> str:
     return f"container {container['id']} ({container['name']})"
 
 
-def _noted(
-    order: "Order", model: dict[str, Any], outcome: "Outcome", as_json: bool
-) -> "Order | None":
-    """Write down what became of a model, and tell it; the order, if it still stands."""
+def _noted(order: "Order", model: dict[str, Any], outcome: "Outcome") -> "Order | None":
+    """Write down what became of a model; the order, if it still stands."""
     from medperf_client.datasets.orders import tomorrow, utc_now
 
     result = outcome.result.uid if outcome.result else None
@@ -257,12 +289,21 @@ def _noted(
     if outcome.result is None:
         error = f"{outcome.error}\nSee: {outcome.logs}"
         _note_failure(order, model, error, tomorrow(datetime.now()))
-    elif as_json:
-        pair = {"benchmark": order.benchmark, "dataset": order.dataset}
-        print_json({**pair, **outcome.record()})
-    else:
-        click.echo(plain(f"{order.called}: {_owner(model)} gave {result}"))
     return still
+
+
+def _tell(
+    asked: "Order | Awaited", outcome: "Outcome", as_json: bool, tells_failure: bool = False
+) -> None:
+    """Tell what a model gave; how it failed is told by who notes that in an order."""
+    owner = f"container {outcome.model} ({outcome.name})"
+    if outcome.result is None:
+        if tells_failure:
+            click.echo(plain(f"{asked.called}: {owner} failed: {outcome.error}"), err=True)
+    elif as_json:
+        print_json({"benchmark": asked.benchmark, "dataset": asked.dataset, **outcome.record()})
+    else:
+        click.echo(plain(f"{asked.called}: {owner} gave {outcome.result.uid}"))
 
 
 def _note_failure(

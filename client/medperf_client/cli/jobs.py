@@ -1,28 +1,35 @@
 """`medperf jobs`: what runs of models left to a queue."""
 
+import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
-from medperf_client.cli.evaluating import queue_of
+from medperf_client.cli.evaluating import collected, end, queue_of, tell_left, tell_outcomes
+from medperf_client.cli.following import note_outcome
 from medperf_client.cli.text import plain, print_json, print_table
-from medperf_client.errors import UsageError
+from medperf_client.errors import FAILED, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
+    from medperf_client.execution.evaluation import Outcome
     from medperf_client.executors.elements import Element
     from medperf_client.executors.executor import Executor
 
 # Of an element's name, what people are shown, and may type.
 SHORT = 12
+# Between two looks of who waits: four a minute, as who waits for one run has it.
+WAIT_SECONDS = 15
+SHOWN = ("model", "benchmark", "dataset", "state", "job", "node", "reason", "tries")
 
 
 @click.group(cls=Group)
 def group() -> None:
-    """See the jobs that run models in the profile's queue, and end them.
+    """See the jobs that run models in the profile's queue, collect what they gave, or end them.
 
-    `medperf benchmark run` sends them, and collects what they gave.
+    `medperf benchmark run` sends them, and collects what they gave if it is let wait.
     """
 
 
@@ -30,25 +37,67 @@ def group() -> None:
 @json_option
 @example("medperf jobs ls")
 def ls(as_json: bool) -> None:
-    """List what was sent and is not collected yet.
-
-    What is over waits for the command that sent it.
-    """
+    """List what was sent and is not collected yet."""
     executor = _executor()
     rows = _rows(executor) if executor else []
     if as_json:
         print_json(rows)
         return
     print_table(
-        ("ELEMENT", "MODEL", "STATE", "JOB", "NODE", "REASON", "TRIES"),
-        [
-            (
-                str(row["element"])[:SHORT],
-                *(row[name] for name in ("model", "state", "job", "node", "reason", "tries")),
-            )
-            for row in rows
-        ],
+        ("ELEMENT", *(name.upper() for name in SHOWN)),
+        [(str(row["element"])[:SHORT], *(row[name] for name in SHOWN)) for row in rows],
     )
+
+
+@group.command(writes=True)
+@json_option
+@example("medperf jobs collect")
+def collect(as_json: bool) -> None:
+    """Keep what models gave whose jobs have ended, and wait for no other.
+
+    What the queue has lost is sent again. Exit code 1 says that a model failed.
+    """
+    _executor()
+    _finish(*_collected(), as_json)
+
+
+@group.command(writes=True)
+@json_option
+@example("medperf jobs wait", "medperf jobs wait --json")
+def wait(as_json: bool) -> None:
+    """Wait until all jobs have ended, and keep what their models gave.
+
+    This may be stopped: the jobs go on. Exit code 1 says that a model failed.
+    """
+    queue = _executor()
+    outcomes, troubles = _collected()
+    while queue and site().awaited.all() and not troubles:
+        time.sleep(WAIT_SECONDS)
+        more, troubles = _collected()
+        outcomes += more
+    _finish(outcomes, troubles, as_json)
+
+
+def _collected() -> "tuple[list[Outcome], list[Exception]]":
+    """What has ended, kept and noted where it was ordered; and what kept some from being."""
+    outcomes: list[Outcome] = []
+    troubles: list[Exception] = []
+    for note, outcome in collected():
+        if isinstance(outcome, Exception):
+            site().tell(f"{note.called}: {outcome}")
+            troubles.append(outcome)
+        else:
+            note_outcome(note, outcome)
+            outcomes.append(outcome)
+    return outcomes, troubles
+
+
+def _finish(outcomes: "list[Outcome]", troubles: "list[Exception]", as_json: bool) -> None:
+    tell_outcomes(outcomes, as_json)
+    tell_left()
+    end(outcomes)
+    if troubles:
+        sys.exit(FAILED)
 
 
 @group.command()
@@ -67,6 +116,9 @@ def cancel(elements: tuple[str, ...], yes: bool) -> None:
         return
     confirm(f"cancel {', '.join(one.label for one in chosen)}?", yes)
     ended = executor.cancel([one.name for one in chosen])
+    for one in chosen:
+        if not executor.has(one.name):
+            site().awaited.drop(one.name)
     click.echo(f"Ended {len(ended)} jobs.")
 
 
@@ -101,16 +153,19 @@ def _rows(executor: "Executor") -> list[dict[str, Any]]:
     from medperf_client.executors.elements import is_over
 
     seen = executor.look()
+    notes = {note.element: note for note in site().awaited.all()}
     rows = []
     for element in executor.all():
-        job = seen.get(element.name)
+        job, note = seen.get(element.name), notes.get(element.name)
         state = job.state.value if job else "is not sent"
         if is_over(executor.place(element.name), element):
-            state = "is over, and waits to be collected"
+            state = "is over, and waits for: medperf jobs collect"
         rows.append(
             {
                 "element": element.name,
                 "model": element.label,
+                "benchmark": note and note.benchmark,
+                "dataset": note and note.dataset,
                 "state": state,
                 "job": job.job if job else None,
                 "node": job.node if job else None,

@@ -72,8 +72,9 @@ def group(
 ) -> None:
     """Send what waits in the queue, then learn what is new in the registry.
 
-    With --watch, models are run as `medperf benchmark follow` ordered, and each line of news is
-    handed to the program of --notify. Whether that works or not, the watch goes on.
+    With --watch, models are run as `medperf benchmark follow` ordered, what jobs of a queue gave is
+    collected, and each line of news is handed to the program of --notify. Whether that works or
+    not, the watch goes on.
 
     What the registry refuses stays in the queue with its reason, and so does what depends on it;
     see `medperf queue`. Exit code 1 says that something was refused.
@@ -168,13 +169,14 @@ def _show_changes(done: "Synced", here: "Site") -> None:
 def _watch(interval: float, notify: str | None, as_json: bool) -> None:
     """One look after the other, each as if for the first time; only changes are told.
 
-    What was approved since is run, where somebody ordered that.
+    What was left to a queue of this site's is collected, and what was approved since is run, where
+    somebody ordered that.
     """
-    from medperf_client.cli.following import carry_out_orders
+    from medperf_client.cli.following import carry_out_orders, collect_models
     from medperf_client.exchange.listener import Listener
 
     listener = None if notify is None else Listener(notify)
-    last = ailing = deaf = ""
+    last = ailing = deaf = stuck = ""
     with site().watching():
         while True:
             here = site(fresh=True)
@@ -189,6 +191,9 @@ def _watch(interval: float, notify: str | None, as_json: bool) -> None:
                 if listener is not None:
                     deaf = _hand_on(done.news, listener, deaf)
             last = _told(trouble, last, "the registry answers again")
+            stuck = _told(
+                collect_models(as_json), stuck, "what was left to the queue is collected again"
+            )
             ailing = _told(
                 carry_out_orders(as_json), ailing, "the standing orders can be read again"
             )

@@ -17,6 +17,7 @@ from medperf_client.containers.library import Container, Input, Library
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import MedPerfError, Unsupported
+from medperf_client.execution.awaited import Awaited, AwaitedModels
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.execution.parallel import as_done
 from medperf_client.execution.results import Result, Results
@@ -90,6 +91,11 @@ class Asked:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    def awaited(self, model: Entity, element: str) -> Awaited:
+        """What is noted of a model that an element of a queue evaluates."""
+        options = (self.use_memo, self.may_fail, self.ordered)
+        return Awaited(element, self.benchmark, self.dataset, model["id"], *options)
+
 
 class Evaluations:
     """Runs models on the data of a member, and keeps what they give.
@@ -139,13 +145,18 @@ class Evaluations:
                 yield ended
 
     def run_queued(
-        self, asked: Asked, models: Sequence[Entity], following: "Following"
+        self,
+        asked: Asked,
+        models: Sequence[Entity],
+        following: "Following",
+        awaited: AwaitedModels,
+        wait: bool = True,
     ) -> Iterator[Outcome]:
         """Have each model evaluated by a job of a queue; outcomes come as they are made.
 
         One that fails costs only itself. What was sent before, by whomever was killed, is not sent
         again, and what it gave counts as run anew, should that be asked for. Whoever stops in the
-        midst of this leaves the jobs to the queue.
+        midst of this, or does not `wait`, leaves the jobs to the queue; `awaited` has them then.
         """
         executor = following.executor
         known = self._known(asked) if asked.use_memo else {}
@@ -161,17 +172,19 @@ class Evaluations:
                     outcome = self._failed(asked, model, error)
                 else:
                     if plan.planned:
+                        awaited.add(asked.awaited(model, plan.name))
                         plans.setdefault(plan.name, []).append((model, plan))
                     else:
                         outcome = self._outcome(asked, model, known)
             if outcome is not None:
                 yield outcome
         labels = {name: these[0][1].label for name, these in plans.items()}
-        for name, trouble in following.ended(labels, self._told):
+        for name, trouble in following.ended(labels, self._told, wait):
             for model, plan in plans[name]:
                 perform = executor.collect(plan, trouble)
                 yield self._outcome(asked, model, known, perform=perform)
             executor.forget(name)
+            awaited.drop(name)
         # Also what was sent by whoever was killed, and was answered from memory by now.
         executor.sweep(self._done(asked))
 

@@ -207,6 +207,10 @@ class Executor(ABC):
         """The folder of an element."""
         return self.folder / "elements" / name
 
+    def has(self, name: str) -> bool:
+        """Whether an element was prepared, and not forgotten."""
+        return Element.read(self.place(name)) is not None
+
     def all(self) -> list[Element]:
         """The elements that were prepared, and not forgotten."""
         folders = sorted((self.folder / "elements").glob("*"))
@@ -257,8 +261,10 @@ class Executor(ABC):
         return max(found, default=0)
 
     def tidy(self, runs: Sequence[str]) -> None:
-        """Take what is left of runs that were collected out of the queue."""
-        self.end([one for one in self.jobs(runs) if one.state.is_queued])
+        """End the jobs of these runs whose elements were collected, or taken back."""
+        known = self._runs()
+        queued = [one for one in self.jobs(runs) if one.state.is_queued]
+        self.end([one for one in queued if not self._is_wanted(known.get(one.run), one.number)])
 
     def logs(self, name: str, seen: Seen | None = None) -> list[Path]:
         """What a job and its steps printed: the job's own words first."""
@@ -310,6 +316,11 @@ class Executor(ABC):
     def _is_current(self, name: str, ticket: str) -> bool:
         found = Element.read(self.place(name)) if is_digest(name) else None
         return found is not None and found.ticket == ticket
+
+    def _is_wanted(self, run: Run | None, number: int) -> bool:
+        """Whether the element of that number in a run is there, as it was when that was sent."""
+        of_it = run.elements if run else ()
+        return number < len(of_it) and self._is_current(*of_it[number])
 
     def _runs(self) -> dict[str, Run]:
         """The runs that were written down, by name."""

@@ -44,15 +44,18 @@ class Following:
         self._shown: dict[str, tuple[str, str, State]] = {}
         self._since: dict[str, float] = {}
         self._runs: dict[str, None] = {}
+        # Whose records may be there, and were not seen yet.
+        self._in_doubt: set[str] = set()
         self._is_away = False
 
     def ended(
-        self, labels: Mapping[str, str], watch: Watch
+        self, labels: Mapping[str, str], watch: Watch, wait: bool = True
     ) -> Iterator[tuple[str, MedPerfError | None]]:
         """The name of each element that is over, and why its job will leave no record, if so.
 
         `labels` are what people call each, `watch` is told what the jobs do. Raises `MedPerfError`
-        if the queue refuses what is sent. Whoever stops waiting stops nothing else.
+        if the queue refuses what is sent. Whoever stops waiting stops nothing else; who does not
+        `wait` for what is not over sees that all is sent, and raises `Away` if the queue is away.
         """
         self._labels, self._watch, self._left = labels, watch, dict.fromkeys(labels)
         pauses = iter(QUEUE_SECONDS)
@@ -62,10 +65,12 @@ class Following:
                 for name in [one for one in self._left if self._is_over(one)]:
                     yield from self._over(name, None)
                 if self._left and time.monotonic() >= due:
-                    for name, error in self._looked():
+                    for name, error in self._looked(wait):
                         yield from self._over(name, error)
                     pause = next(pauses, pause)
                     due = time.monotonic() + pause
+                    if not wait and not self._in_doubt & self._left.keys():
+                        break
                 if self._left:
                     time.sleep(FILES_SECONDS * (1 + len(self._left) // FILES_AT_ONCE))
             with suppress(Away):
@@ -90,9 +95,10 @@ class Following:
             self._watch(self._step(name), "failed" if error else "ran")
         yield name, error
 
-    def _looked(self) -> list[tuple[str, MedPerfError]]:
+    def _looked(self, wait: bool) -> list[tuple[str, MedPerfError]]:
         """Look at the queue, send what is to be sent; what failed for good, and why."""
         failed, send = [], []
+        self._in_doubt.clear()
         try:
             seen = self.executor.look()
             self._runs |= {one.run: None for name, one in seen.items() if name in self._left}
@@ -109,6 +115,8 @@ class Following:
                 self._runs |= dict.fromkeys(self.executor.submit(send))
             self._is_away = False
         except Away as error:
+            if not wait:
+                raise
             if not self._is_away:
                 self._tell(f"the queue does not answer, and is asked again: {error}")
             self._is_away = True
@@ -130,7 +138,10 @@ class Following:
         if seen.state not in (State.DONE, State.FAILED):
             return False
         first = self._since.setdefault(seen.job + seen.run, time.monotonic())
-        return time.monotonic() - first < RECORD_SECONDS
+        if time.monotonic() - first >= RECORD_SECONDS:
+            return False
+        self._in_doubt.add(name)
+        return True
 
     def _failure(self, name: str, seen: Seen) -> MedPerfError:
         where = f" on {seen.node}" if seen.node else ""

@@ -1,0 +1,82 @@
+"""What models were left to a queue: whoever comes later knows what for, and collects it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from medperf_client.errors import MedPerfError
+from medperf_client.execution.results import RealUid
+from medperf_client.files import read_versioned, versioned, write_atomically
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """That an element of a queue, named so, evaluates a model. The rest is as in `Asked`."""
+
+    element: str
+    benchmark: int | str
+    dataset: int | str
+    model: int | str
+    use_memo: bool = True
+    may_fail: bool = False
+    ordered: bool = False
+
+    @property
+    def called(self) -> str:
+        """What people are shown of it."""
+        return f"benchmark {self.benchmark} on dataset {self.dataset}"
+
+
+class AwaitedModels:
+    """The models of one member that were left to a queue, a file each, until they are collected.
+
+    `real_uid` tells what the queue of submissions' own UIDs have become.
+    """
+
+    def __init__(self, folder: Path, real_uid: RealUid) -> None:
+        self._folder, self._real_uid = folder, real_uid
+
+    def all(self) -> list[Awaited]:
+        """Every model. Raises `MedPerfError` for a file that cannot be read."""
+        return [note for _, note in self._read()]
+
+    def add(self, note: Awaited) -> None:
+        """Remember one, or in other words than before."""
+        self._store(self._folder / f"{note.element}-{note.model}.json", note)
+
+    def drop(self, element: str) -> None:
+        """Forget the models of an element: they were collected, or nobody wants them any more."""
+        for path in self._folder.glob(f"{element}-*.json"):
+            path.unlink(missing_ok=True)
+
+    def bind(self) -> None:
+        """Write down the UIDs that the registry has given by now, before the queue forgets them."""
+        for path, note in self._read():
+            self._store(path, note)
+
+    def _store(self, path: Path, note: Awaited) -> None:
+        write_atomically(path, versioned(FORMAT, asdict(note)))
+
+    def _read(self) -> Iterator[tuple[Path, Awaited]]:
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                note = Awaited(**read_versioned(FORMAT, path))
+            except FileNotFoundError:
+                # Another process has just collected it.
+                continue
+            except (OSError, ValueError, TypeError) as error:
+                raise MedPerfError(
+                    f"the note {path} of a model in the queue cannot be read: {error}",
+                    "Delete it; medperf benchmark run finds what its job gave all the same.",
+                ) from error
+            yield (
+                path,
+                replace(
+                    note,
+                    benchmark=self._real_uid(note.benchmark),
+                    dataset=self._real_uid(note.dataset),
+                    model=self._real_uid(note.model),
+                ),
+            )
