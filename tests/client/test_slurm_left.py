@@ -22,6 +22,7 @@ def left(site: Site) -> list[Path]:
 def collected(site: Site, *words: str) -> list[dict[str, Any]]:
     """What became of the models that a command of `medperf jobs` collects."""
     done = site.hospital.member.run("jobs", *words, "--json")
+    assert done.stdout, done.stderr
     outcomes: list[dict[str, Any]] = json.loads(done.stdout)
     return outcomes
 

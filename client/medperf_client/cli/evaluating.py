@@ -226,7 +226,8 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     from medperf_client.execution.evaluation import TROUBLE
 
     here = site()
-    queue, together = queue_of(), dict[Awaited, list[Awaited]]()
+    queue = queue_of()
+    together: dict[Awaited, list[Awaited]] = {}
     for note in here.awaited.all() if queue else ():
         if queue and queue.executor.has(note.element):
             together.setdefault(replace(note, element="", model=""), []).append(note)
