@@ -24,7 +24,7 @@ SECONDS = {
     "tests/browser/test_pages.py": 55,
     "tests/server/test_page_bounds.py": 80,
     "tests/client/test_following.py": 90,
-    "tests/client/test_slurm.py": 240,
+    "tests/client/test_slurm.py": 400,
     "tests/client/test_bundle.py": 60,
     "tests/client/test_carrying.py": 60,
     "tests/client/test_data_bundles.py": 60,
@@ -60,7 +60,10 @@ WITH_ALL = (
     # Each page in each colour and width; tests/server reads the same pages.
     "tests/browser/",
     # Homes that are put back, full, read-only or killed, again and again.
-    "tests/faults/test_(another_past|disk_full|ledger_kills|many_pasts|read_only|watch)",
+    "tests/faults/test_(another_past|disk_full|ledger_kills|many_pasts|read_only|sync_kills|watch)",
+    "tests/(cache/test_kills|client/test_data_owner_kills)",
+    "tests/client/test_read_only_home.py::test_every_command",
+    "tests/examples/test_staged.py::test_it_may_be_killed",
     # Whole consortia with an air gap between them; tests/client/test_bundle.py is of each part.
     "tests/client/test_(carrying|data_bundles)",
     # A stand-in for S3, which is slow to start and to answer; folders are tried all day.
