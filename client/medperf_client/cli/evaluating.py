@@ -305,7 +305,9 @@ def models_of(
 
 
 def tell_outcomes(outcomes: "list[Outcome]", as_json: bool) -> None:
-    """A table of what became of each model, and counts."""
+    """A table of what became of each model, counts, and what those took that ran."""
+    from medperf_client.cli.used import tell_used
+
     failed = [one for one in outcomes if one.result is None]
     if as_json:
         print_json([one.record() for one in outcomes])
@@ -329,6 +331,7 @@ def tell_outcomes(outcomes: "list[Outcome]", as_json: bool) -> None:
     click.echo(
         f"Results: {done} of {len(outcomes)} ({cached} from the cache). Failed: {len(failed)}."
     )
+    tell_used(outcomes)
 
 
 def tell_left() -> None:

@@ -150,6 +150,7 @@ def _executor() -> "Executor | None":
 
 
 def _rows(executor: "Executor") -> list[dict[str, Any]]:
+    from medperf_client.execution.used import together
     from medperf_client.executors.elements import is_over
 
     seen = executor.look()
@@ -160,6 +161,7 @@ def _rows(executor: "Executor") -> list[dict[str, Any]]:
         state = job.state.value if job else "is not sent"
         if is_over(executor.place(element.name), element):
             state = "is over, and waits for: medperf jobs collect"
+        used = together(executor.used(element.name, element.steps))
         rows.append(
             {
                 "element": element.name,
@@ -172,6 +174,7 @@ def _rows(executor: "Executor") -> list[dict[str, Any]]:
                 "reason": job.reason if job else None,
                 "tries": executor.tries(element.name),
                 "folder": str(executor.place(element.name)),
+                "used": used.record() if used else None,
             }
         )
     return rows

@@ -22,6 +22,7 @@ from medperf_client.execution.compatibility import read_yaml
 from medperf_client.execution.parallel import as_done
 from medperf_client.execution.results import Result, Results
 from medperf_client.execution.steps import Moment, Perform, Steps, Watch
+from medperf_client.execution.used import Used, together
 from medperf_client.execution.workflow import Evaluated, evaluation
 from medperf_client.kinds import Entity
 from medperf_client.kinds.container import PINS
@@ -40,7 +41,8 @@ TROUBLE = (MedPerfError, CacheError, OSError)
 class Outcome:
     """What became of one model: a `result`, or an `error`; `is_cached` if nothing had to run.
 
-    `logs` is the folder of what its containers printed.
+    `logs` is the folder of what its containers printed, `used` what it took, where it ran now and
+    that was measured.
     """
 
     model: int | str
@@ -49,6 +51,7 @@ class Outcome:
     is_cached: bool
     error: str
     logs: Path
+    used: Used | None = None
 
     def record(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -61,6 +64,7 @@ class Outcome:
             "from_cache": self.is_cached,
             "error": self.error or None,
             "logs": str(self.logs),
+            "used": self.used.record() if self.used else None,
         }
 
 
@@ -136,7 +140,9 @@ class Evaluations:
             return
 
         def outcome(model: Entity) -> Outcome:
-            return self._outcome(asked, model, known, executor.slot, executor.perform)
+            used: list[Used] = []
+            perform = partial(executor.perform, note=used.append)
+            return self._outcome(asked, model, known, executor.slot, perform, used)
 
         with executor:
             for _, ended in as_done([partial(outcome, one) for one in models], executor.slots):
@@ -182,7 +188,8 @@ class Evaluations:
         for name, trouble in following.ended(labels, self._told, wait):
             for model, plan in plans[name]:
                 perform = executor.collect(plan, trouble)
-                yield self._outcome(asked, model, known, perform=perform)
+                used = executor.used(name, [one.key for one in plan.planned])
+                yield self._outcome(asked, model, known, perform=perform, used=used)
             executor.forget(name)
             awaited.drop(name)
         # Also what was sent by whoever was killed, and was answered from memory by now.
@@ -224,21 +231,26 @@ class Evaluations:
         known: Mapping[tuple[int | str, str], Result],
         slot: Callable[[], AbstractContextManager[None]] = nullcontext,
         perform: Perform | None = None,
+        used: Sequence[Used] = (),
     ) -> Outcome:
+        """What becomes of a model; `used` has what its steps took once `perform` did them."""
         found = self._at_hand(asked, model, known)
         if found is not None:
             return found
         logs = self._logs(asked, model)
         try:
             with self._storage.in_use(), slot():
-                made, is_cached = self._evaluated(asked, model, logs, perform)
-            return Outcome(model["id"], model["name"], made, is_cached, "", logs)
+                made, is_cached = self._evaluated(asked, model, logs, perform, used)
+            taken = together(used)
+            return Outcome(model["id"], model["name"], made, is_cached, "", logs, taken)
         except TROUBLE as error:
-            return self._failed(asked, model, error)
+            return self._failed(asked, model, error, used)
 
-    def _failed(self, asked: Asked, model: Entity, error: Exception) -> Outcome:
-        logs = self._logs(asked, model)
-        return Outcome(model["id"], model["name"], None, False, str(error), logs)
+    def _failed(
+        self, asked: Asked, model: Entity, error: Exception, used: Sequence[Used] = ()
+    ) -> Outcome:
+        logs, taken = self._logs(asked, model), together(used)
+        return Outcome(model["id"], model["name"], None, False, str(error), logs, taken)
 
     def _logs(self, asked: Asked, model: Entity) -> Path:
         return asked.logs / f"b{asked.benchmark}m{model['id']}"
@@ -257,10 +269,15 @@ class Evaluations:
         }
 
     def _evaluated(
-        self, asked: Asked, model: Entity, logs: Path, perform: Perform | None
+        self,
+        asked: Asked,
+        model: Entity,
+        logs: Path,
+        perform: Perform | None,
+        used: Sequence[Used],
     ) -> tuple[Result, bool]:
         steps = Steps(**self._means(asked, logs), perform=perform)
-        made = self._workflow(steps, asked, model)
+        made, taken = self._workflow(steps, asked, model), together(used)
         result = Result(
             name="",
             benchmark=asked.benchmark,
@@ -273,6 +290,7 @@ class Evaluations:
             local_outputs=made.local_outputs.digest if made.local_outputs else "",
             steps=[step.record() for step in steps.finished],
             ordered=asked.ordered,
+            used=taken.record() if taken else None,
         )
         with self._one:
             kept = self._results.add(result)

@@ -23,8 +23,9 @@ class Result:
     UIDs are the registry's, or the queue's (q7) of what it has not yet. `partial` says that the
     model failed on some of it. `made_of` is the digest of all that decided it. `predictions` and
     `local_outputs` are digests of private content; the latter is what metrics wrote for this site
-    alone. `steps` are as in a test's report. It is `ordered` if nobody but a standing order asked
-    for it. `entry` is what of the queue releases it, `released`
+    alone. `steps` are as in a test's report, and `used` is what they took where that was measured
+    (see `execution.used`), which this site keeps for itself. It is `ordered` if nobody but a
+    standing order asked for it. `entry` is what of the queue releases it, `released`
     the UID that it has in the registry.
     """
 
@@ -44,6 +45,7 @@ class Result:
     number: int = 1
     is_only: bool = True
     ordered: bool = False
+    used: dict[str, Any] | None = None
 
     @property
     def base(self) -> str:

@@ -39,6 +39,12 @@ class Work:
         written = {one.mount_path: one.path for one in self.job.mounts if not one.read_only}
         return {volume.name: written[volume.mount_path] for volume in self.outputs}
 
+    @property
+    def reads(self) -> list[Path]:
+        """The files and folders that it reads, with its image."""
+        given = [one.path for one in self.job.mounts if one.read_only]
+        return given if self.job.archive is None else [self.job.archive, *given]
+
     def make_places(self) -> None:
         """Make an empty folder or file for each output that has none yet."""
         for volume in self.outputs:

@@ -3,17 +3,21 @@
 import os
 import shutil
 import stat
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from medperf_cache.blobs import BlobStore
-from medperf_cache.digests import entries, place
+from medperf_cache.digests import entries, mark_used, place, stored
 from medperf_cache.scratch import scratch
 from medperf_cache.trees import TreeStore, lend
 from medperf_client.containers.library import Input
-from medperf_client.errors import WrongHash
+from medperf_client.errors import MedPerfError, WrongHash
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# What nobody used for so long may go where nothing names it.
+UNUSED_SECONDS = 7 * 24 * 3600.0
 
 
 class Content:
@@ -26,23 +30,43 @@ class Content:
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root, self._incoming = root, incoming
 
+    def place(self, given: Input) -> Path:
+        """Where a copy of it lies, if there is one."""
+        return place(self._root / ("trees" if given.is_folder else "blobs"), given.digest)
+
     def at_hand(self, given: Input) -> Path:
-        """Where a copy of it lies, made if there is none.
+        """Where a copy of it lies, made if there is none; marked as used now.
 
         Raises `WrongHash` if it is not what its digest says any more.
         """
-        kind = "trees" if given.is_folder else "blobs"
-        kept = place(self._root / kind, given.digest)
-        if not kept.exists():
-            for folder in (self._root, self._root / kind, kept.parent):
+        kept = self.place(given)
+        if not mark_used(kept):
+            for folder in (self._root, kept.parent.parent, kept.parent):
                 folder.mkdir(exist_ok=True, mode=0o700)
             with scratch(self._incoming) as area:
                 self._copy(given, area / "copy")
                 with suppress(OSError):
                     # A folder that is there already is the same, by its name.
                     os.rename(area / "copy", kept)
+                mark_used(kept)
         lend(kept)
         return kept
+
+    def unused(self, seconds: float = UNUSED_SECONDS) -> list[Path]:
+        """The copies that were not used for so long, those used last at the end."""
+        before, found = time.time() - seconds, list[tuple[float, Path]]()
+        for kind in ("blobs", "trees"):
+            for copy in stored(self._root / kind):
+                # Another process may have deleted it meanwhile.
+                with suppress(FileNotFoundError):
+                    found.append((copy.stat().st_mtime, copy))
+        return [copy for used, copy in sorted(found) if used < before]
+
+    def discard(self, copies: Iterable[Path]) -> None:
+        """Delete copies: first out of sight, then for good."""
+        for copy in copies:
+            with scratch(self._incoming) as area, suppress(FileNotFoundError):
+                os.rename(copy, area / "gone")
 
     def _copy(self, given: Input, copy: Path) -> None:
         if given.is_folder:
@@ -58,3 +82,24 @@ class Content:
         for path in paths:
             # Renaming a folder needs that its owner may write to it.
             os.chmod(path, stat.S_IMODE(path.stat().st_mode) & ~OTHERS | stat.S_IWUSR)
+
+
+def require_own(folder: Path) -> None:
+    """Raise `MedPerfError` unless a folder is this user's, and nobody else may enter it."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise MedPerfError(f"{folder} is not a folder of your own")
+    if stat.S_IMODE(status.st_mode) & OTHERS:
+        raise MedPerfError(
+            f"others than you may enter {folder}, where data would lie",
+            hint=f"If nobody else needs it: chmod 700 {folder}; else name a new folder in it.",
+        )
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder that is this user's alone, made if it is not there. Raises as `require_own` does."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        require_own(folder)
+    return folder

@@ -14,7 +14,6 @@ element is made, so a job of one that was removed does nothing to one that took 
 
 import hashlib
 import os
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +25,17 @@ from medperf_cache.digests import is_digest
 from medperf_cache.locks import hold
 from medperf_cache.scratch import remove_tree, scratch, sweep
 from medperf_client.errors import FAILED, OK, MedPerfError, UsageError
-from medperf_client.execution.work import OUTPUTS
+from medperf_client.execution.used import Meter, job_peak
+from medperf_client.execution.work import OUTPUTS, perform
 from medperf_client.executors import records
+from medperf_client.executors.content import own_folder
+from medperf_client.executors.nodes import node_copies
 from medperf_client.files import read_versioned, versioned, write_atomically
 
 FORMAT = 1
-ELEMENT, RUN, LOCK = "element.json", "run.json", "lock"
+ELEMENT, RUN, LOCK, CONTENT = "element.json", "run.json", "lock", "content"
+# What a run says only where the profile does.
+MORE = ("seconds", "memory_bytes", "node_folder")
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,18 @@ class Element:
 
 @dataclass(frozen=True)
 class Run:
-    """One submission: names and tickets of its elements, whose places are their numbers."""
+    """One submission: names and tickets of its elements, whose places are their numbers.
+
+    Each job may take so many `seconds` and `memory_bytes` (None: what the queue gives), and copies
+    what it reads to `node_folder`, where variables of the job may stand (None: it does not).
+    """
 
     elements: tuple[tuple[str, str], ...]
     tries: tuple[int, ...]
     gpus: int
+    seconds: int | None = None
+    memory_bytes: int | None = None
+    node_folder: str | None = None
 
     @property
     def text(self) -> str:
@@ -80,6 +91,7 @@ class Run:
             "elements": [list(one) for one in self.elements],
             "tries": list(self.tries),
             "gpus": self.gpus,
+            **{name: getattr(self, name) for name in MORE if getattr(self, name) is not None},
         }
         return versioned(FORMAT, fields)
 
@@ -94,7 +106,8 @@ class Run:
         try:
             fields = read_versioned(FORMAT, folder / RUN)
             elements = tuple((str(name), str(ticket)) for name, ticket in fields["elements"])
-            found = cls(elements, tuple(fields["tries"]), fields["gpus"])
+            more = {name: fields.get(name) for name in MORE}
+            found = cls(elements, tuple(fields["tries"]), fields["gpus"], **more)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise _unreadable(folder / RUN, error) from error
         if found.name != folder.name or len(found.tries) != len(elements):
@@ -118,19 +131,24 @@ def do_element(run: Path, number: int) -> int:
     A second job on the same element waits for the first, and finds the records. One whose element
     was removed meanwhile does nothing. Raises `UsageError` for a number that the run has not.
     """
-    elements = Run.read(run).elements
-    if number >= len(elements):
+    sent = Run.read(run)
+    if number >= len(sent.elements):
         raise UsageError(f"{run} has no element {number}")
-    name, ticket = elements[number]
+    name, ticket = sent.elements[number]
     folder = place_of(run, name)
     element = Element.read(folder)
     if element is None or element.ticket != ticket:
         raise MedPerfError(f"element {name} was taken back")
     with hold(folder / LOCK, "never said, for it waits"):
-        return _do_steps(folder, element.steps)
+        # Both times are of the clock that the shared file system has.
+        os.utime(folder / LOCK)
+        waited = (folder / LOCK).stat().st_mtime - (run / RUN).stat().st_mtime
+        return _do_steps(folder, element.steps, sent, max(waited, 0.0))
 
 
-def _do_steps(folder: Path, keys: Sequence[str]) -> int:
+def _do_steps(folder: Path, keys: Sequence[str], sent: Run, waited: float | None) -> int:
+    content = folder.parent.parent / CONTENT
+    copies = node_copies(content, sent.node_folder) if sent.node_folder else None
     for key in keys:
         place = folder / key
         if not (place / records.RECORD).exists():
@@ -139,7 +157,16 @@ def _do_steps(folder: Path, keys: Sequence[str]) -> int:
             (place / OUTPUTS).mkdir(mode=0o700)
             with _on_this_node() as area:
                 work = records.described(place)
-                records.do(replace(work, job=replace(work.job, scratch=area)), place)
+                work = replace(work, job=replace(work.job, scratch=area))
+                meter = Meter(
+                    work.job.platform,
+                    job_peak(),
+                    waited_seconds=waited,
+                    asked_seconds=sent.seconds,
+                    asked_bytes=sent.memory_bytes,
+                )
+                records.do(work, place, copies.performed if copies else perform, meter)
+            waited = None
         if is_failed(place):
             return FAILED
     return OK
@@ -176,23 +203,7 @@ def _record(place: Path) -> dict[str, Any]:
 @contextmanager
 def _on_this_node() -> Iterator[Path]:
     """A folder on the node's own disk; those of jobs that were killed there go first."""
-    area = Path(tempfile.gettempdir(), f"medperf-{os.getuid()}")
-    try:
-        area.mkdir(mode=0o700)
-    except FileExistsError:
-        require_own(area)
+    area = own_folder(Path(tempfile.gettempdir(), f"medperf-{os.getuid()}"))
     sweep(area)
     with scratch(area) as folder:
         yield folder
-
-
-def require_own(folder: Path) -> None:
-    """Raise `MedPerfError` unless a folder is this user's, and nobody else may enter it."""
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise MedPerfError(f"{folder} is not a folder of your own")
-    if stat.S_IMODE(status.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        raise MedPerfError(
-            f"others than you may enter {folder}, where data would lie",
-            hint=f"If nobody else needs it: chmod 700 {folder}; else name a new folder in it.",
-        )

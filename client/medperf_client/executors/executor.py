@@ -10,22 +10,24 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from medperf_cache.digests import is_digest
-from medperf_cache.locks import taken
+from medperf_cache.errors import InUse
+from medperf_cache.locks import hold, taken
 from medperf_cache.scratch import remove_tree, scratch, sweep
 from medperf_client.containers.library import Input
 from medperf_client.containers.spec import ALL_GPUS
 from medperf_client.errors import MedPerfError
 from medperf_client.execution.plan import Plan
 from medperf_client.execution.steps import Perform
+from medperf_client.execution.used import Used
 from medperf_client.executors import elements, records
 from medperf_client.executors.collected import Collected
-from medperf_client.executors.content import Content
+from medperf_client.executors.content import UNUSED_SECONDS, Content, require_own
 from medperf_client.executors.elements import Element, Run
 from medperf_client.files import write_atomically
 from medperf_client.settings.executors import ExecutorSettings
@@ -33,6 +35,8 @@ from medperf_client.settings.executors import ExecutorSettings
 # In the folder of a run: that the queue has taken it, and as what.
 SENT = "job"
 MARK = "medperf"
+# Held by those that make elements of content together, and alone by who deletes content.
+CONTENT_LOCK = "content.lock"
 # In one run: Slurm's MaxArraySize is 1001 unless somebody changed it.
 MOST = 1000
 # How long a job may take to end that was cancelled.
@@ -94,6 +98,7 @@ class Executor(ABC):
     def __init__(self, settings: ExecutorSettings, at_once: int | None = None) -> None:
         self._settings, self._at_once = settings, at_once
         self.folder = settings.shared_folder
+        self._content = Content(self.folder / elements.CONTENT, self.folder / "incoming")
         self._refused: set[str] = set()
 
     # What a queue has to know.
@@ -118,6 +123,10 @@ class Executor(ABC):
     def end(self, jobs: Sequence[Seen]) -> None:
         """End these jobs, if there are any; no error for those that ended. Raises `Away`."""
 
+    def asked(self) -> tuple[int | None, int | None]:
+        """The seconds and bytes of memory that each job asks for; None for what is not known."""
+        return None, None
+
     # The five verbs.
 
     def prepare(self, plan: Plan) -> None:
@@ -134,11 +143,11 @@ class Executor(ABC):
             return
         if found is not None:
             self.cancel([plan.name])
-        works = plan.works(folder, self._at_hand)
         element = Element(
             plan.name, secrets.token_hex(16), plan.label, plan.made_of, self._gpus(plan), keys
         )
-        with scratch(self.folder / "incoming") as area:
+        with self._naming_content(), scratch(self.folder / "incoming") as area:
+            works = plan.works(folder, self._at_hand)
             made = area / "element"
             made.mkdir(mode=0o700)
             for work in works:
@@ -203,6 +212,11 @@ class Executor(ABC):
 
     # What goes with them.
 
+    def used(self, name: str, keys: Iterable[str]) -> list[Used]:
+        """What each of these steps of an element took, of those that came to an end."""
+        places = (self.place(name) / key for key in keys)
+        return [found for place in places if (found := records.used(place))]
+
     def place(self, name: str) -> Path:
         """The folder of an element."""
         return self.folder / "elements" / name
@@ -235,7 +249,8 @@ class Executor(ABC):
     def sweep(self, done: Iterable[str]) -> None:
         """Forget elements whose results, told by what they are made of, are kept by now.
 
-        What jobs wrote into the folders of elements that were forgotten before goes, too.
+        What jobs wrote into the folders of elements that were forgotten before goes, too, and
+        content that was not used for a while.
         """
         for folder in (self.folder / "elements").glob("*"):
             if is_digest(folder.name) and not (folder / elements.ELEMENT).exists():
@@ -248,6 +263,24 @@ class Executor(ABC):
                 self.cancel(names)
             for name in names:
                 self.forget(name)
+        self.sweep_content()
+
+    def sweep_content(self, seconds: float = UNUSED_SECONDS) -> None:
+        """Delete content that no element names, and that was not used for so long.
+
+        While somebody makes an element, or where one cannot be read, all of it stays.
+        """
+        if not self._content.unused(seconds):
+            return
+        with suppress(InUse, MedPerfError, OSError), self._naming_content(alone=True):
+            named = {
+                path.name
+                for element in self.all()
+                for key in element.steps
+                for path in records.described(self.place(element.name) / key).reads
+            }
+            unused = self._content.unused(seconds)
+            self._content.discard(copy for copy in unused if copy.name not in named)
 
     def tries(self, name: str, runs: Mapping[str, Run] | None = None) -> int:
         """How many times an element was sent."""
@@ -291,6 +324,8 @@ class Executor(ABC):
                 tuple((element.name, element.ticket) for element, _ in these),
                 tuple(tries for _, tries in these),
                 gpus,
+                *self.asked(),
+                self._settings.node_folder,
             )
             for gpus, every in asked.items()
             for these in (every[i : i + MOST] for i in range(0, len(every), MOST))
@@ -298,11 +333,15 @@ class Executor(ABC):
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        elements.require_own(self.folder)
-        for name in ("elements", "runs", "incoming", "content"):
+        require_own(self.folder)
+        for name in ("elements", "runs", "incoming", elements.CONTENT):
             (self.folder / name).mkdir(exist_ok=True, mode=0o700)
-            elements.require_own(self.folder / name)
+            require_own(self.folder / name)
         sweep(self.folder / "incoming")
+
+    def _naming_content(self, alone: bool = False) -> AbstractContextManager[None]:
+        busy = "another client makes an element"
+        return hold(self.folder / CONTENT_LOCK, busy, shared=not alone, wait=not alone)
 
     def _gpus(self, plan: Plan) -> int:
         return (self._settings.gpus or 1) if plan.gpus == ALL_GPUS else plan.gpus
@@ -361,4 +400,4 @@ class Executor(ABC):
         path = given.path.resolve()
         if is_own and path.is_relative_to(self.folder.resolve()):
             return path
-        return Content(self.folder / "content", self.folder / "incoming").at_hand(given)
+        return self._content.at_hand(given)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Condition
@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from medperf_client.errors import MedPerfError
+from medperf_client.execution.used import Used
 from medperf_client.execution.work import Work
 from medperf_client.executors import records, worker
 from medperf_client.executors.gpus import Gpus
@@ -61,8 +62,10 @@ class Local:
                 self._busy -= 1
                 self._changed.notify_all()
 
-    def perform(self, work: Work) -> dict[str, Any]:
-        """See `execution.work.perform`."""
+    def perform(
+        self, work: Work, note: Callable[[Used], None] = lambda used: None
+    ) -> dict[str, Any]:
+        """See `execution.work.perform`; `note` is told what it took, also where it fails."""
         folder = work.job.scratch
         assert folder is not None
         with self._gpus.taken(work.job.gpus) as gpus:
@@ -71,6 +74,9 @@ class Local:
                 code = process.wait()
                 said.seek(0)
                 words = said.read()[-TAIL_CHARACTERS:].decode(errors="replace")
+        used = records.used(folder)
+        if used is not None:
+            note(used)
         record = records.recorded(folder)
         if record is None:
             raise MedPerfError(

@@ -1,6 +1,7 @@
 """A step as a folder: what is to be done there, and the record of what was."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medperf_client.errors import (
     UsageError,
     WrongHash,
 )
+from medperf_client.execution.used import Meter, Used
 from medperf_client.execution.work import Work, perform
 from medperf_client.files import read_versioned, versioned, write_atomically
 
@@ -54,15 +56,36 @@ def described(folder: Path) -> Work:
         raise UsageError(f"{folder / WORK}: {error.strerror}") from error
 
 
-def do(work: Work, folder: Path) -> int:
-    """Do a step; the exit code. Its record, in its folder, says how it failed, too."""
-    code, outcome = OK, dict[str, Any](key=work.key)
+def used(folder: Path) -> Used | None:
+    """What the step that was done there took; None if nobody came to its end, or measured it.
+
+    It is part of no record: what is remembered of a step is the same wherever it was done.
+    """
     try:
-        outcome["record"] = perform(work)
+        return Used.read(read_versioned(FORMAT, folder / RECORD).get("used"))
+    except (OSError, ValueError):
+        return None
+
+
+def do(
+    work: Work,
+    folder: Path,
+    by: Callable[[Work], dict[str, Any]] = perform,
+    meter: Meter | None = None,
+) -> int:
+    """Do a step; the exit code. Its record, in its folder, says how it failed, too.
+
+    Beside it stands what the step took, as the `meter` says.
+    """
+    code, outcome = OK, dict[str, Any](key=work.key)
+    meter = meter or Meter(work.job.platform)
+    try:
+        outcome["record"] = by(work)
     except (MedPerfError, CacheError, OSError) as error:
         hint = getattr(error, "hint", "")
         outcome["error"] = {"kind": type(error).__name__, "text": str(error), "hint": hint}
         code = FAILED
         print(error, hint, sep="\n", file=sys.stderr)
+    outcome["used"] = meter.read().record()
     write_atomically(folder / RECORD, versioned(FORMAT, outcome))
     return code

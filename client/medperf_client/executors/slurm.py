@@ -43,6 +43,8 @@ STATES = {
     "FAILED": State.FAILED,
 }
 FIELDS = "%F|%K|%T|%u|%j|%N|%r|%k"
+# Units of memory; without one it is in megabytes.
+BITS = {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}
 ACCOUNTED = ("JobID", "State", "User", "JobName", "NodeList")
 
 
@@ -90,6 +92,11 @@ class Slurm(Executor):
         if jobs:
             self._say("scancel", "--quiet", *(one.job for one in jobs))
 
+    def asked(self) -> tuple[int | None, int | None]:
+        """See `Executor`."""
+        given = self._limits()
+        return seconds_of(str(given.get("time"))), bytes_of(str(given.get("mem")))
+
     def _accounted(self, runs: Sequence[str]) -> list[Seen]:
         """What the accounting knows of runs that the controller has forgotten; nothing without."""
         names = {_called(run): run for run in runs}
@@ -111,13 +118,17 @@ class Slurm(Executor):
 
     def _asked(self, run: Run) -> dict[str, str | int | bool]:
         """What a job asks of the cluster."""
+        gres = {"gres": f"gpu:{run.gpus}"} if run.gpus else {}
+        return {**gres, **self._limits()}
+
+    def _limits(self) -> dict[str, str | int | bool]:
+        """What each job asks of the cluster, whatever its container asks for."""
         settings = self._settings
         named = {
             "partition": settings.partition,
             "account": settings.account,
             "time": settings.time,
             "mem": settings.memory,
-            "gres": f"gpu:{run.gpus}" if run.gpus else None,
         }
         return {
             **{name: value for name, value in named.items() if value is not None},
@@ -169,6 +180,24 @@ class Slurm(Executor):
             f"{program} refused: {said}",
             hint="What it was asked for is in the profile: medperf profile view",
         )
+
+
+def seconds_of(text: str) -> int | None:
+    """A time limit as sbatch has it, such as `90`, `12:00:00` or `2-12`; None if it is no limit."""
+    days, dash, rest = text.rpartition("-")
+    parts = rest.split(":")
+    if not all(one.isdecimal() for one in [*parts, days or "0"]) or len(parts) > 3:
+        return None
+    # Hours first after days, and before minutes and seconds; else minutes.
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    found = sum(int(one) * unit for one, unit in zip(parts, units, strict=False))
+    return int(days or 0) * 86400 + found or None
+
+
+def bytes_of(text: str) -> int | None:
+    """An amount of memory as sbatch has it, such as `32G`; None if it is none, or all."""
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)B?", text.upper())
+    return int(match[1]) << BITS[match[2]] or None if match else None
 
 
 def _called(run: str) -> str:

@@ -29,7 +29,8 @@ class ExecutorSettings:
     `time` and `memory` are written as the queue has them (`12:00:00`, `32G`), `gpus` is for a
     container that asks for all of them. `directives` are handed on as they are, an option with
     `true` without a value. `setup` are lines of shell before a step, `python` the interpreter
-    on the nodes.
+    on the nodes, `node_folder` where on a node's own disk what is read is copied to; variables of
+    the job's environment may stand in it.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class ExecutorSettings:
     directives: Mapping[str, str | int | bool] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
     python: str | None = None
+    node_folder: str | None = None
 
 
 def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings:
@@ -62,6 +64,10 @@ def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings
     for key in ("partition", "account", "time", "memory", "python"):
         given = values.get(key)
         _expect(where, key, given, given is None or _is_text(given), "text in quotes")
+    near = values.get("node_folder")
+    is_near = near is None or (_is_text(near) and str(near).startswith(("/", "$")))
+    expected = "an absolute path on the nodes, which may begin with a variable, such as $TMPDIR"
+    _expect(where, "node_folder", near, is_near, expected)
     gpus = values.get("gpus")
     is_number = isinstance(gpus, int) and not isinstance(gpus, bool) and 0 < gpus < 10_000
     _expect(where, "gpus", gpus, gpus is None or is_number, "a number of GPUs")
