@@ -45,8 +45,9 @@ GresTypes=gpu
 KillWait=1
 SlurmdTimeout=10
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
-NodeName=north NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 Gres=gpu:1
-NodeName=south NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 Gres=gpu:1
+NodeName=DEFAULT CPUs=2 RealMemory=4000 Gres=gpu:1
+NodeName=north NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=south NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]}
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
 PartitionName=all Nodes=north,south Default=YES State=UP MaxTime=INFINITE PriorityTier=1
