@@ -10,8 +10,8 @@ from pathlib import Path
 
 from medperf_cache.blobs import BlobStore
 from medperf_cache.digests import entries, mark_used, place, stored
-from medperf_cache.scratch import scratch
-from medperf_cache.trees import TreeStore, lend
+from medperf_cache.scratch import remove_tree, scratch
+from medperf_cache.trees import GONE, TreeStore, lend
 from medperf_client.containers.library import Input
 from medperf_client.errors import MedPerfError, WrongHash
 
@@ -63,10 +63,19 @@ class Content:
         return [copy for used, copy in sorted(found) if used < before]
 
     def discard(self, copies: Iterable[Path]) -> None:
-        """Delete copies: first out of sight, then for good."""
+        """Delete copies: first out of sight, then for good. One process at a time may."""
         for copy in copies:
-            with scratch(self._incoming) as area, suppress(FileNotFoundError):
-                os.rename(copy, area / "gone")
+            # Another name of the same length takes no room.
+            gone = copy.with_name(f"{GONE}{copy.name[len(GONE) :]}")
+            _remove(gone)
+            with suppress(FileNotFoundError):
+                os.rename(copy, gone)
+            _remove(gone)
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed in `discard` left; for one that may discard."""
+        for gone in self._root.glob(f"*/??/{GONE}*"):
+            _remove(gone)
 
     def _copy(self, given: Input, copy: Path) -> None:
         if given.is_folder:
@@ -82,6 +91,14 @@ class Content:
         for path in paths:
             # Renaming a folder needs that its owner may write to it.
             os.chmod(path, stat.S_IMODE(path.stat().st_mode) & ~OTHERS | stat.S_IWUSR)
+
+
+def _remove(copy: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if copy.is_dir():
+        remove_tree(copy)
+    else:
+        copy.unlink(missing_ok=True)
 
 
 def require_own(folder: Path) -> None:

@@ -273,6 +273,7 @@ class Executor(ABC):
         if not self._content.unused(seconds):
             return
         with suppress(InUse, MedPerfError, OSError), self._naming_content(alone=True):
+            self._content.sweep()
             named = {
                 path.name
                 for element in self.all()

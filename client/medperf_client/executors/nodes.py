@@ -18,6 +18,7 @@ from medperf_client.containers.library import Input
 from medperf_client.errors import MedPerfError
 from medperf_client.execution.work import Work, perform
 from medperf_client.executors.content import Content, own_folder
+from medperf_client.files import write_atomically
 
 # Of the node's disk, for what tasks write there, and others' jobs.
 LEFT_FREE = 0.1
@@ -57,6 +58,7 @@ class NodeCopies:
         """Delete what no job used for a while, and what jobs that were killed left half."""
         with suppress(InUse), self._alone(wait=False):
             sweep(self._area / "incoming")
+            self._copies.sweep()
             for copy in self._copies.unused():
                 self._discard(copy)
 
@@ -74,11 +76,16 @@ class NodeCopies:
         copy = self._copies.place(given)
         if not _keep(copy, held):
             with self._alone():
-                if not copy.exists():
-                    self._make_room(_size(given))
-                self._copies.at_hand(given)
+                if not _is_whole(copy):
+                    self._discard(copy)
+                    if copy.exists():
+                        # Another job reads what is left of it.
+                        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+                    self._make_room(_extent(given.path)[1])
+                    self._copies.at_hand(given)
+                    write_atomically(_note(copy), str(_extent(copy)))
                 if not _keep(copy, held):
-                    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return copy
 
     def _make_room(self, size: int) -> None:
@@ -99,6 +106,7 @@ class NodeCopies:
             descriptor = os.open(copy, os.O_RDONLY)
             try:
                 if taken(descriptor, wait=False):
+                    _note(copy).unlink(missing_ok=True)
                     self._copies.discard([copy])
             finally:
                 os.close(descriptor)
@@ -127,25 +135,40 @@ def node_copies(content: Path, folder: str) -> NodeCopies | None:
 
 
 def _keep(copy: Path, held: ExitStack) -> bool:
-    """Have the stack keep a copy from being deleted; false if it is not there, or being deleted."""
-    try:
+    """Have the stack keep a whole copy from being deleted; false if there is none to keep."""
+    with ExitStack() as opened, suppress(FileNotFoundError):
         descriptor = os.open(copy, os.O_RDONLY)
-        held.callback(os.close, descriptor)
-        # It may have been deleted between the two, and even made anew.
-        return (
+        opened.callback(os.close, descriptor)
+        if (
             taken(descriptor, shared=True, wait=False)
+            # It may have been deleted between the two, and even made anew.
             and os.path.samestat(os.fstat(descriptor), copy.stat())
+            and _is_whole(copy)
             and mark_used(copy)
-        )
-    except FileNotFoundError:
-        return False
+        ):
+            held.push(opened.pop_all())
+            return True
+    return False
 
 
-def _size(given: Input) -> int:
-    if not given.is_folder:
-        return given.path.stat().st_size
-    found = (one for _, one in entries(given.path) if one.is_file(follow_symlinks=False))
-    return sum(one.stat().st_size for one in found)
+def _note(copy: Path) -> Path:
+    """Where the extent of a copy is written down once it is there."""
+    return copy.with_name(f"{copy.name}.extent")
+
+
+def _is_whole(copy: Path) -> bool:
+    """Whether all of a copy is there: who tidies up a node's disk may delete what is old of it."""
+    with suppress(FileNotFoundError):
+        return _note(copy).read_text() == str(_extent(copy))
+    return False
+
+
+def _extent(path: Path) -> tuple[int, int]:
+    """How many files a file or folder is, and how many bytes."""
+    if not path.is_dir():
+        return 1, path.stat().st_size
+    files = [one for _, one in entries(path) if one.is_file(follow_symlinks=False)]
+    return len(files), sum(one.stat().st_size for one in files)
 
 
 def _say(line: str) -> None:
