@@ -319,7 +319,7 @@ def test_who_stops_waiting_leaves_the_job_to_the_queue(
     gate.open()
     eventually(lambda: not site.slurm.jobs(), "the job ended")
     (shown,) = member.json("jobs", "ls")
-    assert shown["state"] == "is over, and waits to be collected"
+    assert shown["state"] == "is over, and waits for: medperf jobs collect"
     assert member.does("jobs", "cancel", "-y") == "Ended 0 jobs.\n"
     assert {one["error"] for one in site.run()} == {None} and gate.times == 1
     assert member.json("jobs", "ls") == []
