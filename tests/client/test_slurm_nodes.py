@@ -53,7 +53,7 @@ def test_what_a_job_took_is_shown_beside_what_it_asked_for(
     done = member.run(*words)
     table = done.stdout.split("MODEL  NODE")[1].splitlines()
     (row,) = [line for line in table if line.startswith(f"{greedy} ")]
-    assert "0:10:00" in row and "2.15 GB" in row and "MB (process)" in row
+    assert "0:10:00" in row and " 2G" in row and "M (process)" in row
     assert "Less than half of the memory asked for was used" in done.stderr
     site.setting(time="10", memory="310M")
     done = member.run(*words)

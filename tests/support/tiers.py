@@ -25,6 +25,7 @@ SECONDS = {
     "tests/server/test_page_bounds.py": 80,
     "tests/client/test_following.py": 90,
     "tests/client/test_slurm.py": 400,
+    "tests/client/test_slurm_nodes.py": 60,
     "tests/client/test_bundle.py": 60,
     "tests/client/test_carrying.py": 60,
     "tests/client/test_data_bundles.py": 60,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medperf_client.cli.text import human_size, plain, print_table
+from medperf_client.cli.text import plain, print_table
 
 if TYPE_CHECKING:
     from medperf_client.execution.evaluation import Outcome
@@ -31,7 +31,7 @@ def tell_used(outcomes: "Sequence[Outcome]") -> None:
                 _duration(used.seconds),
                 _duration(used.asked_seconds),
                 memory(used),
-                _size(used.asked_bytes),
+                None if used.asked_bytes is None else size(used.asked_bytes),
             )
             for one, used in measured
         ],
@@ -45,11 +45,22 @@ def memory(used: "Used") -> str | None:
     """How much memory was used, and of what that is."""
     if used.memory_bytes is None:
         return None
-    return f"{human_size(used.memory_bytes)} ({used.memory_of})"
+    return f"{size(used.memory_bytes)} ({used.memory_of})"
+
+
+def size(size_bytes: float) -> str:
+    """An amount of memory as it is asked for, such as 32G: in units of 1024."""
+    for unit in "KMG":
+        size_bytes /= 1024
+        if size_bytes < 1024:
+            return f"{size_bytes:.4g}{unit}"
+    return f"{size_bytes / 1024:.4g}T"
 
 
 def _advice(measured: "Sequence[tuple[Outcome, Used]]") -> str:
     """What to ask for another time, where that is clear."""
+    from medperf_client.execution.used import JOB
+
     shares = [(one, used, share) for one, used in measured if (share := used.memory_share)]
     if not shares:
         return ""
@@ -63,15 +74,13 @@ def _advice(measured: "Sequence[tuple[Outcome, Used]]") -> str:
     _, used, most = max(shares, key=lambda one: one[2])
     if most >= LITTLE:
         return ""
+    # Of several processes at a time nobody knows what they had together.
+    alone = "" if used.memory_of == JOB else ", unless a container runs several such at a time"
     return (
         f"Less than half of the memory asked for was used, {memory(used)} at most of "
-        f"{_size(used.asked_bytes)}: ask for less with executor.memory in the profile."
+        f"{size(used.asked_bytes or 0)}: ask for less with executor.memory in the profile{alone}."
     )
 
 
 def _duration(seconds: float | None) -> str | None:
     return None if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-def _size(size_bytes: int | None) -> str | None:
-    return None if size_bytes is None else human_size(size_bytes)
