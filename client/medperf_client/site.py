@@ -45,9 +45,10 @@ if TYPE_CHECKING:
     from medperf_client.exchange.sync import Synced
     from medperf_client.execution.awaited import AwaitedModels
     from medperf_client.execution.checker import ContainerChecker
-    from medperf_client.execution.compatibility import CompatibilityTest, Reports
+    from medperf_client.execution.compatibility import CompatibilityTest
     from medperf_client.execution.evaluation import Evaluations
     from medperf_client.execution.provisions import Provisions
+    from medperf_client.execution.reports import Reports
     from medperf_client.execution.results import Results
     from medperf_client.execution.steps import Watch
     from medperf_client.kinds.submission import Submission
@@ -177,7 +178,7 @@ class Site:
             return
         from tempfile import mkdtemp
 
-        from medperf_client.execution.compatibility import Reports
+        from medperf_client.execution.reports import Reports
 
         like = Site(self.home, self.offline, self.tell, self.progress)
         with ExitStack() as stack:
@@ -247,7 +248,7 @@ class Site:
     @cached_property
     def reports(self) -> "Reports":
         """The compatibility tests that were run."""
-        from medperf_client.execution.compatibility import Reports
+        from medperf_client.execution.reports import Reports
 
         return Reports(self.folder / "reports")
 

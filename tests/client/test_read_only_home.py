@@ -29,7 +29,7 @@ READS_MORE = [
     *("result view --output OUT/result.json b1m2dq3", "result ls --mine", "storage verify --own"),
     "result review",
     *("benchmark run -b 1 -d q3 --keep-predictions OUT/predictions", "ledger view 2 --body"),
-    "test run -b 1 -m 2 --no-cache --json",
+    *("test run -b 1 -m 2 --no-cache --json", "test run -b 1 -m 2 -m 2 --jobs 2 --no-cache"),
 ]
 WRITES_MORE = [
     *(RUNS_FIRST[1], "benchmark follow -b 1 -d q3 --stop"),

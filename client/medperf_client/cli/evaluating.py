@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from medperf_cache.errors import InUse
 from medperf_client.cli.base import Function, Uid, cache_option, dataset_option, display, site
 from medperf_client.cli.text import plain, print_json, print_table
 from medperf_client.errors import FAILED, MedPerfError, UsageError
@@ -47,9 +46,10 @@ jobs_option = click.option(
     help="Run so many models at a time: on this machine 1 by default, in a queue as many as it has "
     "room for.",
 )
+EXECUTORS = click.Choice((LOCAL, *KINDS))
 executor_option = click.option(
     "--executor",
-    type=click.Choice((LOCAL, *KINDS)),
+    type=EXECUTORS,
     help="Where models run: on this machine, or as jobs of the queue that the profile names; that "
     "is where they run by default if it names one.",
 )
@@ -96,7 +96,7 @@ def evaluated(
     ):
         outcomes.append(outcome)
         if outcome.error:
-            here.tell(f"container {outcome.model} ({outcome.name}) failed: {outcome.error}")
+            here.tell(f"{outcome.called} failed: {outcome.error}")
         if outcome.result and keep_predictions is not None:
             here.tell(f"copied {laid_out(here.private, outcome.result, keep_predictions)}")
     display().close()
@@ -159,6 +159,8 @@ def running(
     runs in a queue has what is over, and is shown nothing.
     """
     from medperf_client.cli.own import preparation
+    from medperf_client.cli.runs import table_of
+    from medperf_client.containers.library import called
 
     here = site()
     with here.datasets.alone(record) as mine:
@@ -172,13 +174,8 @@ def running(
         asked = asked_of(benchmark, entity, mine, **options)
         queue = queue_of(executor, jobs)
         is_shown = wait or queue is None
-        with ExitStack() as stack:
-            table = None
-            if is_shown and sys.stderr.isatty() and len(models) > 1:
-                stack.enter_context(display().hidden())
-                from medperf_client.cli.runs import RunTable
-
-                table = stack.enter_context(RunTable(models))
+        rows = [(one["id"], one["name"], called(one)) for one in models] if is_shown else []
+        with table_of(rows) as table:
             shown = table.watch if table else display().watch
             watch = shown if is_shown else _in_silence
             evaluations = here.evaluations(watch, not asked.use_memo)
@@ -186,13 +183,14 @@ def running(
             if not asked.use_memo or evaluations.missing(asked, models):
                 here.home.require_writable()
             outcomes = (
-                evaluations.run(asked, models, _local(min(jobs or 1, len(models))))
+                evaluations.run(asked, models, local_of(min(jobs or 1, len(models))))
                 if queue is None
                 else evaluations.run_queued(asked, models, queue, here.awaited, wait)
             )
             for outcome in outcomes:
                 if table:
-                    table.ended(outcome)
+                    made = outcome.result.uid if outcome.result else None
+                    table.ended(outcome.called, made, outcome.is_cached)
                 yield outcome
 
 
@@ -223,7 +221,9 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     What the queue has lost is sent again. A dataset that another process is at work on is left to
     that one. What concerns all models of a benchmark on a dataset is told of one of them.
     """
-    from medperf_client.execution.evaluation import TROUBLE
+    # Imported late, as all that needs the cache: whose help is shown waits for none of it.
+    from medperf_cache.errors import InUse
+    from medperf_client.execution.several import TROUBLE
 
     here = site()
     queue = queue_of()
@@ -264,7 +264,7 @@ def _in_silence(step: str, moment: "Moment") -> None:
     """Show nothing of what steps do."""
 
 
-def _local(jobs: int) -> "Local | None":
+def local_of(jobs: int) -> "Local | None":
     """What does the steps of so many models at a time; one at a time are done in this process."""
     if jobs < 2:
         return None

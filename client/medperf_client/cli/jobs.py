@@ -160,7 +160,8 @@ def _rows(executor: "Executor") -> list[dict[str, Any]]:
         job, note = seen.get(element.name), notes.get(element.name)
         state = job.state.value if job else "is not sent"
         if is_over(executor.place(element.name), element):
-            state = "is over, and waits for: medperf jobs collect"
+            command = "medperf jobs collect" if note else "the command that sent it"
+            state = f"is over, and waits for: {command}"
         used = together(executor.used(element.name, element.steps))
         rows.append(
             {

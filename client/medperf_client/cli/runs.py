@@ -1,10 +1,13 @@
 """What becomes of each model of a run, on the terminal while it goes on."""
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from medperf_client.cli.base import display
 from medperf_client.cli.display import WORDS
 from medperf_client.cli.text import plain
 
@@ -12,7 +15,6 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from medperf_client.execution.evaluation import Outcome
     from medperf_client.execution.steps import Moment
 
 
@@ -35,14 +37,24 @@ class _Row:
         return f"{seconds:.0f} s"
 
 
+@contextmanager
+def table_of(models: Sequence[tuple[Any, str, str]]) -> "Iterator[RunTable | None]":
+    """A table for the block, if there are several models and a terminal to show it on.
+
+    Each has a UID and a name, and what steps call it.
+    """
+    if len(models) < 2 or not sys.stderr.isatty():
+        yield None
+        return
+    with display().hidden(), RunTable(models) as table:
+        yield table
+
+
 class RunTable:
     """A table of models, kept up to date; one for the terminal only, and gone in the end."""
 
-    def __init__(self, models: Sequence[dict[str, Any]]) -> None:
-        # As steps call them, see `Library.registered`.
-        self._rows = {
-            f"container {one['id']} ({one['name']})": _Row(one["id"], one["name"]) for one in models
-        }
+    def __init__(self, models: Sequence[tuple[Any, str, str]]) -> None:
+        self._rows = {called: _Row(uid, name) for uid, name, called in models}
         self._live: Live | None = None
 
     def __enter__(self) -> "RunTable":
@@ -64,21 +76,22 @@ class RunTable:
             self._live.stop()
 
     def watch(self, step: str, moment: "Moment") -> None:
-        """A step of a model begins, or has ended."""
+        """A step begins, or has ended: of a model, or one that all models wait for."""
         task, _, model = step.partition(" of ")
-        row = self._rows.get(model)
-        if row is not None:
-            row.step = f"{task}: {WORDS[moment]}"
-            row.began = row.began if row.began is not None else time.monotonic()
+        for called, row in self._rows.items():
+            if model in ("", called):
+                row.step = f"{task}: {WORDS[moment]}"
+            if called == model and row.began is None:
+                row.began = time.monotonic()
         self._refresh()
 
-    def ended(self, outcome: "Outcome") -> None:
-        """A model has its result, or failed."""
-        row = self._rows[f"container {outcome.model} ({outcome.name})"]
+    def ended(self, called: str, made: str | None, is_cached: bool) -> None:
+        """A model has `made` something, or failed."""
+        row = self._rows[called]
         row.seconds = time.monotonic() - row.began if row.began is not None else None
         row.began = None
-        row.cache = "yes" if outcome.is_cached else "no"
-        row.step = "failed" if outcome.error else f"done: {outcome.result and outcome.result.uid}"
+        row.cache = "yes" if is_cached else "no"
+        row.step = "failed" if made is None else f"done: {made}"
         self._refresh()
 
     def _refresh(self) -> None:

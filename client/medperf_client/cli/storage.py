@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_cache.partials import Leftover
     from medperf_cache.shared import Summary
     from medperf_cache.storage import Item
-    from medperf_client.execution.compatibility import Reports
+    from medperf_client.execution.reports import Reports
 
 DAY_SECONDS = 86400
 UNUSED_DAYS = 30.0

@@ -9,6 +9,7 @@ import click
 from medperf_client.cli.text import plain, print_table
 
 if TYPE_CHECKING:
+    from medperf_client.execution.compatibility import Tested
     from medperf_client.execution.evaluation import Outcome
     from medperf_client.execution.used import Used
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 LITTLE, MUCH = 0.5, 0.9
 
 
-def tell_used(outcomes: "Sequence[Outcome]") -> None:
+def tell_used(outcomes: "Sequence[Outcome | Tested]") -> None:
     """A table of what was asked for and used, and a line of advice; nothing if nothing ran."""
     measured = [(one, one.used) for one in outcomes if one.used]
     if not measured:
@@ -57,7 +58,7 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes / 1024:.4g}T"
 
 
-def _advice(measured: "Sequence[tuple[Outcome, Used]]") -> str:
+def _advice(measured: "Sequence[tuple[Outcome | Tested, Used]]") -> str:
     """What to ask for another time, where that is clear."""
     from medperf_client.execution.used import JOB
 

@@ -56,11 +56,21 @@ def pinned(entity: Entity) -> str:
     return str(entity["image_tarball_hash"] or entity["image_hash"])
 
 
+def called(entity: Entity) -> str:
+    """What people are shown of a container of the registry."""
+    return f"container {entity['id']} ({entity['name']})"
+
+
+def config_of(path: Path) -> Path:
+    """The configuration of a container on this disk, which a folder has under its usual name."""
+    return path / "container_config.yaml" if path.is_dir() else path
+
+
 def require_valid(entity: Entity) -> None:
     """Raise `Refused` for a container whose owner took it back: nothing is to be made with it."""
     if entity.get("is_valid") is False:
         raise Refused(
-            f"container {entity['id']} ({entity['name']}) is marked as invalid in the registry",
+            f"{called(entity)} is marked as invalid in the registry",
             hint="Its owner took it back. Ask them what takes its place.",
         )
 
@@ -92,7 +102,7 @@ class Library:
             )
             additional = Input(trees.path(digest), digest)
         return Container(
-            name=f"container {entity['id']} ({entity['name']})",
+            name=called(entity),
             uid=entity["id"],
             spec=spec,
             parameters=parameters,
@@ -116,8 +126,7 @@ class Library:
 
     def local(self, config: Path) -> Container:
         """A container on this disk: its configuration, and `workspace/` beside it."""
-        if config.is_dir():
-            config = config / "container_config.yaml"
+        config = config_of(config)
         spec = load(config)
         workspace = _workspace(config)
         return Container(
@@ -134,7 +143,7 @@ class Library:
 
         Its image and additional files are packed when it is registered: they have no digest yet.
         """
-        config = config / "container_config.yaml" if config.is_dir() else config
+        config = config_of(config)
         files = {"mlcube_hash": config, "parameters_hash": _workspace(config) / "parameters.yaml"}
         found = {name: self.input(path) for name, path in files.items()}
         return {"name": str(config)} | {name: one.digest for name, one in found.items() if one}

@@ -1,36 +1,45 @@
 """The compatibility test: a benchmark's workflow on demo data, and the report of it."""
 
-import json
 import re
 import reprlib
-import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NoReturn
 from unicodedata import normalize
 
 from medperf_cache import Storage
-from medperf_cache.scratch import remove_tree
 from medperf_client.admission.lists import BENCHMARKS, CONTAINERS, PREPARATORS
 from medperf_client.containers.job import Limits
-from medperf_client.containers.library import Container, Input, Library
+from medperf_client.containers.library import Container, Input, Library, called, config_of
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec
 from medperf_client.errors import InvalidContainer, MedPerfError, Offline, Refused, UsageError
-from medperf_client.execution.steps import Steps, Watch
-from medperf_client.execution.workflow import Outcome, five_steps
-from medperf_client.files import write_atomically
+from medperf_client.execution.parallel import one_at_a_time
+from medperf_client.execution.reports import Report, Reports, new_uid
+from medperf_client.execution.several import TROUBLE, Turn, take, take_queued
+from medperf_client.execution.steps import Perform, Step, Steps, Watch
+from medperf_client.execution.used import Used, together
+from medperf_client.execution.workflow import (
+    Outcome,
+    Prepared,
+    evaluation,
+    five_steps,
+    inspection,
+    preparation,
+)
+from medperf_client.kinds import Entity
 from medperf_client.kinds.benchmark import already_prepared
 
-if TYPE_CHECKING:  # Whoever lists no logs does not pay for it.
-    from medperf_cache.partials import Leftover
+if TYPE_CHECKING:
     from medperf_cache.private import Private
+    from medperf_client.execution.plan import Plan
+    from medperf_client.executors.following import Following
+    from medperf_client.executors.local import Local
 
-Report = dict[str, Any]
 ROLES = {
     "data_preparator": "data_preparation_mlcube",
     "model": "reference_model_mlcube",
@@ -95,6 +104,43 @@ class Scenario:
             raise UsageError(f"without --benchmark, these are needed too: {', '.join(missing)}")
 
 
+@dataclass(frozen=True)
+class Tested:
+    """What became of one of several models: the report of its test, and what that raised.
+
+    One that did not come to its test has a report without a UID, which is not stored. `used` is
+    what its own steps took, where they ran now and that was measured.
+    """
+
+    model: str | None
+    report: Report
+    error: Exception | None = None
+    used: Used | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether nothing had to run for it."""
+        steps = self.report["steps"]
+        return self.error is None and all(step["source"] == "cache" for step in steps)
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What tests of several models have in common, and the models that were looked at.
+
+    `steps` prepared the data; `names` are those of plans for a queue.
+    """
+
+    request: Scenario
+    containers: Mapping[str, Container]
+    given: Mapping[str, Input]
+    prepared: Prepared
+    steps: Sequence[Step]
+    watch: Watch
+    names: list[str]
+    models: dict[str | None, Container] = field(default_factory=dict)
+
+
 class CompatibilityTest:
     """Runs compatibility tests and keeps their reports.
 
@@ -112,9 +158,9 @@ class CompatibilityTest:
         freshen: Callable[[], None],
         runner_for: Callable[[ContainerSpec], Runner],
         limits: Limits,
-        reports: "Reports",
+        reports: Reports,
         private: "Callable[[], Private]",
-        admit: Callable[[str, Report], None],
+        admit: Callable[[str, Entity], None],
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._admit = admit
@@ -122,6 +168,8 @@ class CompatibilityTest:
         self._entity, self._freshen = entity, freshen
         self._runner_for, self._limits, self._reports = runner_for, limits, reports
         self._private, self._tell = private, tell
+        # Several models may be tested at once.
+        self._one = RLock()
 
     def run(self, request: Scenario, watch: Watch = lambda step, moment: None) -> Report:
         """Run the test and return its report, which is stored too.
@@ -132,18 +180,9 @@ class CompatibilityTest:
         with self._storage.in_use():
             request, containers, given = self._collect(request)
             report = self._reports.begin(request, containers, given)
-            steps = Steps(
-                self._storage,
-                self._runner_for,
-                self._reports.logs(report),
-                self._limits,
-                request.use_memo,
-                watch,
-                self._tell,
-                self._private() if request.data_path else None,
-            )
-            try:
-                outcome = five_steps(
+
+            def work(steps: Steps) -> Outcome:
+                return five_steps(
                     steps,
                     containers["data_preparator"],
                     containers["model"],
@@ -151,19 +190,177 @@ class CompatibilityTest:
                     given,
                     request.prepared,
                 )
-                report.update(self._findings(outcome))
-            except Exception as error:
-                report["error"] = str(error)
-                raise
-            finally:
-                report["steps"] = [step.record() for step in steps.finished]
-                self._reports.save(report)
+
+            self._report(report, Steps(**self._means(request, report["uid"], watch)), work)
         return report
 
+    def called(self, model: str) -> tuple[int | str, str]:
+        """What a model, a UID or a path, is called: its UID, if it has one, and as steps call it.
+
+        Raises `UsageError` for what is neither.
+        """
+        entity = self._registered(model)
+        if entity is None:
+            return "", str(config_of(Path(model)))
+        return entity["id"], called(entity)
+
+    def run_several(
+        self,
+        request: Scenario,
+        models: Sequence[str | None],
+        watch: Watch = lambda step, moment: None,
+        local: "Local | None" = None,
+        queue: "Following | None" = None,
+    ) -> Iterator[Tested]:
+        """Test models in turn, each with a report of its own; the data are prepared once.
+
+        `local` tests several at a time, and jobs of a `queue` do all that is to be done. Reports
+        come as they are made, and are stored; one that fails costs only itself. None stands for
+        the benchmark's own model. Raises what preparing raises.
+        """
+        for model in models:
+            replace(request, model=model).check()
+        with self._storage.in_use():
+            ground = self._ground(request, one_at_a_time(watch), queue)
+            turns = [
+                Turn(
+                    partial(self._plan, ground, model),
+                    partial(self._tested, ground, model),
+                    partial(self._failed, ground, model),
+                )
+                for model in models
+            ]
+            if queue is None:
+                yield from take(self._storage, turns, local)
+                return
+            yield from take_queued(self._storage, turns, queue, ground.watch)
+            # What was sent by whoever was killed, and was answered from memory by now.
+            queue.executor.sweep(ground.names)
+
+    def _ground(self, request: Scenario, watch: Watch, queue: "Following | None") -> _Ground:
+        """What models have in common; the data are prepared, in the `queue` if there is one."""
+        request, containers, given = self._collect(request, ("data_preparator", "evaluator"))
+        means, names = self._means(request, new_uid(), watch), list[str]()
+
+        def prepared(steps: Steps) -> Prepared:
+            how = inspection if request.prepared else preparation
+            return how(steps, containers["data_preparator"], given)
+
+        def plan() -> "Plan":
+            return self._planned(means, prepared, names)
+
+        def make(perform: Perform | None, _: Sequence[Used]) -> _Ground:
+            steps = Steps(**means, perform=perform)
+            made = prepared(steps)
+            # Each model finds it done.
+            known = [replace(step, ran=False) for step in steps.finished]
+            return _Ground(request, containers, given, made, known, watch, names)
+
+        def fail(error: Exception, _: Sequence[Used]) -> NoReturn:
+            raise error
+
+        turns = [Turn(plan, make, fail)]
+        (ground,) = (
+            take(self._storage, turns)
+            if queue is None
+            else take_queued(self._storage, turns, queue, watch)
+        )
+        return ground
+
+    def _planned(
+        self, means: Mapping[str, Any], work: Callable[[Steps], Any], names: list[str]
+    ) -> "Plan":
+        # Imported late: what runs on this machine plans nothing.
+        from medperf_client.execution.plan import Plan
+
+        plan = Plan(**means)
+        work(plan)
+        names.append(plan.name)
+        return plan
+
+    def _plan(self, ground: _Ground, model: str | None) -> "Plan":
+        # Nothing is printed by what is only planned.
+        means = self._means(ground.request, "", ground.watch)
+        return self._planned(means, partial(self._evaluated, ground, model), ground.names)
+
+    def _tested(
+        self,
+        ground: _Ground,
+        model: str | None,
+        perform: Perform | None,
+        used: Sequence[Used],
+    ) -> Tested:
+        containers = {**ground.containers, "model": self._model(ground, model)}
+        report = self._reports.begin(ground.request, containers, ground.given)
+        means = self._means(ground.request, report["uid"], ground.watch)
+        steps = Steps(**means, perform=perform)
+        steps.finished += ground.steps
+        try:
+            self._report(report, steps, partial(self._evaluated, ground, model))
+        except TROUBLE as error:
+            return Tested(model, report, error, together(used))
+        return Tested(model, report, None, together(used))
+
+    def _failed(
+        self, ground: _Ground, model: str | None, error: Exception, _: Sequence[Used]
+    ) -> Tested:
+        report: Report = {
+            "uid": None,
+            "benchmark": ground.request.benchmark,
+            "model": {"name": model, "uid": None},
+            "passed": False,
+            "steps": [],
+            "error": str(error),
+        }
+        return Tested(model, report, error)
+
+    def _evaluated(self, ground: _Ground, model: str | None, steps: Steps) -> Outcome:
+        prepared, container = ground.prepared, self._model(ground, model)
+        evaluator = ground.containers["evaluator"]
+        made = evaluation(steps, container, evaluator, prepared.data, prepared.labels)
+        return Outcome(prepared, made.results)
+
+    def _model(self, ground: _Ground, model: str | None) -> Container:
+        """A model, looked at once: what is planned is what is taken in."""
+        with self._one:
+            if model not in ground.models:
+                request = replace(ground.request, model=model)
+                _, found, _ = self._collect(request, ("model",), ground.given)
+                ground.models[model] = found["model"]
+            return ground.models[model]
+
+    def _report(self, report: Report, steps: Steps, work: Callable[[Steps], Outcome]) -> None:
+        """Have `work` take steps, and store in the report what came of them, however it ends."""
+        try:
+            report.update(self._findings(work(steps)))
+        except Exception as error:
+            report["error"] = str(error)
+            raise
+        finally:
+            report["steps"] = [step.record() for step in steps.finished]
+            self._reports.save(report)
+
+    def _means(self, request: Scenario, uid: str, watch: Watch) -> dict[str, Any]:
+        """What steps are taken with; `uid` is that of their report."""
+        return {
+            "storage": self._storage,
+            "runner_for": self._runner_for,
+            "logs": self._reports.logs(uid),
+            "limits": self._limits,
+            "use_memo": request.use_memo,
+            "watch": watch,
+            "tell": self._tell,
+            "private": self._private() if request.data_path else None,
+        }
+
     def _collect(
-        self, request: Scenario, retry: bool = True
-    ) -> tuple[Scenario, dict[str, Container], dict[str, Input]]:
-        """The scenario with nothing missing, its containers and its data, all at hand."""
+        self,
+        request: Scenario,
+        roles: Sequence[str] = tuple(ROLES),
+        given: Mapping[str, Input] | None = None,
+        retry: bool = True,
+    ) -> tuple[Scenario, dict[str, Container], Mapping[str, Input]]:
+        """The scenario with nothing missing, containers of these roles and the data, at hand."""
         complete = request
         if request.benchmark is not None:
             benchmark = self._entity("benchmark", request.benchmark)
@@ -171,18 +368,18 @@ class CompatibilityTest:
             if request.data_path:
                 self._admit(BENCHMARKS, benchmark)
         if request.data_path:
-            for role, listed in LISTED.items():
-                self._admit(listed, self._described(getattr(complete, role)))
+            for role in roles:
+                self._admit(LISTED[role], self._described(getattr(complete, role)))
         try:
-            containers = {role: self._container(getattr(complete, role)) for role in ROLES}
-            return complete, containers, self._data(complete)
+            containers = {role: self._container(getattr(complete, role)) for role in roles}
+            return complete, containers, self._data(complete) if given is None else given
         except (Offline, Refused):
             if not retry or request.benchmark is None:
                 raise
         # Where the files are may change even in OPERATION, and the copy may not know yet.
         with suppress(MedPerfError):
             self._freshen()
-        return self._collect(request, retry=False)
+        return self._collect(request, roles, given, retry=False)
 
     def _container(self, reference: str) -> Container:
         """A container by UID, or by the path of its configuration."""
@@ -193,12 +390,12 @@ class CompatibilityTest:
             else self._library.registered(entity)
         )
 
-    def _described(self, reference: str) -> Report:
+    def _described(self, reference: str) -> Entity:
         """What a policy goes by: of a container on this disk, what its files are."""
         entity = self._registered(reference)
         return self._library.described(Path(reference)) if entity is None else entity
 
-    def _registered(self, reference: str) -> Report | None:
+    def _registered(self, reference: str) -> Entity | None:
         """A container of the registry by UID; None for the path of one that is on this disk."""
         if re.fullmatch("q?[0-9]{1,18}", reference):
             return self._entity("mlcube", int(reference) if reference.isdecimal() else reference)
@@ -310,113 +507,3 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidContainer(f"{what}: expected a mapping, found {str(content)[:80]!r}")
     return content
-
-
-class Reports:
-    """Reports of compatibility tests, one JSON file each, with the logs of what ran."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def begin(
-        self, request: Scenario, containers: dict[str, Container], given: dict[str, Input]
-    ) -> Report:
-        """A report that says what is tested, with a UID that sorts by time."""
-        now = datetime.now(timezone.utc)
-        return {
-            "uid": f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-            "created_at": now.isoformat(timespec="seconds"),
-            "benchmark": request.benchmark,
-            **{
-                role: {"name": container.name, "uid": container.uid}
-                for role, container in containers.items()
-            },
-            "demo_dataset_hash": None if request.data_path else request.demo_hash,
-            "already_prepared": request.prepared,
-            "given_data": {name: one.digest for name, one in given.items()},
-            "passed": False,
-        }
-
-    def logs(self, report: Report) -> Path:
-        """The folder for the output of the containers that a test runs."""
-        return self._folder / str(report["uid"])
-
-    def save(self, report: Report) -> None:
-        """Store a report. Raises `MedPerfError` if it cannot be written."""
-        write_atomically(self._folder / f"{report['uid']}.json", json.dumps(report, indent=1))
-
-    def all(self) -> list[Report]:
-        """Every report, oldest first."""
-        return [_read_report(path) for path in sorted(self._folder.glob("*.json"), key=_moment)]
-
-    def get(self, uid: str) -> Report:
-        """A report by UID; `latest` is the newest. Raises `UsageError` if there is none."""
-        return _read_report(self._path(uid))
-
-    def remove(self, uid: str) -> None:
-        """Delete a report, however damaged, with its logs. Raises `UsageError` if there is none."""
-        path = self._path(uid)
-        # First, for without its report nobody could name them.
-        remove_tree(path.with_suffix(""))
-        path.unlink(missing_ok=True)
-
-    def kept_logs(self) -> "Iterator[Leftover]":
-        """What containers printed in tests, also in those that were killed and have no report."""
-        from medperf_cache.partials import Leftover
-
-        for path in sorted(self._folder.glob("*/*.log")):
-            # Another process may be removing it.
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                yield Leftover("log", str(path), status.st_size, status.st_mtime)
-
-    def clean_logs(
-        self, unused_for_seconds: float | None = None, most_bytes: int | None = None
-    ) -> "list[Leftover]":
-        """Delete logs of that age, then the oldest until no more than `most_bytes` are left.
-
-        Returns what was deleted. No test may run meanwhile.
-        """
-        logs = sorted(self.kept_logs(), key=lambda log: log.used)
-        oldest = 0.0 if unused_for_seconds is None else time.time() - unused_for_seconds
-        left = sum(log.size_bytes for log in logs)
-        removed = []
-        for log in logs:
-            # Where there is no room at all, empty ones go too.
-            too_much = most_bytes is not None and (left > most_bytes or most_bytes == 0)
-            if log.used < oldest or too_much:
-                left -= log.size_bytes
-                removed.append(log)
-                Path(log.name).unlink(missing_ok=True)
-                # With the last one goes the folder.
-                with suppress(OSError):
-                    Path(log.name).parent.rmdir()
-        return removed
-
-    def _path(self, uid: str) -> Path:
-        if uid == "latest":
-            newest = max(self._folder.glob("*.json"), key=_moment, default=None)
-        else:
-            path = self._folder / f"{uid}.json"
-            known = re.fullmatch(r"[0-9a-f-]+", uid) and path.is_file()
-            newest = path if known else None
-        if newest is None:
-            raise UsageError(f"there is no test {uid!r}", hint="See: medperf test ls")
-        return newest
-
-
-def _moment(path: Path) -> tuple[str, int]:
-    """When a report was made: its name has the second, and of those of one second files tell."""
-    return path.name[: len("20260101-000000")], path.stat().st_mtime_ns
-
-
-def _read_report(path: Path) -> Report:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(report, dict) or not {"uid", "steps", "passed", *ROLES} <= report.keys():
-            raise ValueError("it is no report of a test")
-    except (OSError, ValueError, RecursionError) as error:
-        raise MedPerfError(
-            f"the report {path} cannot be read: {error}", hint="Delete it, and run the test again."
-        ) from error
-    return report

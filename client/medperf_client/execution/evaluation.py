@@ -3,25 +3,25 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from medperf_cache import CacheError, Storage
+from medperf_cache import Storage
 from medperf_cache.private import Private
 from medperf_client.containers.job import Limits
-from medperf_client.containers.library import Container, Input, Library
+from medperf_client.containers.library import Container, Input, Library, called
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec
-from medperf_client.errors import MedPerfError, Unsupported
+from medperf_client.errors import Unsupported
 from medperf_client.execution.awaited import Awaited, AwaitedModels
 from medperf_client.execution.compatibility import read_yaml
-from medperf_client.execution.parallel import as_done
+from medperf_client.execution.parallel import one_at_a_time
 from medperf_client.execution.results import Result, Results
-from medperf_client.execution.steps import Moment, Perform, Steps, Watch
+from medperf_client.execution.several import Turn, take, take_queued
+from medperf_client.execution.steps import Perform, Steps, Watch
 from medperf_client.execution.used import Used, together
 from medperf_client.execution.workflow import Evaluated, evaluation
 from medperf_client.kinds import Entity
@@ -29,12 +29,8 @@ from medperf_client.kinds.container import PINS
 
 if TYPE_CHECKING:
     from medperf_client.execution.plan import Plan
-    from medperf_client.executors.executor import Executor
     from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
-
-# What concerns one model only: the others go on.
-TROUBLE = (MedPerfError, CacheError, OSError)
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,11 @@ class Outcome:
     error: str
     logs: Path
     used: Used | None = None
+
+    @property
+    def called(self) -> str:
+        """As `library.called` has the model."""
+        return called({"id": self.model, "name": self.name})
 
     def record(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -123,32 +124,15 @@ class Evaluations:
         self._admit = admit
         self._storage, self._library, self._runner_for = storage, library, runner_for
         self._limits, self._private, self._results = limits, private, results
-        self._watch, self._tell = watch, tell
+        self._watch, self._tell = one_at_a_time(watch), tell
         # Several models may be evaluated at once.
         self._one, self._evaluators = RLock(), dict[int | str, Container]()
 
     def run(
         self, asked: Asked, models: Sequence[Entity], executor: "Local | None" = None
     ) -> Iterator[Outcome]:
-        """Evaluate each model in turn; one that fails costs only itself.
-
-        An `executor` evaluates several at a time, and their outcomes come as they are made.
-        """
-        known = self._known(asked) if asked.use_memo else {}
-        if executor is None:
-            yield from (self._outcome(asked, model, known) for model in models)
-            return
-
-        def outcome(model: Entity) -> Outcome:
-            used: list[Used] = []
-            perform = partial(executor.perform, note=used.append)
-            return self._outcome(asked, model, known, executor.slot, perform, used)
-
-        with executor:
-            for _, ended in as_done([partial(outcome, one) for one in models], executor.slots):
-                if isinstance(ended, Exception):
-                    raise ended
-                yield ended
+        """Evaluate each model in turn, or several at a time; see `several.take`."""
+        yield from take(self._storage, self._turns(asked, models), executor)
 
     def run_queued(
         self,
@@ -158,61 +142,50 @@ class Evaluations:
         awaited: AwaitedModels,
         wait: bool = True,
     ) -> Iterator[Outcome]:
-        """Have each model evaluated by a job of a queue; outcomes come as they are made.
+        """Have each model evaluated by a job of a queue; see `several.take_queued`.
 
-        One that fails costs only itself. What was sent before, by whomever was killed, is not sent
-        again, and what it gave counts as run anew, should that be asked for. Whoever stops in the
-        midst of this, or does not `wait`, leaves the jobs to the queue; `awaited` has them then.
+        What was sent by whoever was killed counts as run anew, should that be asked for. What is
+        left to the queue by whoever stops in the midst of this, or does not `wait`, `awaited` has.
         """
         executor = following.executor
-        known = self._known(asked) if asked.use_memo else {}
         if asked.use_memo:
             executor.sweep(self._done(asked))
-        plans: dict[str, list[tuple[Entity, Plan]]] = {}
-        for model in models:
-            outcome = self._at_hand(asked, model, known)
-            if outcome is None:
-                try:
-                    plan = self._prepared(asked, model, executor)
-                except TROUBLE as error:
-                    outcome = self._failed(asked, model, error)
-                else:
-                    if plan.planned:
-                        awaited.add(asked.awaited(model, plan.name))
-                        plans.setdefault(plan.name, []).append((model, plan))
-                    else:
-                        outcome = self._outcome(asked, model, known)
-            if outcome is not None:
-                yield outcome
-        labels = {name: these[0][1].label for name, these in plans.items()}
-        for name, trouble in following.ended(labels, self._told, wait):
-            for model, plan in plans[name]:
-                perform = executor.collect(plan, trouble)
-                used = executor.used(name, [one.key for one in plan.planned])
-                yield self._outcome(asked, model, known, perform=perform, used=used)
-            executor.forget(name)
-            awaited.drop(name)
+
+        def sent(model: Entity, element: str) -> None:
+            awaited.add(asked.awaited(model, element))
+
+        turns = [
+            replace(turn, sent=partial(sent, model), over=awaited.drop)
+            for model, turn in zip(models, self._turns(asked, models), strict=True)
+        ]
+        yield from take_queued(self._storage, turns, following, self._watch, wait)
         # Also what was sent by whoever was killed, and was answered from memory by now.
         executor.sweep(self._done(asked))
+
+    def _turns(self, asked: Asked, models: Sequence[Entity]) -> list[Turn[Outcome]]:
+        known = self._known(asked) if asked.use_memo else {}
+        return [
+            Turn(
+                partial(self._plan, asked, model),
+                partial(self._made, asked, model),
+                partial(self._failed, asked, model),
+                self._at_hand(asked, model, known),
+            )
+            for model in models
+        ]
 
     def _done(self, asked: Asked) -> list[str]:
         """What the whole results here are made of."""
         known = self._known(asked)
         return [made_of for (_, made_of), one in known.items() if not one.partial]
 
-    def _prepared(self, asked: Asked, model: Entity, executor: "Executor") -> "Plan":
-        """What of a model is to be done, ready for the queue."""
+    def _plan(self, asked: Asked, model: Entity) -> "Plan":
+        """What of a model is to be done."""
         # Imported late: what runs on this machine, or has run, plans nothing.
         from medperf_client.execution.plan import Plan
 
-        with self._storage.in_use():
-            plan = Plan(
-                **self._means(asked, self._logs(asked, model)),
-                made_of=asked.made_of(model),
-            )
-            self._workflow(plan, asked, model)
-            if plan.planned:
-                executor.prepare(plan)
+        plan = Plan(**self._means(asked, self._logs(asked, model)), made_of=asked.made_of(model))
+        self._workflow(plan, asked, model)
         return plan
 
     def _at_hand(
@@ -224,30 +197,8 @@ class Evaluations:
             return None
         return Outcome(model["id"], model["name"], earlier, True, "", self._logs(asked, model))
 
-    def _outcome(
-        self,
-        asked: Asked,
-        model: Entity,
-        known: Mapping[tuple[int | str, str], Result],
-        slot: Callable[[], AbstractContextManager[None]] = nullcontext,
-        perform: Perform | None = None,
-        used: Sequence[Used] = (),
-    ) -> Outcome:
-        """What becomes of a model; `used` has what its steps took once `perform` did them."""
-        found = self._at_hand(asked, model, known)
-        if found is not None:
-            return found
-        logs = self._logs(asked, model)
-        try:
-            with self._storage.in_use(), slot():
-                made, is_cached = self._evaluated(asked, model, logs, perform, used)
-            taken = together(used)
-            return Outcome(model["id"], model["name"], made, is_cached, "", logs, taken)
-        except TROUBLE as error:
-            return self._failed(asked, model, error, used)
-
     def _failed(
-        self, asked: Asked, model: Entity, error: Exception, used: Sequence[Used] = ()
+        self, asked: Asked, model: Entity, error: Exception, used: Sequence[Used]
     ) -> Outcome:
         logs, taken = self._logs(asked, model), together(used)
         return Outcome(model["id"], model["name"], None, False, str(error), logs, taken)
@@ -268,14 +219,10 @@ class Evaluations:
             if (one.benchmark, one.dataset) == (asked.benchmark, asked.dataset)
         }
 
-    def _evaluated(
-        self,
-        asked: Asked,
-        model: Entity,
-        logs: Path,
-        perform: Perform | None,
-        used: Sequence[Used],
-    ) -> tuple[Result, bool]:
+    def _made(
+        self, asked: Asked, model: Entity, perform: Perform | None, used: Sequence[Used]
+    ) -> Outcome:
+        logs = self._logs(asked, model)
         steps = Steps(**self._means(asked, logs), perform=perform)
         made, taken = self._workflow(steps, asked, model), together(used)
         result = Result(
@@ -294,7 +241,8 @@ class Evaluations:
         )
         with self._one:
             kept = self._results.add(result)
-        return kept, not any(step.ran for step in steps.finished)
+        is_cached = not any(step.ran for step in steps.finished)
+        return Outcome(model["id"], model["name"], kept, is_cached, "", logs, taken)
 
     def _means(self, asked: Asked, logs: Path) -> dict[str, Any]:
         """What steps are taken with."""
@@ -304,7 +252,7 @@ class Evaluations:
             "logs": logs,
             "limits": self._limits,
             "use_memo": asked.use_memo,
-            "watch": self._told,
+            "watch": self._watch,
             "tell": self._tell,
             "private": self._private,
         }
@@ -322,10 +270,6 @@ class Evaluations:
             if entity["id"] not in self._evaluators:
                 self._evaluators[entity["id"]] = self._library.registered(entity)
             return self._evaluators[entity["id"]]
-
-    def _told(self, step: str, moment: Moment) -> None:
-        with self._one:
-            self._watch(step, moment)
 
 
 def laid_out(private: Private, result: Result, folder: Path) -> Path:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Thread
-from typing import TypeVar
+from threading import RLock, Thread
+from typing import ParamSpec, TypeVar
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 AT_ONCE = 4
 
@@ -37,3 +38,14 @@ def as_done(
         Thread(target=work, daemon=True).start()
     for _ in jobs:
         yield done.get()
+
+
+def one_at_a_time(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """The same for several threads, of which one calls it at a time."""
+    one = RLock()
+
+    def alone(*args: Given.args, **options: Given.kwargs) -> Result:
+        with one:
+            return function(*args, **options)
+
+    return alone

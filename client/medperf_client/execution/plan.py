@@ -66,7 +66,7 @@ class Plan(Steps):
 
     A workflow is asked for its steps twice: once with this, which says what is to be done
     elsewhere, and once with `Steps` and a `perform` that has what was done. `made_of` is what the
-    result will be known by.
+    result will be known by, if that is not the plan's name.
     """
 
     def __init__(self, *args: Any, made_of: str = "", **kwargs: Any) -> None:

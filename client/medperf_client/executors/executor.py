@@ -35,6 +35,8 @@ from medperf_client.settings.executors import ExecutorSettings
 # In the folder of a run: that the queue has taken it, and as what.
 SENT = "job"
 MARK = "medperf"
+# Beside the elements: a file that is open in a folder may keep that from being removed.
+TAKING_IN = "taking-in"
 # Held by those that make elements of content together, and alone by who deletes content.
 CONTENT_LOCK = "content.lock"
 # In one run: Slurm's MaxArraySize is 1001 unless somebody changed it.
@@ -143,8 +145,9 @@ class Executor(ABC):
             return
         if found is not None:
             self.cancel([plan.name])
+        made_of = plan.made_of or plan.name
         element = Element(
-            plan.name, secrets.token_hex(16), plan.label, plan.made_of, self._gpus(plan), keys
+            plan.name, secrets.token_hex(16), plan.label, made_of, self._gpus(plan), keys
         )
         with self._naming_content(), scratch(self.folder / "incoming") as area:
             works = plan.works(folder, self._at_hand)
@@ -230,6 +233,10 @@ class Executor(ABC):
         folders = sorted((self.folder / "elements").glob("*"))
         found = (Element.read(path) for path in folders if is_digest(path.name))
         return [one for one in found if one is not None]
+
+    def taking_in(self) -> AbstractContextManager[None]:
+        """Be the one client that collects and forgets, for a block; others wait."""
+        return hold(self.folder / TAKING_IN, "never said, for it waits")
 
     def forget(self, name: str) -> None:
         """Delete an element that was collected; one with wrong bytes in it stays, to be looked at.
