@@ -81,8 +81,13 @@ def test_a_client_that_is_killed_finds_what_it_sent_and_nothing_runs_twice(
             finally:
                 client.kill()
     eventually(lambda: len(site.slurm.jobs()) == 1, "the other model's job ended")
+    # Who wants that one only leaves the rest as it is.
+    assert member.json(*words_of(2)[:-1])["passed"]
+    assert len(site.slurm.jobs()) == 1
     gate.open()
     eventually(lambda: not site.slurm.jobs(), "the job ended with nobody there")
+    (left,) = member.json("jobs", "ls")
+    assert left["state"] == "is over, and waits for: the command that sent it"
     reports = member.json(*words[:-1])
     assert [one["passed"] for one in reports] == [True, True]
     assert gate.times == 1 and is_tidy(site)
