@@ -1,17 +1,21 @@
 """One command tests several models: each has its report, and one that fails costs only itself."""
 
 import json
+import os
+import pty
 import re
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import GATED
-from tests.support.consortium import Member
+from tests.support.consortium import EXAMPLE, Member
 from tests.support.reports import ALL_STEPS, CONFIG, change_a_weight, ran, report_of
 from tests.support.slurm import eventually
+from tests.support.terminal import read_terminal
 
 PREPARATION = ALL_STEPS[:3]
 
@@ -90,6 +94,29 @@ def test_data_that_cannot_be_prepared_are_told_once(
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("Error: task prepare failed") == 1, done.stderr
     assert newcomer.json("test", "ls") == []
+
+
+def test_tests_of_several_models_on_own_data_are_a_table_on_a_terminal(
+    newcomer: Member, model_copy: Callable[[], Path]
+) -> None:
+    mine, raw = model_copy(), EXAMPLE / "data" / "demo"
+    data = ("--data_path", str(raw / "measurements"), "--labels_path", str(raw / "diagnoses"))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        newcomer.command("test", "run", "-b", "1", *named(2, mine), *data, "--jobs", "2", "--json"),
+        env={**newcomer.environment, "TERM": "xterm", "COLUMNS": "250"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = read_terminal(ours)
+    assert process.stdout is not None
+    reports = json.loads(process.stdout.read())
+    assert process.wait(timeout=60) == 0 and [one["passed"] for one in reports] == [True] * 2
+    assert {one["demo_dataset_hash"] for one in reports} == {None}
+    for row in ("model_logistic.* prepare: running", f"{mine}.* infer: running", "done: 2"):
+        assert re.search(row, shown), shown
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
