@@ -18,7 +18,7 @@ import pytest
 from scripts.local_images import tag
 
 from medperf_cache import Storage
-from medperf_client.containers import launch, sif
+from medperf_client.containers import cgroups, launch, sif
 from medperf_client.containers.apptainer import ApptainerRunner
 from medperf_client.containers.docker import DockerRunner
 from medperf_client.containers.job import Job, Limits
@@ -489,6 +489,20 @@ def test_where_no_namespaces_may_be_made_what_it_started_ends_all_the_same() -> 
         )
         assert (done.stdout, done.stderr, done.returncode) == ("ready\n", "", 5)
         assert processes_about(folder) == []
+
+
+def test_a_sweep_leaves_the_groups_of_a_task_that_is_about_to_begin() -> None:
+    places = cgroups.places()
+    with cgroups.bounded(1 << 30, 100) as groups:
+        cgroups.sweep()
+        assert len(groups) == len(places) and all(group.is_dir() for group in groups)
+    assert not any(group.exists() for group in groups)
+    # Those of who was killed before go.
+    left = [place / f"{cgroups.PREFIX}left" for place in places.values()]
+    for group in left:
+        group.mkdir(exist_ok=True)
+    cgroups.sweep()
+    assert not any(group.exists() for group in left)
 
 
 @only_here

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from medperf_cache.scratch import lock
 from medperf_client.errors import ContainerFailed
 
 ROOT = Path("/sys/fs/cgroup")
@@ -39,17 +40,20 @@ def places() -> dict[str, Path]:
 def bounded(memory_bytes: int | None, pids: int) -> Iterator[list[Path]]:
     """New groups with these bounds, where any may be made; gone after the block.
 
-    Raises `ContainerFailed` where the kernel refuses one all the same.
+    Until then nobody sweeps them, whether or not a process is in them already. Raises
+    `ContainerFailed` where the kernel refuses one all the same.
     """
-    name, groups = f"{PREFIX}{uuid4().hex}", list[Path]()
+    name, groups, locks = f"{PREFIX}{uuid4().hex}", list[Path](), list[int]()
     try:
         for controller, place in places().items():
             bound = {MEMORY: memory_bytes, PIDS: pids}[controller]
             if bound is not None:
                 group = place / name
                 try:
-                    group.mkdir(exist_ok=True)
-                    groups.append(group)
+                    # Two controllers may have one group.
+                    if group not in groups:
+                        locks.append(_made(group))
+                        groups.append(group)
                     _bound(group, controller, bound)
                 except OSError as error:
                     said = f"no task can be held to {controller} {bound}: {group}: {error.strerror}"
@@ -59,6 +63,20 @@ def bounded(memory_bytes: int | None, pids: int) -> Iterator[list[Path]]:
         for group in groups:
             with suppress(OSError):
                 group.rmdir()
+        for descriptor in locks:
+            os.close(descriptor)
+
+
+def _made(group: Path) -> int:
+    """Make a group; the descriptor that holds its lock."""
+    while True:
+        group.mkdir(exist_ok=True)
+        descriptor = lock(group, wait=True)
+        if descriptor is not None:
+            if group.exists():
+                return descriptor
+            # A sweep came between making and locking it.
+            os.close(descriptor)
 
 
 def _bound(group: Path, controller: str, bound: int) -> None:
@@ -80,6 +98,9 @@ def sweep() -> None:
     """Delete the groups of processes that are gone."""
     for place in places().values():
         for group in place.glob(f"{PREFIX}*"):
-            # One in which there is somebody stays.
-            with suppress(OSError):
-                group.rmdir()
+            descriptor = lock(group, wait=False)
+            if descriptor is not None:
+                # One in which there is somebody stays.
+                with suppress(OSError):
+                    group.rmdir()
+                os.close(descriptor)
