@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,6 +126,22 @@ def image(reference: str) -> ContainerSpec:
 def sif_at(path: Path) -> ContainerSpec:
     """A container that is a file of Apptainer's."""
     return ContainerSpec(SINGULARITY_FILE, str(path), {}, "container_config.yaml")
+
+
+def test_two_who_convert_an_image_at_the_same_time_convert_it_once(
+    for_apptainer: Converted, tmp_path: Path
+) -> None:
+    storages = [Storage(tmp_path / "cache") for _ in range(2)]
+
+    def provide(storage: Storage) -> Path | None:
+        runner, spec = ApptainerRunner(storage=storage), archive_of(for_apptainer.archive)
+        image_id = runner.provide(spec, for_apptainer.archive)
+        return runner.local_file(spec, image_id, for_apptainer.archive)
+
+    with on_path(), ThreadPoolExecutor() as threads:
+        found = set(threads.map(provide, storages))
+    assert len(found) == 1 and None not in found
+    assert len(list((tmp_path / "cache" / "trees").glob("??/*"))) == 1
 
 
 def test_an_image_is_converted_once(

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from medperf_cache import Storage
+from medperf_cache.locks import hold
 from medperf_cache.names import CONVERTED
 from medperf_client.containers.job import Job
 from medperf_client.containers.supervise import last_lines, supervised
@@ -83,23 +84,27 @@ class SifStore:
     def convert_archive(self, image_id: str, archive: Path, name: str) -> None:
         """Convert the image of that ID in a `docker save` archive, unless it is here.
 
-        Raises `InvalidContainer` if it is not there, `Unsupported` without Apptainer, and
-        `MedPerfError` with Apptainer's words if it fails.
+        Of several that convert at once, each waits for the one before. Raises `InvalidContainer` if
+        the image is not in there, `Unsupported` without Apptainer, and `MedPerfError` with
+        Apptainer's words if it fails.
         """
         # Imported late: what is converted already does not need it.
         from medperf_client.containers.layout import lay_out
 
         if self.find(image_id) is not None:
             return
-        with self._storage.scratch() as folder:
+        alone = hold(self._storage.root / "conversion.lock", "never said, for it waits")
+        with alone, self._storage.scratch() as folder:
+            # Whoever was at it meanwhile may have converted this one.
+            if self.find(image_id) is not None:
+                return
             made, work = folder / "made", folder / "work"
             made.mkdir()
             work.mkdir()
             config = lay_out(archive, image_id, folder / "image", name)
             (made / CONFIG).write_bytes(config)
             self._build(image_id, work, name)
-            digest = self._storage.trees.adopt(made)
-        self._storage.names.put(CONVERTED + image_id, digest)
+            self._storage.names.put(CONVERTED + image_id, self._storage.trees.adopt(made))
 
     def _build(self, image_id: str, work: Path, name: str) -> None:
         """Have Apptainer make a file of the layout beside a folder to work in."""
