@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.executors.executor import executor_of
 from medperf_client.settings.config import Home, Profile, load_config, save_config
 from medperf_client.settings.credentials import Credentials
 from medperf_client.site import Site
@@ -301,15 +302,11 @@ def test_a_home_that_cannot_be_is_named_with_the_way_out(stranger: Member) -> No
         ({"kind": "pbs", "shared_folder": "/scratch"}, "executor.kind expects slurm, found 'pbs'"),
         ({"kind": "slurm"}, "executor.shared_folder expects an absolute path"),
         ({"kind": "slurm", "shared_folder": "here"}, "executor.shared_folder expects an absolute"),
-        ({"kind": "slurm", "shared_folder": "/a%j"}, "expects no % and no"),
+        ({"kind": ["slurm"], "shared_folder": "/scratch"}, "executor.kind expects slurm"),
         ({"kind": "slurm", "shared_folder": "/s", "folder": 1}, "no setting executor.folder"),
         ({"kind": "slurm", "shared_folder": "/s", "time": 3600}, "executor.time expects text"),
         ({"kind": "slurm", "shared_folder": "/s", "gpus": True}, "executor.gpus expects a number"),
         ({"kind": "slurm", "shared_folder": "/s", "setup": "module"}, "executor.setup expects"),
-        (
-            {"kind": "slurm", "shared_folder": "/s", "directives": {"comment": "x"}},
-            "executor.directives.comment expects an option that is not the client's own",
-        ),
         (
             {"kind": "slurm", "shared_folder": "/s", "directives": {"-x; rm": "x"}},
             "the long name of an option",
@@ -341,3 +338,20 @@ def test_an_executor_is_kept_as_it_was_written(tmp_path: Path) -> None:
     changed = Profile().with_text("executor", json.dumps(settings))
     save_config(load_config(file).with_profile("default", changed), file)
     assert load_config(file).profile.executor == settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"shared_folder": "/a%j"}, "executor.shared_folder expects no % and no \\, found '/a%j'"),
+        (
+            {"shared_folder": "/s", "directives": {"comment": "x"}},
+            "executor.directives.comment expects an option that is not the client's own",
+        ),
+    ],
+)
+def test_what_a_kind_of_queue_cannot_have_is_refused_by_name(
+    settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        executor_of({"kind": "slurm", **settings})

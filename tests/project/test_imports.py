@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from medperf_client.settings.executors import KINDS
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "medperf_cache": ROOT / "cache",
@@ -118,6 +120,12 @@ def test_no_wing_of_the_client_imports_from_one_above_it() -> None:
     for name, targets in edges.items():
         for target in targets:
             assert WINGS.index(wing(name)) <= WINGS.index(wing(target)), f"{name} -> {target}"
+
+
+def test_queues_are_imported_by_nobody_but_found_in_the_list_of_their_kinds() -> None:
+    queues = {path.partition(":")[0] for path in KINDS.values()}
+    assert queues <= modules().keys()
+    assert [name for name, targets in graph().items() if targets & queues] == []
 
 
 def callers(name: str) -> set[str]:

@@ -202,9 +202,8 @@ def queue_of(executor: str | None = None, jobs: int | None = None) -> "Following
     named = site().profile.executor
     if executor == LOCAL or (executor is None and named is None):
         return None
+    from medperf_client.executors.executor import executor_of
     from medperf_client.executors.following import Following
-    from medperf_client.executors.slurm import Slurm
-    from medperf_client.settings.executors import executor_settings
 
     if named is None or executor not in (None, named["kind"]):
         raise UsageError(
@@ -212,7 +211,7 @@ def queue_of(executor: str | None = None, jobs: int | None = None) -> "Following
             hint="See executor in config.example.yaml; then: medperf profile set executor "
             "'{kind: slurm, shared_folder: /scratch/me/medperf}'",
         )
-    return Following(Slurm(executor_settings(named, "this profile"), jobs), site().tell)
+    return Following(executor_of(named, jobs), site().tell)
 
 
 def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":

@@ -96,6 +96,11 @@ def set_(setting: str, value: str, name: str | None) -> None:
     here = site()
     name = name or here.config.active
     changed = here.config.get(name).with_text(setting.replace("-", "_"), value)
+    if setting == "executor" and changed.executor is not None:
+        from medperf_client.executors.executor import executor_of
+
+        # Which says what this kind of queue cannot have.
+        executor_of(changed.executor)
     save_config(here.config.with_profile(name, changed), here.home.config_file)
     click.echo(f"{name}: {setting} is {value}")
 

@@ -1,12 +1,15 @@
 """A queue that a hospital has, in five verbs: prepare, submit, look, cancel, collect.
 
 Each may be repeated after a crash without harm. `prepare` and `collect` are about files, and the
-same for every queue; a queue itself is one more class beside `slurm.Slurm`, which knows how to send
-a run, to tell of its jobs, and to end some.
+same for every queue; a queue itself is one more class, which knows how to send a run, to tell of
+its jobs, and to end some.
 """
 
 import os
+import pkgutil
 import secrets
+import shlex
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any, ClassVar
 
 from medperf_cache.digests import is_digest
 from medperf_cache.errors import InUse
@@ -25,12 +29,17 @@ from medperf_client.errors import MedPerfError
 from medperf_client.execution.plan import Plan
 from medperf_client.execution.steps import Perform
 from medperf_client.execution.used import Used
-from medperf_client.executors import elements, records
+from medperf_client.executors import elements, records, worker
 from medperf_client.executors.collected import Collected
 from medperf_client.executors.content import UNUSED_SECONDS, Content, require_own
 from medperf_client.executors.elements import Element, Run
 from medperf_client.files import write_atomically
-from medperf_client.settings.executors import ExecutorSettings
+from medperf_client.settings.executors import (
+    KINDS,
+    ExecutorSettings,
+    executor_settings,
+    require_fit,
+)
 
 # In the folder of a run: that the queue has taken it, and as what.
 SENT = "job"
@@ -97,6 +106,10 @@ class Executor(ABC):
     Processes of one user may use it at once.
     """
 
+    # Of `directives`, those that are not a profile's to give; what no path may have in it.
+    own_options: ClassVar[frozenset[str]] = frozenset()
+    placeholders: ClassVar[str] = ""
+
     def __init__(self, settings: ExecutorSettings, at_once: int | None = None) -> None:
         self._settings, self._at_once = settings, at_once
         self.folder = settings.shared_folder
@@ -128,6 +141,24 @@ class Executor(ABC):
     def asked(self) -> tuple[int | None, int | None]:
         """The seconds and bytes of memory that each job asks for; None for what is not known."""
         return None, None
+
+    def script(self, folder: Path, number: str) -> str:
+        """What a job of a run runs: the element whose number an expression of the shell gives.
+
+        As a login shell, so that there are modules.
+        """
+        python = self._settings.python or sys.executable
+        path = os.environ.get("PYTHONPATH")
+        found = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep))) if path else ""
+        words = [python, "-m", worker.__name__, "--element", str(folder)]
+        lines = [
+            "#!/bin/bash -l",
+            "umask 077",
+            *([f"export PYTHONPATH={shlex.quote(found)}"] if found else []),
+            *self._settings.setup,
+            f'exec {shlex.join(words)} "{number}"',
+        ]
+        return "\n".join([*lines, ""])
 
     # The five verbs.
 
@@ -409,3 +440,11 @@ class Executor(ABC):
         if is_own and path.is_relative_to(self.folder.resolve()):
             return path
         return self._content.at_hand(given)
+
+
+def executor_of(named: Mapping[str, Any], at_once: int | None = None) -> Executor:
+    """The queue that a profile names. Raises `UsageError` for settings that it cannot have."""
+    settings = executor_settings(named, "this profile")
+    kind: type[Executor] = pkgutil.resolve_name(KINDS[settings.kind])
+    require_fit(settings, kind.own_options, kind.placeholders)
+    return kind(settings, at_once)

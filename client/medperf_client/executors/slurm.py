@@ -6,15 +6,12 @@ See `sbatch`(1), `squeue`(1), `sacct`(1), `scancel`(1); the states are those of 
 import os
 import pwd
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from medperf_client.errors import MedPerfError, Unsupported
-from medperf_client.executors import worker
 from medperf_client.executors.elements import Run
 from medperf_client.executors.executor import MARK, Away, Executor, Seen, State
 from medperf_client.files import write_atomically
@@ -42,6 +39,14 @@ STATES = {
     **dict.fromkeys(("CANCELLED", "REVOKED"), State.CANCELLED),
     "FAILED": State.FAILED,
 }
+# Options that are the client's own to set, or that would have a job be another one.
+OWN = frozenset(
+    {
+        *("array", "comment", "job-name", "output", "error", "input", "open-mode", "export"),
+        *("export-file", "get-user-env", "parsable", "requeue", "no-requeue", "wait", "wrap"),
+        *("chdir", "uid", "gid", "test-only", "hold", "clusters", "het-group", "ignore-pbs"),
+    }
+)
 FIELDS = "%F|%K|%T|%u|%j|%N|%r|%k"
 # Units of memory; without one it is in megabytes.
 BITS = {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}
@@ -51,10 +56,14 @@ ACCOUNTED = ("JobID", "State", "User", "JobName", "NodeList")
 class Slurm(Executor):
     """Sends each run as one array; its jobs have its name in theirs, and in their comment."""
 
+    own_options = OWN
+    # sbatch puts other things in place of these.
+    placeholders = "%\\"
+
     def send(self, run: Run, folder: Path) -> str:
         """See `Executor`. Nothing of this process's environment goes along."""
         script = folder / "script"
-        write_atomically(script, self._script(folder))
+        write_atomically(script, self.script(folder, "$SLURM_ARRAY_TASK_ID"))
         last = len(run.elements) - 1
         most = f"%{self._at_once}" if self._at_once else ""
         options = {
@@ -134,21 +143,6 @@ class Slurm(Executor):
             **{name: value for name, value in named.items() if value is not None},
             **settings.directives,
         }
-
-    def _script(self, folder: Path) -> str:
-        """What a job runs; as a login shell, so that there are modules."""
-        python = self._settings.python or sys.executable
-        path = os.environ.get("PYTHONPATH")
-        found = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep))) if path else ""
-        words = [python, "-m", worker.__name__, "--element", str(folder)]
-        lines = [
-            "#!/bin/bash -l",
-            "umask 077",
-            *([f"export PYTHONPATH={shlex.quote(found)}"] if found else []),
-            *self._settings.setup,
-            f'exec {shlex.join(words)} "$SLURM_ARRAY_TASK_ID"',
-        ]
-        return "\n".join([*lines, ""])
 
     def _say(self, program: str, *words: str) -> str:
         """What a command of Slurm's answers. Raises `Away`, or `MedPerfError` with its words."""

@@ -1,25 +1,18 @@
 """What a profile says of the queue that its models run in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from medperf_client.errors import UsageError
 
-# This machine, which no profile has to name; and the queues that one may.
-LOCAL, SLURM = "local", "slurm"
-KINDS = (SLURM,)
+# This machine, which no profile has to name.
+LOCAL = "local"
+# The queues that one may name, each with the class that serves it: see CONTRIBUTING.md.
+KINDS = {"slurm": "medperf_client.executors.slurm:Slurm"}
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
-# Options of a queue that are the client's own to set, or that would have a job be another one.
-OWN = frozenset(
-    {
-        *("array", "comment", "job-name", "output", "error", "input", "open-mode", "export"),
-        *("export-file", "get-user-env", "parsable", "requeue", "no-requeue", "wait", "wrap"),
-        *("chdir", "uid", "gid", "test-only", "hold", "clusters", "het-group", "ignore-pbs"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -55,12 +48,11 @@ def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings
                 f"{where}: there is no setting executor.{key}",
                 hint=f"The settings are {', '.join(known)}.",
             )
-    _expect(where, "kind", values.get("kind"), values.get("kind") in KINDS, " or ".join(KINDS))
+    kind = values.get("kind")
+    _expect(where, "kind", kind, _is_text(kind) and kind in KINDS, " or ".join(KINDS))
     folder = values.get("shared_folder")
     is_path = _is_text(folder) and Path(str(folder)).is_absolute()
     _expect(where, "shared_folder", folder, is_path, "an absolute path that every node has")
-    # sbatch puts other things in place of these.
-    _expect(where, "shared_folder", folder, not set(str(folder)) & set("%\\"), "no % and no \\")
     for key in ("partition", "account", "time", "memory", "python"):
         given = values.get(key)
         _expect(where, key, given, given is None or _is_text(given), "text in quotes")
@@ -84,6 +76,21 @@ def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings
     )
 
 
+def require_fit(settings: ExecutorSettings, own_options: Container[str], placeholders: str) -> None:
+    """Raise `UsageError` naming a setting that a kind of queue cannot have.
+
+    Those are directives that it gives itself, and a path with what it puts other things in place
+    of.
+    """
+    where, folder = "this profile", str(settings.shared_folder)
+    is_plain = not set(folder) & set(placeholders)
+    none_of = " and ".join(f"no {one}" for one in placeholders)
+    _expect(where, "shared_folder", folder, is_plain, none_of)
+    for name in settings.directives:
+        is_free, key = name not in own_options, f"directives.{name}"
+        _expect(where, key, name, is_free, "an option that is not the client's own")
+
+
 def _directives(values: object, where: str) -> dict[str, str | int | bool]:
     is_mapping = isinstance(values, Mapping)
     _expect(where, "directives", values, is_mapping, "options by name, such as {qos: long}")
@@ -92,7 +99,6 @@ def _directives(values: object, where: str) -> dict[str, str | int | bool]:
         key = f"directives.{name}"
         is_option = isinstance(name, str) and _OPTION.fullmatch(name) is not None
         _expect(where, key, name, is_option, "the long name of an option, without dashes")
-        _expect(where, key, name, name not in OWN, "an option that is not the client's own")
         is_value = _is_text(value) or (isinstance(value, int) and value is not False)
         _expect(
             where, key, value, is_value, "text, a number, or true for an option without a value"

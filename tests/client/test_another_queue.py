@@ -1,0 +1,77 @@
+"""A queue that nobody foresaw: one module, and a line in the list of kinds."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import pool
+from tests.support.cluster import Site
+from tests.support.consortium import Consortium
+from tests.support.hospital import Hospital, approved, with_another_model
+from tests.support.slurm import eventually
+
+
+class Pooled(Site):
+    """A hospital whose models run in that queue."""
+
+    slurm: Any = None
+
+    def setting(self, **more: Any) -> None:
+        """See `Site`."""
+        super().setting(**{"kind": pool.POOL, **more})
+
+
+@pytest.fixture
+def site(hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pooled:
+    """A hospital at work with it, where the benchmark has one model."""
+
+    def command(*words: str) -> list[str]:
+        return [sys.executable, pool.__file__, *words]
+
+    monkeypatch.setattr(hospital.member, "command", command)
+    found = Pooled(hospital, tmp_path / "shared", approved(hospital), None)
+    found.setting()
+    return found
+
+
+def test_models_give_there_what_they_give_on_this_machine(
+    own_consortium: Consortium, site: Pooled
+) -> None:
+    with_another_model(own_consortium)
+    broken = with_another_model(own_consortium, "broken", "no-such-program.py")
+    site.hospital.member.does("sync")
+    there, here = site.run("--executor", pool.POOL), site.run("--no-cache", "--executor", "local")
+    assert site.elements() == [] and list((site.shared / "runs").iterdir()) == []
+    assert [one["results"] for one in there] == [one["results"] for one in here]
+    assert [one["model"] for one in there if one["error"]] == [broken] and len(there) == 3
+    for first, second in zip(there, here, strict=True):
+        if first["result"]:
+            assert site.steps(first) == site.steps(second)
+
+
+def test_it_has_all_that_a_queue_has(own_consortium: Consortium, site: Pooled) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    with site.running("--jobs", "4") as client:
+        gate.is_reached()
+        # Whoever is killed finds its job; and a job that is killed is sent again.
+        client.kill()
+    with site.running() as client:
+        eventually(lambda: len(site.elements()) == 1, "the other model is collected")
+        (row,) = member.json("jobs", "ls")
+        assert (row["state"], row["node"], row["tries"]) == ("runs", "here", 1)
+        (marked,) = pool.running()
+        marked[0].kill()
+        gate.is_reached(2)
+        gate.open()
+        said, told = client.communicate(timeout=120)
+    assert {one["error"] for one in json.loads(said)} == {None}, told
+    assert "is not known to the queue any more, and is sent again" in told
+    assert gate.times == 2 and site.elements() == []
+    assert member.json("jobs", "ls") == [] and list(pool.running()) == []
+    wrong = {"kind": pool.POOL, "shared_folder": "/", "directives": {"nice": 1}}
+    done = member.run("profile", "set", "executor", json.dumps(wrong))
+    assert done.returncode == 2
+    assert "directives.nice expects an option that is not the client's own" in done.stderr
