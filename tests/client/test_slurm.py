@@ -245,17 +245,22 @@ def test_a_node_daemon_that_is_killed_and_started_again_loses_no_job(
     assert gate.times == 1 and site.elements() == []
 
 
+def with_gpus(consortium: Consortium, name: str, gpus: int) -> int:
+    """Have one more model, like that of a name, which asks for so many GPUs; its UID."""
+    text = (consortium.host.folder / f"{name}.yaml").read_text()
+    assert text.count("    run_args:\n") == 1
+    changed = text.replace("    run_args:\n", f"    run_args:\n      gpus: {gpus}\n")
+    (consortium.host.folder / "with-gpus.yaml").write_text(changed)
+    options = consortium.container_options("model_mlp")
+    options[1] = f"{consortium.host.url}with-gpus.yaml"
+    return approve(consortium, "with-gpus", options)
+
+
 def test_a_job_asks_for_the_gpus_that_its_container_asks_for(
     own_consortium: Consortium, site: Site
 ) -> None:
     gates = [site.gated(own_consortium, f"gated-{number}") for number in range(2)]
-    text = (own_consortium.host.folder / "gated-1.yaml").read_text()
-    assert text.count("    run_args:\n") == 1
-    changed = text.replace("    run_args:\n", "    run_args:\n      gpus: 1\n")
-    (own_consortium.host.folder / "with-gpu.yaml").write_text(changed)
-    options = own_consortium.container_options("model_mlp")
-    options[1] = f"{own_consortium.host.url}with-gpu.yaml"
-    uid = approve(own_consortium, "with-gpu", options)
+    uid = with_gpus(own_consortium, "gated-1", 1)
     site.hospital.member.does("sync")
     with site.running() as client:
         gates[1].is_reached(2)
@@ -385,6 +390,21 @@ def test_what_the_queue_refuses_is_said_in_its_words(site: Site) -> None:
     assert len(site.elements()) == 1
     assert {one["error"] for one in site.run("--no-cache")} == {None}
     assert site.elements() == []
+
+
+def test_what_the_queue_refuses_of_one_model_costs_the_others_nothing(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    uid = with_gpus(own_consortium, "gated", 3)
+    site.hospital.member.does("sync")
+    with site.running() as client:
+        gate.is_reached()
+        gate.open()
+        said, told = client.communicate(timeout=120)
+    errors = {one["model"]: one["error"] for one in json.loads(said)}
+    assert "sbatch refused" in errors.pop(uid) and set(errors.values()) == {None}, told
+    assert len(errors) == 2 and site.elements() == [] and gate.times == 1
 
 
 def other_bytes(element: Path) -> None:

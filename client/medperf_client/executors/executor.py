@@ -99,6 +99,15 @@ class Away(MedPerfError):
     """The queue does not answer now. What it was given it has."""
 
 
+class Refused(MedPerfError):
+    """The queue does not take some elements, by name; what else it was given it has."""
+
+    def __init__(self, elements: Mapping[str, MedPerfError]) -> None:
+        error = next(iter(elements.values()))
+        super().__init__(str(error), error.hint)
+        self.elements = elements
+
+
 class Executor(ABC):
     """Has models evaluated by the jobs of a queue; `at_once` of a run's run at a time (None: any).
 
@@ -199,8 +208,9 @@ class Executor(ABC):
         """Send elements that no job is at, in one run for those that ask for the same; the runs.
 
         Nothing is sent twice: what the queue has of them already is looked for first, by the mark,
-        while no other client sends. Raises as `send` does.
+        while no other client sends. Raises `Away`, and `Refused` once all else was sent.
         """
+        refused: dict[str, MedPerfError] = {}
         with self._alone() as descriptor:
             runs = self._runs()
             seen = self._newest(runs, self.jobs(list(runs)))
@@ -212,7 +222,16 @@ class Executor(ABC):
             for run in made:
                 folder = self.folder / "runs" / run.name
                 write_atomically(folder / elements.RUN, run.text)
-                write_atomically(folder / SENT, self.send(run, folder))
+                try:
+                    job = self.send(run, folder)
+                except Away:
+                    raise
+                except MedPerfError as error:
+                    refused |= dict.fromkeys((name for name, _ in run.elements), error)
+                else:
+                    write_atomically(folder / SENT, job)
+        if refused:
+            raise Refused(refused)
         return [run.name for run in made]
 
     def look(self) -> dict[str, Seen]:

@@ -10,7 +10,7 @@ from medperf_client.containers.supervise import TAIL_LINES, last_lines
 from medperf_client.errors import MedPerfError
 from medperf_client.execution.steps import Moment, Watch
 from medperf_client.executors.elements import Element, is_over
-from medperf_client.executors.executor import Away, Executor, Seen, State
+from medperf_client.executors.executor import Away, Executor, Refused, Seen, State
 
 # Seconds between two looks at the folder, and at the queue: often at first, then four a minute.
 FILES_SECONDS, QUEUE_SECONDS = 0.5, (1, 1, 2, 4, 8, 15)
@@ -54,8 +54,9 @@ class Following:
         """The name of each element that is over, and why its job will leave no record, if so.
 
         `labels` are what people call each, `watch` is told what the jobs do. Raises `MedPerfError`
-        if the queue refuses what is sent. Whoever stops waiting stops nothing else; who does not
-        `wait` for what is not over sees that all is sent, and raises `Away` if the queue is away.
+        if the queue refuses all that is left. Whoever stops waiting stops nothing else; who does
+        not `wait` for what is not over sees that all is sent, and raises `Away` if the queue is
+        away.
         """
         self._labels, self._watch, self._left = labels, watch, dict.fromkeys(labels)
         pauses = iter(QUEUE_SECONDS)
@@ -114,6 +115,10 @@ class Following:
             if send:
                 self._runs |= dict.fromkeys(self.executor.submit(send))
             self._is_away = False
+        except Refused as error:
+            if len(error.elements) == len(self._left):
+                raise
+            failed += error.elements.items()
         except Away as error:
             if not wait:
                 raise
