@@ -20,7 +20,7 @@ from medperf_client.execution.steps import Steps
 from medperf_client.execution.workflow import Evaluated, evaluation
 from medperf_client.executors.executor import State
 from medperf_client.executors.following import Following
-from medperf_client.executors.slurm import Slurm, job_of
+from medperf_client.executors.slurm import Slurm, accounted, job_of, unbegun
 from medperf_client.settings.executors import executor_settings
 from tests.support.apptainer import Converted, open_folder, path_with_apptainer
 from tests.support.slurm import Slurm as Cluster
@@ -170,3 +170,50 @@ def test_what_became_of_a_job_is_told_apart(state: str, reason: str, found: Stat
 def test_jobs_of_others_and_without_the_mark_are_not_believed(other: dict[str, str]) -> None:
     assert job_of(LINE.format(**OWN | {"state": "COMPLETED"} | other), {RUN}) is None
     assert job_of("", {RUN}) is None
+
+
+NAMES = {f"medperf-{RUN[:16]}": RUN}
+ACCOUNT = "{job}|{state}|{user}|medperf-{name}|{node}"
+
+
+@pytest.mark.parametrize(
+    ("job", "numbers"),
+    [
+        ("17_3", [3]),
+        ("17_[0-3]", [0, 1, 2, 3]),
+        ("17_[1,4-5,9%2]", [1, 4, 5, 9]),
+        ("17_[0-8:4]", [0, 4, 8]),
+        ("17", [2, 6]),
+    ],
+)
+def test_jobs_that_stand_in_one_line_of_the_accounting_are_told_apart(
+    job: str, numbers: list[int]
+) -> None:
+    line = ACCOUNT.format(**OWN | {"job": job, "state": "CANCELLED by 0", "node": "None assigned"})
+    seen = list(accounted(line, NAMES, {RUN: [2, 6]}))
+    assert [(one.job, one.number) for one in seen] == [(f"17_{one}", one) for one in numbers]
+    assert {(one.run, one.state, one.node) for one in seen} <= {(RUN, State.CANCELLED, "")}
+
+
+def test_a_job_that_nobody_cancelled_was_lost_by_its_controller() -> None:
+    line = ACCOUNT.format(**OWN | {"job": "17_3", "state": "CANCELLED", "node": "north"})
+    (seen,) = accounted(line, NAMES, {RUN: [3]})
+    assert seen.state == State.GONE
+    assert list(accounted(line.replace("17_3", "17"), NAMES, {RUN: [3]})) == []
+
+
+def test_what_of_an_array_was_cancelled_before_it_began_is_told() -> None:
+    line = LINE.format(**OWN | {"state": "CANCELLED"}).replace("|3|", "|N/A|")
+    assert job_of(line, {RUN}) is None
+    missing = {RUN: [4, 7], "cd" * 32: [1]}
+    seen = unbegun(line, missing)
+    assert [(one.job, one.run, one.number) for one in seen] == [("17_4", RUN, 4), ("17_7", RUN, 7)]
+    assert {one.state for one in seen} == {State.CANCELLED}
+    assert unbegun(line.replace(OWN["user"], "mallory"), missing) == []
+    assert unbegun(line.replace("CANCELLED", "PENDING"), missing) == []
+
+
+@pytest.mark.parametrize("other", [{"user": "mallory"}, {"name": "cd" * 8}])
+def test_jobs_of_others_in_the_accounting_are_not_believed(other: dict[str, str]) -> None:
+    line = ACCOUNT.format(**OWN | {"job": "17_3", "state": "COMPLETED", "node": "north"} | other)
+    assert list(accounted(line, NAMES, {RUN: [3]})) == []

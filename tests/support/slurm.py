@@ -73,17 +73,21 @@ class Slurm:
 
     def start(self) -> None:
         """Start what does not run; returns when both nodes take jobs."""
-        files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "seed-file": "seed"}
-        options = [f"--{name}={self.folder}/munge.{end}" for name, end in files.items()]
-        log = f"--log-file={self.folder}/munge.log"
-        self._start("munged", "--foreground", "--force", *options, log)
-        eventually((self.folder / "munge.socket").exists, "munged made its socket")
-        self._start("slurmctld", "-D")
+        self.start_services()
+        self.daemon("slurmctld", "-D")
         for node in NODES:
-            self._start("slurmd", "-D", "-N", node)
+            self.daemon("slurmd", "-D", "-N", node)
         # A controller that was killed may not trust a node any more.
         eventually(lambda: "drain" not in self._resumed(), "no node is drained")
         eventually(lambda: self.nodes() <= {"idle", "mix", "alloc"}, "both nodes take jobs")
+
+    def start_services(self) -> None:
+        """Start what its daemons need."""
+        files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "seed-file": "seed"}
+        options = [f"--{name}={self.folder}/munge.{end}" for name, end in files.items()]
+        log = f"--log-file={self.folder}/munge.log"
+        self.daemon("munged", "--foreground", "--force", *options, log)
+        eventually((self.folder / "munge.socket").exists, "munged made its socket")
 
     def _resumed(self) -> str:
         if any("drain" in state for state in self.nodes()):
@@ -151,8 +155,9 @@ class Slurm:
             with suppress(psutil.Error):
                 left.kill()
 
-    def _start(self, *words: str) -> None:
-        name = " ".join(words) if words[0] != "munged" else words[0]
+    def daemon(self, *words: str) -> None:
+        """Start one unless it runs, known by its program and its short options."""
+        name = " ".join(word for word in words if not word.startswith("--"))
         if name in self._daemons:
             return
         with open(self.folder / f"{name}.log", "ab") as log:

@@ -101,13 +101,18 @@ class Run:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @classmethod
-    def read(cls, folder: Path) -> "Run":
-        """The run of a folder. Raises `MedPerfError` if it is not what the folder's name says."""
+    def read(cls, folder: Path) -> "Run | None":
+        """The run of a folder; None if there is none, or no more.
+
+        Raises `MedPerfError` if it is not what the folder's name says.
+        """
         try:
             fields = read_versioned(FORMAT, folder / RUN)
             elements = tuple((str(name), str(ticket)) for name, ticket in fields["elements"])
             more = {name: fields.get(name) for name in MORE}
             found = cls(elements, tuple(fields["tries"]), fields["gpus"], **more)
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise _unreadable(folder / RUN, error) from error
         if found.name != folder.name or len(found.tries) != len(elements):
@@ -132,7 +137,7 @@ def do_element(run: Path, number: int) -> int:
     was removed meanwhile does nothing. Raises `UsageError` for a number that the run has not.
     """
     sent = Run.read(run)
-    if number >= len(sent.elements):
+    if sent is None or number >= len(sent.elements):
         raise UsageError(f"{run} has no element {number}")
     name, ticket = sent.elements[number]
     folder = place_of(run, name)

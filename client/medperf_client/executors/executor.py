@@ -345,7 +345,7 @@ class Executor(ABC):
         found = [
             tries
             for run, of_it in (self._runs() if runs is None else runs).items()
-            if (self.folder / "runs" / run / SENT).exists()
+            if self._sent_as(run)
             for one, tries in zip(of_it.elements, of_it.tries, strict=True)
             if one[0] == name and self._is_current(*one)
         ]
@@ -363,6 +363,12 @@ class Executor(ABC):
         element = self._element(name)
         steps = [self.place(name) / key / "log" for key in element.steps]
         return [path for path in own + steps if path.exists()]
+
+    def wanted(self, run: str) -> list[int]:
+        """The numbers of the elements of a run that are there, as they were when it was sent."""
+        of_it = Run.read(self.folder / "runs" / run)
+        numbered = enumerate(of_it.elements) if of_it else ()
+        return [number for number, one in numbered if self._is_current(*one)]
 
     def _queued(self, names: Iterable[str]) -> list[Seen]:
         """The jobs of elements that the queue has."""
@@ -422,15 +428,23 @@ class Executor(ABC):
     def _runs(self) -> dict[str, Run]:
         """The runs that were written down, by name."""
         folders = [one for one in (self.folder / "runs").glob("*") if is_digest(one.name)]
-        return {one.name: Run.read(one) for one in sorted(folders) if (one / elements.RUN).exists()}
+        # Another process may forget one meanwhile.
+        found = ((one.name, Run.read(one)) for one in sorted(folders))
+        return {name: run for name, run in found if run is not None}
+
+    def _sent_as(self, run: str) -> str:
+        """What the queue calls a run; nothing if that was not noted."""
+        try:
+            return (self.folder / "runs" / run / SENT).read_text()
+        except FileNotFoundError:
+            return ""
 
     def _newest(self, runs: Mapping[str, Run], jobs: Iterable[Seen]) -> dict[str, Seen]:
         """The job of the last try at each element; one that the queue forgot is `GONE`."""
         found: dict[str, tuple[int, Seen]] = {}
         told = {(one.run, one.number): one for one in jobs}
         for run, of_it in runs.items():
-            sent = self.folder / "runs" / run / SENT
-            job = sent.read_text() if sent.exists() else ""
+            job = self._sent_as(run)
             for number, (one, tries) in enumerate(zip(of_it.elements, of_it.tries, strict=True)):
                 gone = Seen(job, run, number, State.GONE) if job else None
                 seen = told.get((run, number), gone)

@@ -8,7 +8,7 @@ import pwd
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medperf_client.errors import MedPerfError, Unsupported
@@ -50,6 +50,11 @@ OWN = frozenset(
 FIELDS = "%F|%K|%T|%u|%j|%N|%r|%k"
 # Units of memory; without one it is in megabytes.
 BITS = {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}
+OWN_LINE = re.compile(r"\d+_\d")
+NUMBERS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+# What squeue calls jobs of an array that ended before they began, and where sacct says they ran.
+NO_NUMBER = "N/A"
+NOWHERE = "None assigned"
 ACCOUNTED = ("JobID", "State", "User", "JobName", "NodeList")
 
 
@@ -92,9 +97,17 @@ class Slurm(Executor):
         said = self._say(
             "squeue", "--me", "--array", "--states=all", "--noheader", f"--format={FIELDS}"
         )
-        found = [seen for line in said.splitlines() if (seen := job_of(line, set(runs)))]
-        missing = set(runs) - {one.run for one in found}
-        return found + (self._accounted(sorted(missing)) if missing else [])
+        lines = said.splitlines()
+        found = _by_number(job_of(line, set(runs)) for line in lines)
+        # The controller forgets a job some minutes after it ended, while others of its run go on.
+        missing = {
+            run: [one for one in self.wanted(run) if (run, one) not in found] for run in runs
+        }
+        missing = {run: numbers for run, numbers in missing.items() if numbers}
+        if missing:
+            never = _by_number(one for line in lines for one in unbegun(line, missing))
+            found = {**never, **_by_number(self._accounted(missing)), **found}
+        return list(found.values())
 
     def end(self, jobs: Sequence[Seen]) -> None:
         """See `Executor`."""
@@ -106,9 +119,9 @@ class Slurm(Executor):
         given = self._limits()
         return seconds_of(str(given.get("time"))), bytes_of(str(given.get("mem")))
 
-    def _accounted(self, runs: Sequence[str]) -> list[Seen]:
-        """What the accounting knows of runs that the controller has forgotten; nothing without."""
-        names = {_called(run): run for run in runs}
+    def _accounted(self, missing: Mapping[str, Sequence[int]]) -> list[Seen]:
+        """How jobs ended that the controller has forgotten, by run, if there is an accounting."""
+        names = {_called(run): run for run in missing}
         words = ("-X", "-n", "-P", "-S", "now-90days", f"-o{','.join(ACCOUNTED)}")
         if shutil.which("sacct") is None:
             return []
@@ -117,13 +130,11 @@ class Slurm(Executor):
         except MedPerfError:
             # There is no accounting, or it does not answer: the job counts as gone, or as unsent.
             return []
-        found = []
-        for line in said.splitlines():
-            job, state, user, name, node = [*line.split("|"), *[""] * 5][:5]
-            number = job.partition("_")[2]
-            if user == _user() and name in names and number.isdecimal():
-                found.append(Seen(job, names[name], int(number), _state(state), node, state))
-        return found
+        # What began has a line of its own, which counts, and may stand in that of its array still.
+        lines = sorted(said.splitlines(), key=lambda line: bool(OWN_LINE.match(line)))
+        found = [seen for line in lines for seen in accounted(line, names, missing)]
+        # Of what a controller has lost it is told for ever that it waits, or runs.
+        return [one for one in found if not one.state.is_queued]
 
     def _asked(self, run: Run) -> dict[str, str | int | bool]:
         """What a job asks of the cluster."""
@@ -153,6 +164,8 @@ class Slurm(Executor):
         try:
             done = subprocess.run(
                 [program, *words],
+                # Whole, however many jobs of an array stand in one line.
+                env={**os.environ, "SLURM_BITSTR_LEN": "0"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -211,7 +224,33 @@ def _state(text: str) -> State:
     return STATES.get(text.partition(" ")[0].rstrip("+"), State.RUNS)
 
 
-def job_of(line: str, runs: set[str]) -> Seen | None:
+def accounted(
+    line: str, names: Mapping[str, str], missing: Mapping[str, Sequence[int]]
+) -> Iterator[Seen]:
+    """The jobs in a line of sacct's (`ACCOUNTED`) that are this user's, of runs by jobs' names.
+
+    What of an array was cancelled before it began is one line, with or without its numbers: those
+    are among the `missing` of its run.
+    """
+    job, state, user, name, node = [*line.split("|"), *[""] * 5][:5]
+    array, _, text = job.partition("_")
+    if user != _user() or name not in names:
+        return
+    # By nobody: the controller has lost it.
+    found = State.GONE if state == "CANCELLED" else _state(state)
+    rest = missing[names[name]] if found == State.CANCELLED else ()
+    for number in _numbers(text) if text else rest:
+        on = "" if node == NOWHERE else node
+        yield Seen(f"{array}_{number}", names[name], number, found, on, state)
+
+
+def _numbers(text: str) -> Iterator[int]:
+    """The numbers that `3`, `[3-5,7]`, or `[0-9:3%2]` stands for."""
+    for first, last, step in NUMBERS.findall(text.partition("%")[0]):
+        yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def job_of(line: str, runs: Container[str]) -> Seen | None:
     """The job in a line of squeue's (`FIELDS`), if it is this user's, and of one of the runs.
 
     It has the run's name in its own, and the mark in its comment.
@@ -226,3 +265,20 @@ def job_of(line: str, runs: set[str]) -> Seen | None:
     is_held = state == "PENDING" and "requeued held" in why
     found = State.HELD if is_held else _state(state)
     return Seen(f"{array}_{number}", run, int(number), found, node, why)
+
+
+def unbegun(line: str, missing: Mapping[str, Sequence[int]]) -> list[Seen]:
+    """Which of the jobs that squeue does not tell of, by run, a line of its stands for.
+
+    What of an array was cancelled before it began is one line, without numbers.
+    """
+    array, number, rest = [*line.split("|", 2), "", ""][:3]
+    if number != NO_NUMBER:
+        return []
+    lines = [(f"{array}|{one}|{rest}", run) for run, ones in missing.items() for one in ones]
+    found = [job_of(numbered, {run}) for numbered, run in lines]
+    return [one for one in found if one is not None and not one.state.is_queued]
+
+
+def _by_number(jobs: Iterable[Seen | None]) -> dict[tuple[str, int], Seen]:
+    return {(one.run, one.number): one for one in jobs if one is not None}
