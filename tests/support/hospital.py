@@ -33,9 +33,9 @@ class Hospital:
         other.member = self.consortium.member(self.name, home=home)
         return other
 
-    def operational(self) -> str:
+    def operational(self, name: str = "north") -> str:
         """Register the data, prepare them, and set them operational; the UID."""
-        uid = self.submit()
+        uid = self.submit(name=name)
         self.member.does("dataset", "prepare", "-d", uid, "-y")
         self.member.does("dataset", "set_operational", "-d", uid, "-y")
         return uid
@@ -87,9 +87,9 @@ def approve(consortium: Consortium, name: str, options: list[str]) -> int:
     return uid
 
 
-def approved(hospital: Hospital) -> str:
+def approved(hospital: Hospital, name: str = "north") -> str:
     """A dataset that is approved in the benchmark, as it is known at the hospital; its UID."""
-    uid = hospital.operational()
+    uid = hospital.operational(name)
     hospital.member.does("dataset", "associate", "-d", uid, "-b", "1", "-y")
     as_committee(hospital.consortium).does(*REQUEST, uid, "-y")
     hospital.member.does("sync")

@@ -132,6 +132,15 @@ class Slurm:
                     found.append(process)
         return found
 
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Have jobs wait for the end of the block."""
+        self.says("scontrol", "update", "partitionname=all", "state=down")
+        try:
+            yield
+        finally:
+            self.says("scontrol", "update", "partitionname=all", "state=up")
+
     def recover(self) -> None:
         """Have it as it was at first, whatever a test left."""
         self.start()

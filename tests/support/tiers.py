@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 # A machine has one engine: tests on it run one after the other.
-ON_AN_ENGINE = re.compile("tests/(containers/|client/test_(apptainer|docker))")
+ON_AN_ENGINE = re.compile("tests/(containers/|client/test_(apptainer|docker|many_models))")
 # Each of these takes long, and no fixture of theirs does.
 BY_THEMSELVES = "tests/fuzz/"
 # Where several processes share the work, what takes long is begun first, so that none of them is
 # left alone with it at the end. About how many seconds; of others, so many tests take one.
 SECONDS = {
     "tests/fuzz/test_pages.py::test_what_is_stored_is_only_shown": 45,
-    "engine": 500,
+    "engine": 580,
     "tests/server/test_backup.py": 90,
     "tests/server/test_assets.py": 55,
     "tests/browser/test_pages.py": 55,
@@ -78,6 +78,7 @@ WITH_ALL = (
     "tests/client/test_docker_images.py",
     # A whole cluster, whose nodes are lost and whose clocks run out.
     "tests/client/test_slurm",
+    "tests/client/test_many_models.py",
     "tests/containers/test_queued.py::test_apptainer_gives_in_a_queue_what_it_gives_here",
     # It writes gigabytes.
     "tests/containers/test_freedom.py::test_its_tmp_takes_more_than_its_memory",
