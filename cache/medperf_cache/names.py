@@ -7,8 +7,10 @@ observation, and as good as who made it.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from medperf_cache.disk import Store
+if TYPE_CHECKING:  # Who settles what a container wrote opens no database.
+    from medperf_cache.disk import Store
 
 UNPACKED, IMAGE, IMAGE_ID = "unpacked:", "image:", "image-id:"
 CONVERTED = "converted:"
@@ -18,7 +20,7 @@ DERIVED = (UNPACKED, IMAGE, CONVERTED)
 class Names:
     """A mapping from names to digests. Processes may share it; the last write stands."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: "Store") -> None:
         self._store = store
 
     def get(self, name: str) -> str | None:

@@ -27,7 +27,7 @@ from medperf_client.execution.parallel import as_done
 from medperf_client.execution.work import Work, perform
 from medperf_client.executors.elements import Element, Run, is_over
 from medperf_client.executors.local import Local
-from medperf_client.executors.records import describe, recorded
+from medperf_client.executors.records import describe, recorded, used
 from tests.support.forks import IMPORT_ROOTS
 
 TASK = Task(
@@ -199,6 +199,43 @@ def test_one_that_fails_costs_only_itself(site: Path) -> None:
     assert isinstance(outcomes[0], dict)
     assert isinstance(outcomes[1], ContainerFailed) and "more than 1 files" in str(outcomes[1])
     assert "output_files" in outcomes[1].hint
+
+
+def test_a_process_does_one_step_after_the_other_and_leaves_nothing_to_the_next(site: Path) -> None:
+    describe(work(site, "alone"), site / "alone")
+    assert step(site / "alone").returncode == 0
+    expected = recorded(site / "alone")
+    assert expected is not None
+    with Local(1) as executor:
+        with pytest.raises(ContainerFailed, match="more than 1 files"):
+            executor.perform(work(site, "bad", limits=Limits(60, output_files=1)))
+        first = _child()
+        (site / "data" / "c").write_text("no number")
+        with pytest.raises(ContainerFailed, match="failed with exit code 1"):
+            executor.perform(work(site, "worse"))
+        (site / "data" / "c").unlink()
+        record = executor.perform(work(site, "good"))
+        assert record["outputs"] == expected["outputs"] and _child() == first
+        psutil.Process(first).kill()
+        _gone(first)
+        assert executor.perform(work(site, "better"))["outputs"] == expected["outputs"]
+        second = _child()
+        assert second != first
+    assert not psutil.pid_exists(second)
+
+
+def test_what_a_step_took_is_not_counted_for_the_next(site: Path) -> None:
+    with Local(1) as executor:
+        executor.perform(work(site, "small"))
+        (site / "code" / "main.py").write_text(f"large = b'x' * (256 << 20){PROGRAM}")
+        executor.perform(work(site, "large"))
+        (site / "code" / "main.py").write_text(PROGRAM)
+        executor.perform(work(site, "again"))
+    small, large, again = (used(site / name) for name in ("small", "large", "again"))
+    assert small and large and again
+    assert small.memory_bytes and large.memory_bytes and again.memory_bytes
+    assert large.memory_bytes > 256 << 20
+    assert max(small.memory_bytes, again.memory_bytes) < 128 << 20
 
 
 def test_a_process_that_is_killed_is_told(site: Path) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medperf_cache import Storage
 from medperf_cache.digests import is_digest
 from medperf_cache.scratch import remove_tree
 from medperf_client.containers import cgroups, launch, sif
@@ -32,6 +31,9 @@ from medperf_client.errors import (
     Unsupported,
     WrongHash,
 )
+
+if TYPE_CHECKING:  # A node that runs an image opens no cache.
+    from medperf_cache import Storage
 
 VAR_TMP = "/var/tmp"  # nosec B108
 # What a container is kept from. Its user gets no capabilities there, and no other user.
@@ -79,7 +81,7 @@ class ApptainerRunner(Runner):
         self,
         progress: Progress | None = None,
         offline: bool = False,
-        storage: Storage | None = None,
+        storage: "Storage | None" = None,
     ) -> None:
         self._progress, self._offline, self._storage = progress, offline, storage
 
@@ -98,7 +100,7 @@ class ApptainerRunner(Runner):
         return [*memory, *([] if _processes_hold() else [NO_PROCESSES]), *ALWAYS]
 
     @property
-    def _here(self) -> Storage:
+    def _here(self) -> "Storage":
         assert self._storage is not None, "who provides images has a cache"
         return self._storage
 

@@ -3,13 +3,16 @@
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medperf_cache import Storage
 from medperf_cache.locks import hold
 from medperf_cache.names import CONVERTED
 from medperf_client.containers.job import Job
 from medperf_client.containers.supervise import last_lines, supervised
 from medperf_client.errors import MedPerfError, Unsupported
+
+if TYPE_CHECKING:  # A node that runs an image opens no cache.
+    from medperf_cache import Storage
 
 # The other name is that of Singularity, which it comes from.
 PROGRAMS = ("apptainer", "singularity")
@@ -61,7 +64,7 @@ _KINDS = tuple(name.upper() for name in PROGRAMS)
 class SifStore:
     """The converted images of one cache. Nobody else's are taken: what one holds cannot be told."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: "Storage") -> None:
         self._storage = storage
 
     def find(self, image_id: str) -> Path | None:

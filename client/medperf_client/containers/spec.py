@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medperf_cache.signatures import described
-from medperf_client import strict_yaml
 from medperf_client.errors import InvalidContainer
 
 DOCKER_IMAGE, DOCKER_ARCHIVE, PROCESS = "DockerImage", "DockerArchive", "Process"
@@ -123,6 +122,8 @@ def load(path: Path, source: str = "") -> ContainerSpec:
 
     Raises `InvalidContainer`, also if it cannot be read.
     """
+    from medperf_client import strict_yaml
+
     try:
         with open(path, "rb") as file:
             # One more than is accepted: whatever else is at the URL of a configuration stays there.
@@ -142,6 +143,9 @@ def parse(text: str | bytes, source: str) -> ContainerSpec:
     Raises `InvalidContainer` naming `source` and, for everything that is wrong, the key and what
     was expected there.
     """
+    # Imported late: who runs a task has its configuration as plain data.
+    from medperf_client import strict_yaml
+
     try:
         content = strict_yaml.read(text)
     except ValueError as error:

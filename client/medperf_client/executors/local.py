@@ -1,10 +1,13 @@
 """Several steps at a time on this machine, each in a process of its own."""
 
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from threading import Condition
 from types import TracebackType
 from typing import Any
@@ -25,14 +28,15 @@ class Local:
 
     Each thread that works holds a `slot`, and calls `perform`. What they do ends with the block in
     which this is used, and with this process, should that be killed. No two steps have the same
-    GPU at a time.
+    GPU at a time. Processes are forked from others that wait with all imported, one a slot.
     """
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._gpus = Gpus()
         self._changed, self._is_over, self._busy = Condition(), False, 0
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[_Worker] = set()
+        self._idle: list[_Worker] = []
 
     def __enter__(self) -> "Local":
         return self
@@ -45,8 +49,10 @@ class Local:
     ) -> None:
         with self._changed:
             self._is_over = True
-            for process in self._running:
-                _hang_up(process)
+            for one in self._running:
+                one.hang_up()
+            for one in self._idle:
+                one.end()
             self._changed.wait_for(lambda: not self._busy, PATIENCE_SECONDS)
 
     @contextmanager
@@ -70,48 +76,92 @@ class Local:
         assert folder is not None
         with self._gpus.taken(work.job.gpus) as gpus:
             records.describe(replace(work, job=replace(work.job, gpus=gpus)), folder)
-            with open(folder / "stderr", "w+b") as said, self._process(work, said) as process:
-                code = process.wait()
-                said.seek(0)
-                words = said.read()[-TAIL_CHARACTERS:].decode(errors="replace")
+            with self._asked(folder) as one:
+                code, words = one.answer()
         used = records.used(folder)
         if used is not None:
             note(used)
         record = records.recorded(folder)
         if record is None:
             raise MedPerfError(
-                f"the process for task {work.job.called} ended with exit code {code}", words.strip()
+                f"the process for task {work.job.called} ended with exit code {code}", words
             )
         return record
 
     @contextmanager
-    def _process(self, work: Work, said: Any) -> Iterator[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-m", worker.__name__, "--with-parent", str(work.job.scratch)]
+    def _asked(self, folder: Path) -> "Iterator[_Worker]":
+        """A process that was asked for a step: one that is idle, or else a new one."""
         with self._changed:
             self._check_goes_on()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                # Ctrl-C is for this process to pass on.
-                start_new_session=True,
-            )
-            self._running.add(process)
+            alive = [one for one in self._idle if one.is_alive]
+            one = alive.pop() if alive else _Worker()
+            self._idle = alive
+            self._running.add(one)
+            one.ask(folder)
         try:
-            yield process
+            yield one
         finally:
             with self._changed:
-                self._running.discard(process)
-            _hang_up(process)
-            process.wait()
+                self._running.discard(one)
+                is_kept = one.is_free and not self._is_over
+                if is_kept:
+                    self._idle.append(one)
+            if not is_kept:
+                one.end()
 
     def _check_goes_on(self) -> None:
         if self._is_over:
             raise MedPerfError("it was stopped before it began")
 
 
-def _hang_up(process: subprocess.Popen[bytes]) -> None:
-    """Have a process end, which cleans up after itself first."""
-    assert process.stdin is not None
-    process.stdin.close()
+class _Worker:
+    """A process that has steps done by its children, one after the other."""
+
+    def __init__(self) -> None:
+        # Nobody else finds what its steps print; it goes with the process.
+        self._said = tempfile.TemporaryFile("a+b")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", worker.__name__, "--each"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            # Ctrl-C is for this process to pass on.
+            start_new_session=True,
+        )
+        self.is_free, self._before = True, 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def ask(self, folder: Path) -> None:
+        """Have it do a step; `answer` tells if it was killed meanwhile, and does nothing more."""
+        assert self._process.stdin is not None
+        self.is_free, self._before = False, self._said.seek(0, 2)
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(str(folder)).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> tuple[int, str]:
+        """The exit code of the step that it was asked for, or its own, and the last it said."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        self.is_free = line != b""
+        code = int(line) if line else self._process.wait()
+        self._said.seek(self._before)
+        return code, self._said.read()[-TAIL_CHARACTERS:].decode(errors="replace").strip()
+
+    def hang_up(self) -> None:
+        """Have it end, which cleans up after itself first."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def end(self) -> None:
+        """Have it end, and wait until it did."""
+        self.hang_up()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._said.close()
