@@ -163,11 +163,11 @@ class Evaluations:
         executor.sweep(self._done(asked))
 
     def _turns(self, asked: Asked, models: Sequence[Entity]) -> list[Turn[Outcome]]:
-        known = self._known(asked) if asked.use_memo else {}
+        known = self._known(asked)
         return [
             Turn(
                 partial(self._plan, asked, model),
-                partial(self._made, asked, model),
+                partial(self._made, asked, model, known),
                 partial(self._failed, asked, model),
                 self._at_hand(asked, model, known),
             )
@@ -192,7 +192,7 @@ class Evaluations:
         self, asked: Asked, model: Entity, known: Mapping[tuple[int | str, str], Result]
     ) -> Outcome | None:
         """The outcome of a model that has a result here, which says what is asked for."""
-        earlier = known.get((model["id"], asked.made_of(model)))
+        earlier = known.get((model["id"], asked.made_of(model))) if asked.use_memo else None
         if earlier is None or (earlier.partial and not asked.may_fail):
             return None
         return Outcome(model["id"], model["name"], earlier, True, "", self._logs(asked, model))
@@ -220,7 +220,12 @@ class Evaluations:
         }
 
     def _made(
-        self, asked: Asked, model: Entity, perform: Perform | None, used: Sequence[Used]
+        self,
+        asked: Asked,
+        model: Entity,
+        known: Mapping[tuple[int | str, str], Result],
+        perform: Perform | None,
+        used: Sequence[Used],
     ) -> Outcome:
         logs = self._logs(asked, model)
         steps = Steps(**self._means(asked, logs), perform=perform)
@@ -240,7 +245,7 @@ class Evaluations:
             used=taken.record() if taken else None,
         )
         with self._one:
-            kept = self._results.add(result)
+            kept = self._results.add(result, known.values())
         is_cached = not any(step.ran for step in steps.finished)
         return Outcome(model["id"], model["name"], kept, is_cached, "", logs, taken)
 

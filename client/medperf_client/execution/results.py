@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -73,11 +73,15 @@ class Results:
     def __init__(self, folder: Path, real_uid: RealUid) -> None:
         self._folder, self._real_uid = folder, real_uid
 
-    def add(self, result: Result) -> Result:
-        """Store the result of a run that has just ended."""
+    def add(self, result: Result, earlier: Iterable[Result]) -> Result:
+        """Store the result of a run that has just ended.
+
+        Whoever runs models is alone with their dataset, and knows its `earlier` results: to read
+        all that there are for each that is added would take longer and longer.
+        """
         now = datetime.now(timezone.utc)
         name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        same = [one.number for one in self.all() if one.base == result.base]
+        same = [one.number for one in earlier if one.base == result.base]
         number = max(same, default=0) + 1
         made = replace(
             result,

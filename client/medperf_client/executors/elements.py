@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ class Run:
     seconds: int | None = None
     memory_bytes: int | None = None
     node_folder: str | None = None
+
+    @cached_property
+    def tried(self) -> dict[tuple[str, str], int]:
+        """Which try this is at each of its elements, by name and ticket."""
+        return dict(zip(self.elements, self.tries, strict=True))
 
     @property
     def text(self) -> str:
@@ -182,16 +188,16 @@ def is_failed(place: Path) -> bool:
     return (place / records.RECORD).exists() and "error" in _record(place)
 
 
-def is_over(folder: Path, element: Element) -> bool:
+def is_over(folder: Path | str, element: Element) -> bool:
     """Whether nothing of an element is left to do: its steps have records, or one says it failed.
 
     A record that cannot be read is one: whoever collects it says so.
     """
     try:
         for key in element.steps:
-            if not (folder / key / records.RECORD).exists():
+            if not os.path.exists(f"{folder}/{key}/{records.RECORD}"):
                 return False
-            if is_failed(folder / key):
+            if is_failed(Path(folder, key)):
                 return True
     except MedPerfError:
         return True

@@ -124,6 +124,10 @@ class Executor(ABC):
         self.folder = settings.shared_folder
         self._content = Content(self.folder / elements.CONTENT, self.folder / "incoming")
         self._refused: set[str] = set()
+        # A folder on a network is asked what is new, and not read anew: runs by name, which is
+        # that of their text, and elements by name, with what tells their file apart.
+        self._read_runs: dict[str, Run] = {}
+        self._read: dict[str, tuple[tuple[int, int], Element]] = {}
 
     # What a queue has to know.
 
@@ -253,6 +257,7 @@ class Executor(ABC):
             element = Element.read(self.place(name))
             if element is not None and not elements.is_over(self.place(name), element):
                 self.forget(name)
+        self._sweep_runs()
         return live
 
     def collect(self, plan: Plan, trouble: MedPerfError | None = None) -> Perform:
@@ -276,7 +281,28 @@ class Executor(ABC):
 
     def has(self, name: str) -> bool:
         """Whether an element was prepared, and not forgotten."""
-        return Element.read(self.place(name)) is not None
+        return self.element(name) is not None
+
+    def element(self, name: str) -> Element | None:
+        """The element of that name, as it is now; None if there is none."""
+        # As text: of thousands each is asked for time and again, and a `Path` takes as long as it.
+        try:
+            status = os.stat(f"{self.folder}/elements/{name}/{elements.ELEMENT}")
+        except OSError:
+            return Element.read(self.place(name))
+        mark = (status.st_ino, status.st_mtime_ns)
+        known = self._read.get(name)
+        if known is None or known[0] != mark:
+            found = Element.read(self.place(name))
+            if found is None:
+                return None
+            known = self._read[name] = (mark, found)
+        return known[1]
+
+    def is_over(self, name: str) -> bool:
+        """Whether nothing of an element is left to do."""
+        found = self.element(name)
+        return found is not None and elements.is_over(f"{self.folder}/elements/{name}", found)
 
     def all(self) -> list[Element]:
         """The elements that were prepared, and not forgotten."""
@@ -289,25 +315,20 @@ class Executor(ABC):
         return hold(self.folder / TAKING_IN, "never said, for it waits")
 
     def forget(self, name: str) -> None:
-        """Delete an element that was collected; one with wrong bytes in it stays, to be looked at.
-
-        With the last element of a run goes the run.
-        """
+        """Delete an element that was collected; one with wrong bytes stays, to be looked at."""
         if name in self._refused:
             return
         # Out of sight first: a job that begins now does not find it.
         with suppress(FileNotFoundError):
             (self.place(name) / elements.ELEMENT).unlink()
         remove_tree(self.place(name))
-        for run, of_it in self._runs().items():
-            if not any(self._is_current(*one) for one in of_it.elements):
-                remove_tree(self.folder / "runs" / run)
+        self._read.pop(name, None)
 
     def sweep(self, done: Iterable[str]) -> None:
         """Forget elements whose results, told by what they are made of, are kept by now.
 
         What jobs wrote into the folders of elements that were forgotten before goes, too, and
-        content that was not used for a while.
+        runs of which no element is left, and content that was not used for a while.
         """
         for folder in (self.folder / "elements").glob("*"):
             if is_digest(folder.name) and not (folder / elements.ELEMENT).exists():
@@ -320,6 +341,7 @@ class Executor(ABC):
                 self.cancel(names)
             for name in names:
                 self.forget(name)
+        self._sweep_runs()
         self.sweep_content()
 
     def sweep_content(self, seconds: float = UNUSED_SECONDS) -> None:
@@ -342,12 +364,14 @@ class Executor(ABC):
 
     def tries(self, name: str, runs: Mapping[str, Run] | None = None) -> int:
         """How many times an element was sent."""
+        element = self.element(name)
+        if element is None:
+            return 0
+        of_it = (name, element.ticket)
         found = [
-            tries
-            for run, of_it in (self._runs() if runs is None else runs).items()
-            if self._sent_as(run)
-            for one, tries in zip(of_it.elements, of_it.tries, strict=True)
-            if one[0] == name and self._is_current(*one)
+            one.tried[of_it]
+            for run, one in (self._runs() if runs is None else runs).items()
+            if of_it in one.tried and self._sent_as(run)
         ]
         return max(found, default=0)
 
@@ -417,7 +441,7 @@ class Executor(ABC):
         return found
 
     def _is_current(self, name: str, ticket: str) -> bool:
-        found = Element.read(self.place(name)) if is_digest(name) else None
+        found = self.element(name) if is_digest(name) else None
         return found is not None and found.ticket == ticket
 
     def _is_wanted(self, run: Run | None, number: int) -> bool:
@@ -425,12 +449,19 @@ class Executor(ABC):
         of_it = run.elements if run else ()
         return number < len(of_it) and self._is_current(*of_it[number])
 
+    def _sweep_runs(self) -> None:
+        for run, of_it in self._runs().items():
+            if not any(self._is_current(*one) for one in of_it.elements):
+                remove_tree(self.folder / "runs" / run)
+
     def _runs(self) -> dict[str, Run]:
         """The runs that were written down, by name."""
         folders = [one for one in (self.folder / "runs").glob("*") if is_digest(one.name)]
-        # Another process may forget one meanwhile.
-        found = ((one.name, Run.read(one)) for one in sorted(folders))
-        return {name: run for name, run in found if run is not None}
+        # Another process may forget one meanwhile; what one says is in its name.
+        known = self._read_runs
+        found = ((one.name, known.get(one.name) or Run.read(one)) for one in sorted(folders))
+        self._read_runs = {name: run for name, run in found if run is not None}
+        return self._read_runs
 
     def _sent_as(self, run: str) -> str:
         """What the queue calls a run; nothing if that was not noted."""
@@ -446,10 +477,10 @@ class Executor(ABC):
         for run, of_it in runs.items():
             job = self._sent_as(run)
             for number, (one, tries) in enumerate(zip(of_it.elements, of_it.tries, strict=True)):
-                gone = Seen(job, run, number, State.GONE) if job else None
-                seen = told.get((run, number), gone)
-                if seen is None or not self._is_current(*one):
+                seen = told.get((run, number))
+                if (seen is None and not job) or not self._is_current(*one):
                     continue
+                seen = seen or Seen(job, run, number, State.GONE)
                 if one[0] not in found or tries > found[one[0]][0]:
                     found[one[0]] = (tries, seen)
         return {name: seen for name, (_, seen) in found.items()}

@@ -9,7 +9,6 @@ from medperf_client.containers.job import called
 from medperf_client.containers.supervise import TAIL_LINES, last_lines
 from medperf_client.errors import MedPerfError
 from medperf_client.execution.steps import Moment, Watch
-from medperf_client.executors.elements import Element, is_over
 from medperf_client.executors.executor import Away, Executor, Refused, Seen, State
 
 # Seconds between two looks at the folder, and at the queue: often at first, then four a minute.
@@ -63,7 +62,7 @@ class Following:
         pause, due = 0.0, 0.0
         try:
             while self._left:
-                for name in [one for one in self._left if self._is_over(one)]:
+                for name in [one for one in self._left if self.executor.is_over(one)]:
                     yield from self._over(name, None)
                 if self._left and time.monotonic() >= due:
                     for name, error in self._looked(wait):
@@ -83,11 +82,6 @@ class Following:
             )
             raise
 
-    def _is_over(self, name: str) -> bool:
-        folder = self.executor.place(name)
-        element = Element.read(folder)
-        return element is not None and is_over(folder, element)
-
     def _over(
         self, name: str, error: MedPerfError | None
     ) -> Iterator[tuple[str, MedPerfError | None]]:
@@ -106,7 +100,7 @@ class Following:
             for name in self._left:
                 found = seen.get(name)
                 self._show(name, found)
-                if Element.read(self.executor.place(name)) is None:
+                if self.executor.element(name) is None:
                     failed.append((name, MedPerfError("it was cancelled", HINTS[State.CANCELLED])))
                 elif found is None or self._is_to_be_sent(name, found):
                     send.append(name)
@@ -138,7 +132,7 @@ class Following:
 
     def _may_have_record(self, name: str, seen: Seen) -> bool:
         """Whether a record may be there that was not seen yet."""
-        if self._is_over(name):
+        if self.executor.is_over(name):
             return True
         if seen.state not in (State.DONE, State.FAILED):
             return False

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from medperf_client.errors import MedPerfError, Unsupported
@@ -215,6 +216,7 @@ def _option(name: str, value: str | int | bool) -> str:
     return f"--{name}" if value is True else f"--{name}={value}"
 
 
+@cache
 def _user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
 
