@@ -43,19 +43,37 @@ def measure(rounds: int = 15, cold_rounds: int = 2) -> dict[str, Any]:
 
 def hospital(stage: Consortium, models: int) -> tuple[Member, str]:
     """A hospital whose dataset has run so many models; the dataset's UID."""
-    committee = stage.member("committee")
-    config = stage.host.folder / "model_logistic" / "container_config.yaml"
-    for number in range(1, models):
+    add_models(stage, "model", models - 1)
+    member, uid = participant(stage)
+    outcomes = member.json("benchmark", "run", "-b", "1", "-d", uid)
+    if len(outcomes) != models:
+        sys.exit(f"expected {models} models, found {len(outcomes)}")
+    return member, uid
+
+
+def add_models(stage: Consortium, name: str, count: int, program: str = "main.py") -> list[int]:
+    """So many more models in the benchmark; their UIDs.
+
+    They run `program` in place of `main.py`, with their number in place of NUMBER.
+    """
+    committee, uids = stage.member("committee"), []
+    config = (stage.host.folder / "model_logistic" / "container_config.yaml").read_text()
+    for number in range(count):
         # Models differ in their containers' hashes.
-        (stage.host.folder / f"model-{number}.yaml").write_text(
-            f"{config.read_text()}# model {number}\n"
+        (stage.host.folder / f"{name}-{number}.yaml").write_text(
+            f"{config.replace('main.py', program)}# model NUMBER\n".replace("NUMBER", str(number))
         )
         options = stage.container_options("model_logistic")
-        options[1] = f"{stage.host.url}model-{number}.yaml"
-        words = ("container", "submit", "--name", f"model-{number}", *options, "--operational")
-        made = committee.json(*words, "-y")["id"]
-        committee.does("container", "associate", "-b", "1", "-m", str(made), "-y")
-    member = stage.member("hospital")
+        options[1] = f"{stage.host.url}{name}-{number}.yaml"
+        words = ("container", "submit", "--name", f"{name}-{number}", *options, "--operational")
+        uids.append(committee.json(*words, "-y")["id"])
+        committee.does("container", "associate", "-b", "1", "-m", str(uids[-1]), "-y")
+    return uids
+
+
+def participant(stage: Consortium) -> tuple[Member, str]:
+    """A hospital that may run the benchmark's models on its dataset, and has them; its UID."""
+    committee, member = stage.member("committee"), stage.member("hospital")
     member.does("benchmark", "fetch", "1")
     raw = EXAMPLE / "data" / "demo"
     paths = ("-d", str(raw / "measurements"), "-l", str(raw / "diagnoses"))
@@ -65,9 +83,6 @@ def hospital(stage: Consortium, models: int) -> tuple[Member, str]:
     member.does("dataset", "set_operational", "-d", uid, "-y")
     member.does("dataset", "associate", "-d", uid, "-b", "1", "-y")
     committee.does("association", "approve", "-b", "1", "-d", uid, "-y")
-    outcomes = member.json("benchmark", "run", "-b", "1", "-d", uid)
-    if len(outcomes) != models:
-        sys.exit(f"expected {models} models, found {len(outcomes)}")
     return member, uid
 
 

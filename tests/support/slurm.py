@@ -45,7 +45,7 @@ GresTypes=gpu
 KillWait=1
 SlurmdTimeout=10
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
-NodeName=DEFAULT CPUs=2 RealMemory=4000 Gres=gpu:1
+NodeName=DEFAULT CPUs={cpus} RealMemory=4000 Gres=gpu:1
 NodeName=north NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=south NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]}
 PreemptType=preempt/partition_prio
@@ -56,9 +56,9 @@ PartitionName=urgent Nodes=north,south State=UP MaxTime=INFINITE PriorityTier=9 
 
 
 class Slurm:
-    """A cluster of which every daemon can be killed and started again."""
+    """A cluster of which every daemon can be killed and started again; each node has `cpus`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cpus: int = 2) -> None:
         self.folder = folder
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -66,7 +66,9 @@ class Slurm:
             (folder / name).mkdir()
         user = pwd.getpwuid(os.geteuid()).pw_name
         ports = [own_port() for _ in range(3)]
-        (folder / "slurm.conf").write_text(CONF.format(user=user, folder=folder, ports=ports))
+        (folder / "slurm.conf").write_text(
+            CONF.format(user=user, folder=folder, ports=ports, cpus=cpus)
+        )
         (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
         (folder / "munge.key").write_bytes(secrets.token_bytes(128))
         (folder / "munge.key").chmod(0o400)
@@ -189,13 +191,17 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE_S
         time.sleep(0.1)
 
 
+def missing() -> list[str]:
+    """Those programs of Slurm's that this machine lacks."""
+    return [one for one in PROGRAMS if shutil.which(one, path=PATH) is None]
+
+
 @contextmanager
-def running() -> Iterator[Slurm]:
+def running(cpus: int = 2) -> Iterator[Slurm]:
     """A cluster for the block; skips or fails by the rule of `require` without its programs."""
-    missing = [one for one in PROGRAMS if shutil.which(one, path=PATH) is None]
-    require("slurm", not missing, f"{', '.join(missing)} is not installed")
+    require("slurm", not missing(), f"{', '.join(missing())} is not installed")
     with tempfile.TemporaryDirectory(prefix="medperf-slurm-") as folder:
-        cluster = Slurm(Path(folder))
+        cluster = Slurm(Path(folder), cpus)
         try:
             cluster.start()
             yield cluster
