@@ -147,11 +147,14 @@ def _queued(stage: Consortium, member: Member, uid: str, models: list[int]) -> d
         _run(stage, member, uid, models[:1], executor="slurm")
         seconds = _run(stage, member, uid, models, executor="slurm")
     figure = _against(seconds, half, QUEUE_GOAL)
+    lost = (seconds - half) * SLOTS / len(models)
     return {
         f"slurm_{len(models)}_sleeping": {
             **figure,
-            "empty_jobs_seconds": round(empty, 2),
-            "ratio_without_them": round((seconds - empty) / half, 3),
+            "seconds_lost_a_job": round(lost, 2),
+            "of_an_empty_job": round(empty * SLOTS / len(models), 2),
+            "goal_from_models_of_seconds": round(lost / (QUEUE_GOAL - 1), 1),
+            "ratio_without_empty_jobs": round((seconds - empty) / half, 3),
         }
     }
 
