@@ -33,6 +33,9 @@ def _do_each() -> int:
     Each is done by a process of its own, which begins with all imported and nothing else, and ends
     with this one, and once the other end of stdin is closed, or dead.
     """
+    # What runs containers on any platform, so that no child imports it anew.
+    from medperf_client.containers import process, supervise  # noqa: F401
+
     # Unbuffered: what is not read yet is nobody's but this process's.
     with io.FileIO(sys.stdin.fileno(), closefd=False) as lines:
         for line in lines:
