@@ -17,6 +17,7 @@ from medperf_client.execution.used import Used
 from medperf_client.execution.work import Work
 from medperf_client.executors import records, worker
 from medperf_client.executors.gpus import Gpus
+from medperf_client.executors.memory import Memory
 
 TAIL_CHARACTERS = 2000
 # Who fetches an image cannot be interrupted, and is not waited for.
@@ -28,12 +29,13 @@ class Local:
 
     Each thread that works holds a `slot`, and calls `perform`. What they do ends with the block in
     which this is used, and with this process, should that be killed. No two steps have the same
-    GPU at a time. Processes are forked from others that wait with all imported, one a slot.
+    GPU at a time, nor are their bounds of memory more than there is. Processes are forked from
+    others that wait with all imported, one a slot.
     """
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._gpus = Gpus()
+        self._gpus, self._memory = Gpus(), Memory()
         self._changed, self._is_over, self._busy = Condition(), False, 0
         self._running: set[_Worker] = set()
         self._idle: list[_Worker] = []
@@ -74,7 +76,8 @@ class Local:
         """See `execution.work.perform`; `note` is told what it took, also where it fails."""
         folder = work.job.scratch
         assert folder is not None
-        with self._gpus.taken(work.job.gpus) as gpus:
+        memory = self._memory.taken(work.job.limits.memory_bytes)
+        with self._gpus.taken(work.job.gpus) as gpus, memory:
             records.describe(replace(work, job=replace(work.job, gpus=gpus)), folder)
             with self._asked(folder) as one:
                 code, words = one.answer()
