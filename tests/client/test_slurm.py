@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import time
@@ -17,14 +16,14 @@ from tests.support.cluster import Site, site
 from tests.support.consortium import Consortium
 from tests.support.forks import ROOT
 from tests.support.hospital import approve, with_another_model
-from tests.support.kills import kill_at_random
 from tests.support.slurm import NODES, eventually, slurm
 from tests.support.tutorials import typed
 
 __all__ = ["site", "slurm"]
 
+# In the place of sbatch: sends, and kills who called it.
+AS_IT_SENT = '#!/bin/sh\n{sbatch} "$@"\nkill -9 $PPID\n'
 GUIDE = ROOT / "docs" / "site-guide.md"
-KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "4"))
 
 
 @contextmanager
@@ -115,7 +114,7 @@ def test_a_client_that_is_killed_finds_its_job_and_what_that_gave(
 @pytest.mark.parametrize(
     "script",
     [
-        '#!/bin/sh\n{sbatch} "$@"\nkill -9 $PPID\n',
+        AS_IT_SENT,
         # Slurm has it only once the next client is at work.
         '#!/bin/sh\nkill -9 $PPID\nsleep 3\nexec {sbatch} "$@"\n',
     ],
@@ -135,9 +134,11 @@ def test_a_client_that_is_killed_as_it_sends_sends_nothing_twice(
 
 
 def test_a_job_that_is_killed_is_sent_again_and_not_for_ever(
-    own_consortium: Consortium, site: Site
+    own_consortium: Consortium, site: Site, tmp_path: Path
 ) -> None:
     gate = site.gated(own_consortium)
+    # That this client had sent it counts, too.
+    killed_by(site, tmp_path, AS_IT_SENT)
     with site.running() as client:
         for times in (1, 2, 3):
             gate.is_reached(times)
@@ -198,36 +199,6 @@ def test_a_node_that_is_lost_loses_no_run(own_consortium: Consortium, site: Site
     site.slurm.start()
     assert {one["error"] for one in json.loads(said)} == {None}, told
     assert gate.times == 2 and site.elements() == []
-
-
-def test_runs_that_are_killed_at_any_moment_end_right(
-    own_consortium: Consortium, site: Site
-) -> None:
-    chance, member = random.Random(24), site.hospital.member
-    gates = [site.gated(own_consortium, f"gated-{number}") for number in range(3)]
-    for gate in gates:
-        gate.open()
-    words = [*site.words, "--no-cache"]
-    started = time.monotonic()
-    first = {one["model"]: one["results"] for one in site.run("--no-cache")}
-    longest = time.monotonic() - started
-    assert len(first) == 4 and all(first.values())
-    results = next(member.home.glob("registries/*/results"))
-    hit = 0
-    for _ in range(KILLS):
-        shutil.rmtree(results)
-        began = [gate.times for gate in gates]
-        hit += kill_at_random(member, words, longest, chance)
-        kept = {json.loads(path.read_text())["model"] for path in results.glob("*.json")}
-        again = {one["model"]: one["results"] for one in site.run("--no-cache")}
-        assert again == first
-        for gate, before in zip(gates, began, strict=True):
-            # Once, and anew where there was a result already.
-            assert gate.times <= before + (2 if gate.model in kept else 1)
-        assert site.elements() == [] and list((site.shared / "runs").iterdir()) == []
-        assert list((site.shared / "incoming").iterdir()) == []
-        eventually(lambda: not site.slurm.jobs(), "the queue is empty")
-    assert hit > 0
 
 
 def test_a_node_daemon_that_is_killed_and_started_again_loses_no_job(
@@ -494,6 +465,18 @@ def test_what_runs_out_of_its_time_is_not_tried_again(
     (outcome,) = [one for one in site.run() if one["model"] == gate.model]
     assert "ran longer than its time" in outcome["error"] and "began" in outcome["error"]
     assert gate.times == 1 and site.elements() == [] and site.slurm.jobs() == []
+
+
+def test_what_runs_out_of_its_memory_is_not_tried_again(
+    own_consortium: Consortium, site: Site
+) -> None:
+    text = "-c \"import time; print('began', flush=True); it = b'x' * (400 << 20); time.sleep(90)\""
+    greedy = with_another_model(own_consortium, "greedy", text)
+    site.hospital.member.does("sync")
+    site.setting(memory="200M")
+    (outcome,) = [one for one in site.run() if one["model"] == greedy]
+    assert "ran out of memory" in outcome["error"] and "began" in outcome["error"]
+    assert site.elements() == [] and site.slurm.jobs() == []
 
 
 def test_so_many_run_at_a_time_as_one_asks_for(own_consortium: Consortium, site: Site) -> None:

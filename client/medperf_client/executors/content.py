@@ -44,7 +44,10 @@ class Content:
             for folder in (self._root, kept.parent.parent, kept.parent):
                 folder.mkdir(exist_ok=True, mode=0o700)
             with scratch(self._incoming) as area:
-                self._copy(given, area / "copy")
+                try:
+                    self._copy(given, area / "copy")
+                except OSError as error:
+                    raise _not_copied(given.path, self._root, error) from error
                 with suppress(OSError):
                     # A folder that is there already is the same, by its name.
                     os.rename(area / "copy", kept)
@@ -120,3 +123,10 @@ def own_folder(folder: Path) -> Path:
     except FileExistsError:
         require_own(folder)
     return folder
+
+
+def _not_copied(path: Path, root: Path, error: OSError) -> OSError:
+    """Of all that kept a folder from being copied, the first."""
+    several = isinstance(error, shutil.Error) and isinstance(error.args[0], list)
+    said = error.args[0][0][2] if several else error.strerror or error
+    return OSError(f"cannot copy {path} to {root}: {said}")

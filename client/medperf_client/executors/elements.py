@@ -15,10 +15,10 @@ element is made, so a job of one that was removed does nothing to one that took 
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from medperf_cache.locks import hold
 from medperf_cache.scratch import remove_tree, scratch, sweep
 from medperf_client.errors import FAILED, OK, MedPerfError, UsageError
 from medperf_client.execution.used import Meter, job_peak
-from medperf_client.execution.work import OUTPUTS, perform
-from medperf_client.executors import records
+from medperf_client.execution.work import OUTPUTS, Work, perform
+from medperf_client.executors import records, room
 from medperf_client.executors.content import own_folder
 from medperf_client.executors.nodes import node_copies
 from medperf_client.files import read_versioned, versioned, write_atomically
@@ -117,7 +117,7 @@ class Run:
             elements = tuple((str(name), str(ticket)) for name, ticket in fields["elements"])
             more = {name: fields.get(name) for name in MORE}
             found = cls(elements, tuple(fields["tries"]), fields["gpus"], **more)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise _unreadable(folder / RUN, error) from error
@@ -143,13 +143,16 @@ def do_element(run: Path, number: int) -> int:
     was removed meanwhile does nothing. Raises `UsageError` for a number that the run has not.
     """
     sent = Run.read(run)
-    if sent is None or number >= len(sent.elements):
+    if sent is None:
+        raise MedPerfError(f"{run} was taken back")
+    if number >= len(sent.elements):
         raise UsageError(f"{run} has no element {number}")
     name, ticket = sent.elements[number]
     folder = place_of(run, name)
     element = Element.read(folder)
     if element is None or element.ticket != ticket:
         raise MedPerfError(f"element {name} was taken back")
+    room.wait_in(folder)
     with hold(folder / LOCK, "never said, for it waits"):
         # Both times are of the clock that the shared file system has.
         os.utime(folder / LOCK)
@@ -163,24 +166,36 @@ def _do_steps(folder: Path, keys: Sequence[str], sent: Run, waited: float | None
     for key in keys:
         place = folder / key
         if not (place / records.RECORD).exists():
-            # Another try, or another node, may have been cut off here.
-            remove_tree(place / OUTPUTS)
-            (place / OUTPUTS).mkdir(mode=0o700)
-            with _on_this_node() as area:
-                work = records.described(place)
-                work = replace(work, job=replace(work.job, scratch=area))
-                meter = Meter(
-                    work.job.platform,
-                    job_peak(),
-                    waited_seconds=waited,
-                    asked_seconds=sent.seconds,
-                    asked_bytes=sent.memory_bytes,
-                )
-                records.do(work, place, copies.performed if copies else perform, meter)
+            tried = partial(_tried, place, sent, waited, copies.performed if copies else perform)
+            outcome = tried()
+            if "error" in outcome and room.is_blamed(outcome["error"]["text"], place):
+                # That says nothing of the model. A second time it does: it may be what fills it.
+                outcome = tried()
+            room.insist(partial(records.keep, outcome, place))
             waited = None
         if is_failed(place):
             return FAILED
     return OK
+
+
+def _tried(
+    place: Path, sent: Run, waited: float | None, by: Callable[[Work], dict[str, Any]]
+) -> dict[str, Any]:
+    # Another try, or another node, may have been cut off here.
+    remove_tree(place / OUTPUTS)
+    room.insist(partial((place / OUTPUTS).mkdir, mode=0o700))
+    room.wait_in(place)
+    with _on_this_node() as area:
+        work = records.described(place)
+        work = replace(work, job=replace(work.job, scratch=area))
+        meter = Meter(
+            work.job.platform,
+            job_peak(),
+            waited_seconds=waited,
+            asked_seconds=sent.seconds,
+            asked_bytes=sent.memory_bytes,
+        )
+        return records.tried(work, by, meter)
 
 
 def is_failed(place: Path) -> bool:

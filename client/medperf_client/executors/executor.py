@@ -29,7 +29,7 @@ from medperf_client.errors import MedPerfError
 from medperf_client.execution.plan import Plan
 from medperf_client.execution.steps import Perform
 from medperf_client.execution.used import Used
-from medperf_client.executors import elements, records, worker
+from medperf_client.executors import elements, records, room, worker
 from medperf_client.executors.collected import Collected
 from medperf_client.executors.content import UNUSED_SECONDS, Content, require_own
 from medperf_client.executors.elements import Element, Run
@@ -97,6 +97,14 @@ class Seen:
 
 class Away(MedPerfError):
     """The queue does not answer now. What it was given it has."""
+
+    told = "the queue does not answer, and is asked again"
+
+
+class NoRoom(Away):
+    """The shared folder has no room now for what is to be sent."""
+
+    told = "what is to be sent waits for room"
 
 
 class Refused(MedPerfError):
@@ -202,11 +210,12 @@ class Executor(ABC):
                 records.describe(work, made / work.key)
             element.write(made)
             remove_tree(folder)
-            # Another process that prepares the same was there first.
-            with suppress(OSError):
+            try:
                 os.rename(made, folder)
-        if Element.read(folder) is None:
-            raise MedPerfError(f"cannot make {folder}")
+            except OSError as error:
+                # Unless another process that prepares the same was there first.
+                if Element.read(folder) is None:
+                    raise MedPerfError(f"cannot make {folder}: {error.strerror}") from error
 
     def submit(self, names: Sequence[str]) -> list[str]:
         """Send elements that no job is at, in one run for those that ask for the same; the runs.
@@ -217,9 +226,10 @@ class Executor(ABC):
         refused: dict[str, MedPerfError] = {}
         with self._alone() as descriptor:
             runs = self._runs()
-            seen = self._newest(runs, self.jobs(list(runs)))
+            jobs = self.jobs(list(runs))
+            self._note(jobs)
+            seen = self._newest(runs, jobs)
             held = [seen[name] for name in names if name in seen and not seen[name].state.is_live]
-            self.end([one for one in held if one.state.is_queued])
             idle = [one for one in names if one not in seen or not seen[one].state.is_live]
             made = self._new_runs(idle, runs)
             os.set_inheritable(descriptor, True)
@@ -234,6 +244,8 @@ class Executor(ABC):
                     refused |= dict.fromkeys((name for name, _ in run.elements), error)
                 else:
                     write_atomically(folder / SENT, job)
+            # Last: who is cut off would find cancelled jobs, and nothing in their place.
+            self.end([one for one in held if one.state.is_queued])
         if refused:
             raise Refused(refused)
         return [run.name for run in made]
@@ -327,8 +339,9 @@ class Executor(ABC):
     def sweep(self, done: Iterable[str]) -> None:
         """Forget elements whose results, told by what they are made of, are kept by now.
 
-        What jobs wrote into the folders of elements that were forgotten before goes, too, and
-        runs of which no element is left, and content that was not used for a while.
+        What jobs wrote into the folders of elements that were forgotten before goes, too; so do
+        runs of which no element is left, whose jobs are ended, and content that was not used for
+        a while.
         """
         for folder in (self.folder / "elements").glob("*"):
             if is_digest(folder.name) and not (folder / elements.ELEMENT).exists():
@@ -341,7 +354,7 @@ class Executor(ABC):
                 self.cancel(names)
             for name in names:
                 self.forget(name)
-        self._sweep_runs()
+            self._sweep_runs()
         self.sweep_content()
 
     def sweep_content(self, seconds: float = UNUSED_SECONDS) -> None:
@@ -362,6 +375,21 @@ class Executor(ABC):
             unused = self._content.unused(seconds)
             self._content.discard(copy for copy in unused if copy.name not in named)
 
+    def _sweep_runs(self) -> None:
+        """Raises `Away`: a run's folder stays until the queue has none of its jobs."""
+        runs, folders = self._runs(), self._run_folders()
+        if runs.keys() == folders.keys() and all(map(self._is_whole, runs.values())):
+            return
+        # Who makes a run now, or was killed as its jobs were sent, is waited for.
+        with self._alone():
+            runs, folders = self._runs(), self._run_folders()
+            queued = [one for one in self.jobs(list(folders)) if one.state.is_queued]
+            self.end([one for one in queued if not self._is_wanted(runs.get(one.run), one.number)])
+            for name, folder in folders.items():
+                of_it = runs[name].elements if name in runs else ()
+                if not any(self._is_current(*one) for one in of_it):
+                    remove_tree(folder)
+
     def tries(self, name: str, runs: Mapping[str, Run] | None = None) -> int:
         """How many times an element was sent."""
         element = self.element(name)
@@ -374,12 +402,6 @@ class Executor(ABC):
             if of_it in one.tried and self._sent_as(run)
         ]
         return max(found, default=0)
-
-    def tidy(self, runs: Sequence[str]) -> None:
-        """End the jobs of these runs whose elements were collected, or taken back."""
-        known = self._runs()
-        queued = [one for one in self.jobs(runs) if one.state.is_queued]
-        self.end([one for one in queued if not self._is_wanted(known.get(one.run), one.number)])
 
     def logs(self, name: str, seen: Seen | None = None) -> list[Path]:
         """What a job and its steps printed: the job's own words first."""
@@ -449,19 +471,29 @@ class Executor(ABC):
         of_it = run.elements if run else ()
         return number < len(of_it) and self._is_current(*of_it[number])
 
-    def _sweep_runs(self) -> None:
-        for run, of_it in self._runs().items():
-            if not any(self._is_current(*one) for one in of_it.elements):
-                remove_tree(self.folder / "runs" / run)
-
     def _runs(self) -> dict[str, Run]:
         """The runs that were written down, by name."""
-        folders = [one for one in (self.folder / "runs").glob("*") if is_digest(one.name)]
         # Another process may forget one meanwhile; what one says is in its name.
-        known = self._read_runs
-        found = ((one.name, known.get(one.name) or Run.read(one)) for one in sorted(folders))
+        known, folders = self._read_runs, self._run_folders()
+        found = ((name, known.get(name) or Run.read(place)) for name, place in folders.items())
         self._read_runs = {name: run for name, run in found if run is not None}
         return self._read_runs
+
+    def _run_folders(self) -> dict[str, Path]:
+        """Those of the runs, and of what was to become one, by name."""
+        folders = sorted((self.folder / "runs").glob("*"))
+        return {one.name: one for one in folders if is_digest(one.name)}
+
+    def _is_whole(self, run: Run) -> bool:
+        """Whether each element of a run is there, as it was when that was sent."""
+        return all(self._is_current(*one) for one in run.elements)
+
+    def _note(self, jobs: Iterable[Seen]) -> None:
+        """Note what the queue has taken of a client that was cut off before it did."""
+        for one in jobs:
+            sent = self.folder / "runs" / one.run / SENT
+            if not sent.exists():
+                write_atomically(sent, one.job)
 
     def _sent_as(self, run: str) -> str:
         """What the queue calls a run; nothing if that was not noted."""
@@ -487,13 +519,21 @@ class Executor(ABC):
 
     @contextmanager
     def _alone(self) -> Iterator[int]:
-        """Be the one client that sends; what a killed one left sending is waited for."""
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """Be the one client that sends; what a killed one left sending is waited for.
+
+        Raises `NoRoom` for what has none, here or in the block.
+        """
         try:
-            taken(descriptor)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                taken(descriptor)
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        except (MedPerfError, OSError) as error:
+            if not room.is_lacking(error):
+                raise
+            raise NoRoom(str(error)) from error
 
     def _at_hand(self, given: Input, is_own: bool) -> Path:
         """Where the nodes find an input: a copy by its digest, unless it is on their disk already.

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from medperf_client.containers.job import called
@@ -42,7 +41,6 @@ class Following:
         self._left: dict[str, None] = {}
         self._shown: dict[str, tuple[str, str, State]] = {}
         self._since: dict[str, float] = {}
-        self._runs: dict[str, None] = {}
         # Whose records may be there, and were not seen yet.
         self._in_doubt: set[str] = set()
         self._is_away = False
@@ -73,8 +71,6 @@ class Following:
                         break
                 if self._left:
                     time.sleep(FILES_SECONDS * (1 + len(self._left) // FILES_AT_ONCE))
-            with suppress(Away):
-                self.executor.tidy(list(self._runs))
         except KeyboardInterrupt:
             self._tell(
                 f"{len(self._left)} jobs go on without this: the same command collects them, "
@@ -96,7 +92,6 @@ class Following:
         self._in_doubt.clear()
         try:
             seen = self.executor.look()
-            self._runs |= {one.run: None for name, one in seen.items() if name in self._left}
             for name in self._left:
                 found = seen.get(name)
                 self._show(name, found)
@@ -107,7 +102,7 @@ class Following:
                 elif not found.state.is_live and not self._may_have_record(name, found):
                     failed.append((name, self._failure(name, found)))
             if send:
-                self._runs |= dict.fromkeys(self.executor.submit(send))
+                self.executor.submit(send)
             self._is_away = False
         except Refused as error:
             if len(error.elements) == len(self._left):
@@ -117,7 +112,7 @@ class Following:
             if not wait:
                 raise
             if not self._is_away:
-                self._tell(f"the queue does not answer, and is asked again: {error}")
+                self._tell(f"{error.told}: {error}")
             self._is_away = True
         return failed
 

@@ -1,7 +1,8 @@
 """A step as a folder: what is to be done there, and the record of what was."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,25 +68,31 @@ def used(folder: Path) -> Used | None:
         return None
 
 
-def do(
-    work: Work,
-    folder: Path,
-    by: Callable[[Work], dict[str, Any]] = perform,
-    meter: Meter | None = None,
-) -> int:
-    """Do a step; the exit code. Its record, in its folder, says how it failed, too.
+def do(work: Work, folder: Path) -> int:
+    """Do a step; the exit code. Its record, in its folder, says how it failed, too."""
+    outcome = tried(work)
+    keep(outcome, folder)
+    return FAILED if "error" in outcome else OK
 
-    Beside it stands what the step took, as the `meter` says.
-    """
-    code, outcome = OK, dict[str, Any](key=work.key)
+
+def tried(
+    work: Work, by: Callable[[Work], dict[str, Any]] = perform, meter: Meter | None = None
+) -> dict[str, Any]:
+    """Do a step; what its file is to hold: a `record` or the `error`, and what the step took."""
+    outcome = dict[str, Any](key=work.key)
     meter = meter or Meter(work.job.platform)
     try:
         outcome["record"] = by(work)
     except (MedPerfError, CacheError, OSError) as error:
         hint = getattr(error, "hint", "")
         outcome["error"] = {"kind": type(error).__name__, "text": str(error), "hint": hint}
-        code = FAILED
-        print(error, hint, sep="\n", file=sys.stderr)
+        # That goes to a file where there may be no room, which is no reason to end.
+        with suppress(OSError):
+            print(error, hint, sep="\n", file=sys.stderr)
     outcome["used"] = meter.read().record()
+    return outcome
+
+
+def keep(outcome: Mapping[str, Any], folder: Path) -> None:
+    """Write what `tried` gave into the folder of its step."""
     write_atomically(folder / RECORD, versioned(FORMAT, outcome))
-    return code

@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from medperf_client.containers.supervise import last_lines
 from medperf_client.errors import MedPerfError, Unsupported
 from medperf_client.executors.elements import Run
 from medperf_client.executors.executor import MARK, Away, Executor, Seen, State
@@ -48,6 +50,9 @@ OWN = frozenset(
         *("chdir", "uid", "gid", "test-only", "hold", "clusters", "het-group", "ignore-pbs"),
     }
 )
+# In a job's log, of one that was ended for what Slurm's watcher counted (OverMemoryKill): Slurm
+# tells of it as of any other that failed.
+OVER_MEMORY = re.compile(r"slurmstepd\S*: error: .*exceeded memory limit")
 FIELDS = "%F|%K|%T|%u|%j|%N|%r|%k"
 # Units of memory; without one it is in megabytes.
 BITS = {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}
@@ -70,6 +75,9 @@ class Slurm(Executor):
         """See `Executor`. Nothing of this process's environment goes along."""
         script = folder / "script"
         write_atomically(script, self.script(folder, "$SLURM_ARRAY_TASK_ID"))
+        for number in range(len(run.elements)):
+            # Slurm does not begin a job whose words it has no room to make a file for.
+            (folder / f"{number}.log").touch(mode=0o600)
         last = len(run.elements) - 1
         most = f"%{self._at_once}" if self._at_once else ""
         options = {
@@ -108,7 +116,7 @@ class Slurm(Executor):
         if missing:
             never = _by_number(one for line in lines for one in unbegun(line, missing))
             found = {**never, **_by_number(self._accounted(missing)), **found}
-        return list(found.values())
+        return [self._explained(one) for one in found.values()]
 
     def end(self, jobs: Sequence[Seen]) -> None:
         """See `Executor`."""
@@ -119,6 +127,14 @@ class Slurm(Executor):
         """See `Executor`."""
         given = self._limits()
         return seconds_of(str(given.get("time"))), bytes_of(str(given.get("mem")))
+
+    def _explained(self, seen: Seen) -> Seen:
+        """What became of a job that failed, if its log says more than its state."""
+        if seen.state == State.FAILED:
+            lines = last_lines(self.folder / "runs" / seen.run / f"{seen.number}.log")
+            if any(map(OVER_MEMORY.match, lines)):
+                return replace(seen, state=State.NO_MEMORY)
+        return seen
 
     def _accounted(self, missing: Mapping[str, Sequence[int]]) -> list[Seen]:
         """How jobs ended that the controller has forgotten, by run, if there is an accounting."""

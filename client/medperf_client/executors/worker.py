@@ -96,6 +96,9 @@ def main(words: list[str] | None = None) -> int:
     except MedPerfError as error:
         print(error, error.hint, sep="\n", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGTERM
 
