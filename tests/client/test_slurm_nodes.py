@@ -17,7 +17,7 @@ from tests.support.slurm import NODES, slurm
 
 __all__ = ["site", "slurm", "small_disk"]
 
-MEMORY = 300 << 20
+MEMORY = 930 << 20
 GREEDY = (
     f'-c "import os, runpy, time; taken = os.urandom(1 << 20) * {MEMORY >> 20}; time.sleep(1);'
     " runpy.run_path('main.py', run_name='__main__')\""
@@ -55,7 +55,7 @@ def test_what_a_job_took_is_shown_beside_what_it_asked_for(
     (row,) = [line for line in table if line.startswith(f"{greedy} ")]
     assert "0:10:00" in row and " 2G" in row and "M (process)" in row
     assert "Less than half of the memory asked for was used" in done.stderr
-    site.setting(time="10", memory="310M")
+    site.setting(time="10", memory="1020M")
     done = member.run(*words)
     said = f"More than 90% of the memory asked for was used by container {greedy}: should"
     assert said in done.stderr
