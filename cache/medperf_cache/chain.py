@@ -92,7 +92,7 @@ class Chain:
     @property
     def exists(self) -> bool:
         """Whether there is such a log, or was one."""
-        return self._file.exists() or self._head_file.exists()
+        return os.path.lexists(self._file) or os.path.lexists(self._head_file)
 
     def append(self, record: Record) -> tuple[int, list[Record]]:
         """Write a line; it is on the disk when this returns. Its number, and what had to be mended.
@@ -167,7 +167,7 @@ class Chain:
         looking = _Looking()
         for data in self._raw(size):
             looking.take(data)
-        verdict = looking.verdict(head, self._head_file.exists(), noted)
+        verdict = looking.verdict(head, os.path.lexists(self._head_file), noted)
         verdict.findings.extend(self._content_findings(looking.kept))
         return verdict
 

@@ -24,6 +24,21 @@ def hint_for(error: OSError) -> str:
     return PLACE_HINT if error.errno in IN_THE_WAY else ""
 
 
+def is_absent(path: Path) -> bool:
+    """Whether nothing is there. A link that leads nowhere, there or on the way, is something.
+
+    What it leads to may come back with a share, and is no reason to go on as if there were none.
+    Raises `OSError` where it cannot be told.
+    """
+    for one in (path, *path.parents):
+        try:
+            one.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return one != path and (not one.is_symlink() or one.exists())
+    return True
+
+
 def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file's content by rename, so that a reader sees the old text or the new.
 

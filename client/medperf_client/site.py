@@ -366,13 +366,12 @@ class Site:
         """What members of this site ask others to agree to."""
         from medperf_client.consent.requests import Requests
 
-        chosen = self.profile.releases_folder
+        own, chosen = self.folder / "requests", self.profile.releases_folder
         if chosen is None:
             # Where the members of a site have their datasets together, they find each other.
-            shared = self.datasets_folder / ".releases"
-        else:
-            shared = self.home.data.joinpath(chosen).expanduser() / self.folder.name
-        return Requests(self.folder / "requests", shared)
+            return Requests(own, self.datasets_folder / ".releases")
+        named = self.home.data / Path(chosen).expanduser()
+        return Requests(own, named / self.folder.name, named)
 
     def _agreed(self, body: bytes) -> list[Entity]:
         """Who agreed to what is about to go, beside the member who sends it."""

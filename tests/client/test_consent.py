@@ -302,7 +302,8 @@ def test_nothing_leaves_before_another_member_agreed_and_both_names_go_along(sit
     request = site.asks()
     assert site.asks() == request and arrived(site) == []
     waits = site.first.run(*SUBMIT, "--require-online")
-    assert waits.returncode == 3 and f"medperf result review {request}" in waits.stdout
+    assert waits.returncode == 1 and f"medperf result review {request}" in waits.stdout
+    assert waits.stdout.startswith("nothing was sent: result b1m2d1 waits for another member")
     site.first.does("sync")
     assert arrived(site) == [] and site.first.json("queue", "ls") == []
     assert (site.state(request), site.state(request, site.second)) == ("pending", "pending")
@@ -421,7 +422,7 @@ def test_nobody_agrees_to_what_they_ask_for_themselves(site: Site) -> None:
     pair = key_of(elsewhere)
     site.first.does("sync")
     forge(site, request, pair)
-    told = site.first.json(*SUBMIT)
+    told = site.held(*SUBMIT)
     assert told["state"] == "pending" and "by the member who asked" in told["reason"]
     assert arrived(site) == []
 
@@ -452,7 +453,7 @@ def test_a_copy_that_was_changed_gets_a_verdict_on_something_else(site: Site) ->
     unseen = site.second.run("result", "review", request, "--approve", "-y")
     assert unseen.returncode == 2 and "is not what you were shown" in unseen.stderr
     site.agrees(request)
-    told = site.first.json(*SUBMIT)
+    told = site.held(*SUBMIT)
     assert told["state"] == "pending" and "it is on other figures" in told["reason"]
     assert arrived(site) == []
 
@@ -476,13 +477,13 @@ def test_a_key_that_is_revoked_before_the_release_agrees_to_nothing(site: Site) 
     (key,) = site.second.json("key", "ls", "--mine")
     site.second.does("key", "revoke", str(key["id"]), "-y")
     site.first.does("sync")
-    told = site.first.json(*SUBMIT)
+    told = site.held(*SUBMIT)
     assert told["state"] == "pending" and "which was revoked on" in told["reason"]
     without = site.second.run("result", "review", request, "--approve", "-y")
     assert without.returncode == 2 and "medperf key create" in without.stderr
     site.second.json("key", "create")
     site.agrees(request)
-    told = site.first.json(*SUBMIT)
+    told = site.held(*SUBMIT)
     assert "a key that nobody registered" in told["reason"]
     site.first.does("sync")
     site.first.does(*SUBMIT)
@@ -715,3 +716,144 @@ def test_no_order_releases_unseen_where_two_release(site: Site) -> None:
     assert refused.returncode == 1 and "policy.yaml, line 2" in refused.stderr
     assert site.first.json("benchmark", "follow", "ls") == []
     site.first.does(*follow)
+
+
+# Whoever decides twice, and what lies in the shared folder.
+
+
+def given(asked: Request, pair: Pair, verdict: str, at: str) -> Any:
+    """A verdict with the date of the clock where it was signed."""
+    said = {"verdict": verdict, "because": "look again", "by": "second@example.org", "at": at}
+    return sealed_verdict(asked.document, asked.uid, asked.of, asked.accepted, said, pair)
+
+
+def test_of_one_members_verdicts_the_newest_counts_whichever_key_it_has(
+    place: Requests, second: Pair, tmp_path: Path
+) -> None:
+    asked = place.ask(ASKED)
+    another, third = Keys(tmp_path / "another").create(), Keys(tmp_path / "third").create()
+    owners = ((second, 7), (another, 7), (third, 8))
+    keys = {pair.keyid: {"public_key": pair.public_key, "owner": owner} for pair, owner in owners}
+
+    def state(*verdicts: tuple[Pair, str, str]) -> str:
+        """How it stands once these were given."""
+        for pair, verdict, at in verdicts:
+            place.say(asked.uid, pair.keyid, given(asked, pair, verdict, at))
+        standing = standing_of(asked, place.said(asked.uid), keys.get, None)
+        if standing.is_approved:
+            assert standing.verdict["signatures"][0]["keyid"] == verdicts[-1][0].keyid
+        return standing.state
+
+    early, late = "2026-11-20T10:00:00+00:00", "2026-11-20T09:30:00-01:00"
+    assert state((second, RETURNED, early), (another, APPROVED, late)) == "approved"
+    # An approval that somebody puts back is older than what its member said since.
+    assert state((another, RETURNED, late), (second, APPROVED, early)) == "returned"
+    assert state((another, RETURNED, early)) == "returned"
+    # A date of another member's takes nobody's word away.
+    assert state((third, APPROVED, "9999-12-31T23:59:59+00:00")) == "returned"
+    for undated in ("", "yesterday", "2026-11-20T11:00:00"):
+        place.say(asked.uid, third.keyid, given(asked, third, APPROVED, undated))
+        why = standing_of(asked, place.said(asked.uid), keys.get, None).why
+        assert any("what was signed does not say when" in line for line in why)
+
+
+def test_a_member_who_has_another_key_by_now_changes_their_mind(site: Site) -> None:
+    request = site.asks()
+    review = ("result", "review", request)
+    site.second.does(*review)
+    site.second.does(*review, "--return", "Not yet", "-y")
+    site.second.json("key", "create", "--another")
+    site.agrees(request)
+    assert site.state(request, site.second) == "approved by you"
+    site.first.does("sync")
+    site.first.does(*SUBMIT)
+    assert len(arrived(site)) == 1
+
+
+def test_who_decides_learns_what_was_left_out_and_that_a_copy_was_changed(site: Site) -> None:
+    write_results(site, auroc=0.9, threshold=0.5)
+    site.first.does("result", "review", "b1m2d1", "--redact", "threshold")
+    request = site.asks()
+    assert "Left out: threshold" in site.second.does("result", "review", request)
+    shown = site.second.json("result", "review", request)
+    assert shown["redacted"] == ["threshold"] and shown["request"] == request
+    assert shown["by"] == "hospital@example.org" and shown["of"]["benchmark"]["name"]
+    site.agrees(request)
+    (copy,) = site.folder.glob(f"*/{request}/request.json")
+    whole = json.loads(copy.read_text())
+    copy.write_text(json.dumps({**whole, "document": {"auroc": 0.99}}))
+    (row,) = site.second.json("result", "review")
+    assert row["state"] == "pending" and "was changed since you decided" in row["why"][0]
+    # What nobody can sign on, its reviewer can neither leave out nor return.
+    copy.write_text(json.dumps({**whole, "document": {"seed": 2**60}}))
+    site.second.does("result", "review", request)
+    for verdict in (("--approve",), ("--return", "No")):
+        refused = site.second.run("result", "review", request, *verdict, "-y")
+        assert refused.returncode == 2 and "--redact" not in refused.stderr
+        assert "Tell hospital@example.org to leave it out" in refused.stderr
+
+
+def test_nobody_asks_for_what_nobody_can_sign(site: Site) -> None:
+    write_results(site, auroc=0.9, seed=2**60)
+    refused = site.first.run(*SUBMIT)
+    assert refused.returncode == 2 and "medperf result review b1m2d1 --redact" in refused.stderr
+    assert "unsigned" not in refused.stderr
+    assert site.second.json("result", "review") == []
+
+
+def test_earlier_requests_are_ones_own_as_well(site: Site) -> None:
+    write_results(site, auroc=0.9)
+    first = site.asks()
+    write_results(site, auroc=0.8)
+    site.asks()
+    listed = site.first.json("result", "review")
+    assert [one["is_mine"] for one in listed] == [True, True]
+    again = site.first.run("result", "review", first, "--withdraw")
+    assert again.returncode == 2 and f"{first} was withdrawn before" in again.stderr
+    assert {one["is_mine"] for one in site.second.json("result", "review")} == {False}
+
+
+def test_what_is_dropped_from_the_queue_was_not_sent(site: Site) -> None:
+    site.hospital.consortium.stop()
+    request = site.asks()
+    site.agrees(request)
+    entry = site.first.json(*SUBMIT)["id"]
+    assert site.state(request) == "sent"
+    site.first.does("queue", "drop", entry, "-y")
+    assert site.state(request) == site.state(request, site.second) == "withdrawn"
+    site.hospital.consortium.start()
+    assert site.asks() != request and arrived(site) == []
+
+
+@pytest.mark.parametrize("how", ["gone", "file", "dangling"])
+def test_a_named_folder_that_is_not_there_is_neither_made_nor_empty(
+    site: Site, tmp_path: Path, how: str
+) -> None:
+    wrong = tmp_path / "mount" / "releases"
+    if how == "file":
+        wrong.parent.mkdir()
+        wrong.write_text("a file")
+    elif how == "dangling":
+        wrong.parent.mkdir()
+        wrong.symlink_to(tmp_path / "unmounted")
+    for member in (site.first, site.second):
+        member.does("profile", "set", "releases_folder", str(wrong))
+    before = sorted(path for path in tmp_path.rglob("*") if "requests" in path.parts)
+    for member, words in ((site.first, SUBMIT), (site.second, ("result", "review"))):
+        refused = member.run(*words)
+        assert refused.returncode == 1
+        assert f"the folder of releases {wrong} cannot be read: " in refused.stderr
+    assert wrong.is_file() if how == "file" else not wrong.exists()
+    assert before == sorted(path for path in tmp_path.rglob("*") if "requests" in path.parts)
+
+
+@pytest.mark.parametrize("target", ["nowhere/policy.yaml", "policy.yaml"])
+def test_a_policy_that_a_link_leads_nowhere_to_is_not_none(site: Site, target: str) -> None:
+    file = site.first.home / "policy.yaml"
+    file.unlink()
+    file.symlink_to(target)
+    for words in (SUBMIT, ("policy", "view"), ("policy", "check"), ("result", "review", "b1m2d1")):
+        refused = site.first.run(*words)
+        assert refused.returncode == 2, words
+        assert "policy.yaml cannot be read: " in refused.stderr
+    assert arrived(site) == []

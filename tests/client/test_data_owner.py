@@ -206,7 +206,10 @@ def test_a_release_that_was_dropped_from_the_queue_can_be_made_again(
     assert twice.returncode == 2 and f"was released before, as {entry}" in twice.stderr
     member.does("queue", "drop", entry, "-y")
     member.does("result", "review", f"b1m2d{uid}", "--redact", "auroc")
-    assert member.json("result", "submit", "--all", "-y")["id"] != entry
+    (again,) = member.json("result", "submit", "--all", "-y")
+    assert again["id"] != entry
+    assert member.json("result", "submit", "--all", "-y") == []
+    assert "no results here to release" in member.does("result", "submit", "--all", "-y")
     own_consortium.start()
     member.does("sync")
     (there,) = direct(own_consortium, "committee").pages("/benchmarks/1/results/")

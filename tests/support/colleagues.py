@@ -1,6 +1,8 @@
 """Two members of one site, where the policy has two persons release."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from tests.support.consortium import Member
 from tests.support.hospital import Hospital
@@ -16,6 +18,7 @@ class Site:
 
     def __init__(self, hospital: Hospital, folder: Path) -> None:
         self.hospital, self.folder = hospital, folder
+        folder.mkdir()
         self.first = hospital.member
         self.second = self.joined("colleague")
         self.first.does("profile", "set", "releases_folder", str(folder))
@@ -38,9 +41,15 @@ class Site:
 
     def asks(self, *words: str) -> str:
         """What the first one asks the second to agree to; the UID of the request."""
-        told = self.first.json(*(words or ("result", "submit", "-r", "b1m2d1", "-y")))
+        told = self.held(*(words or ("result", "submit", "-r", "b1m2d1", "-y")))
         assert told["state"] == "pending", told
         return str(told["release"])
+
+    def held(self, *words: str) -> Any:
+        """The JSON of a command of the first one's, which sends nothing."""
+        done = self.first.run(*words, "--json")
+        assert done.returncode == 1, f"medperf {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
 
     def agrees(self, request: str) -> None:
         """The second one looks at it, and agrees."""

@@ -32,7 +32,7 @@ from medperf_client.errors import HeldBack, MedPerfError, UsageError
 from medperf_client.exchange.sender import Sending
 from medperf_client.exchange.sync import learn
 from medperf_client.execution.provisions import Provisions, pin_name
-from medperf_client.kinds import Entity, described
+from medperf_client.kinds import Entity, described, kind_of
 from medperf_client.site import Site
 
 RECEIPT_HINT = "Say where the receipt goes: medperf sync --bundle FILE --receipt FILE."
@@ -239,11 +239,12 @@ def _outputs(storage: Storage) -> set[str]:
 
 
 def _content(site: Site, chosen: Iterable[tuple[str, Entity]]) -> set[str]:
-    """The files and folders that entities name by their hashes; tells which are not here."""
+    """The files and images that entities name by their hashes; tells which are not here."""
     content: set[str] = set()
     for kind, entity in chosen:
-        for field, value in entity.items():
-            if not field.endswith("_hash") or not value:
+        for field in kind_of(kind).content:
+            value = entity.get(field)
+            if not value:
                 continue
             found = _kept(site.storage, str(value))
             content |= found

@@ -8,7 +8,7 @@ import click
 from medperf_client.cli.base import confirm, site
 from medperf_client.cli.disclosing import acting, review
 from medperf_client.cli.text import plain, print_entity, print_json, print_table
-from medperf_client.errors import HeldBack, MedPerfError, UsageError
+from medperf_client.errors import HeldBack, MedPerfError, Unsignable, UsageError
 
 if TYPE_CHECKING:
     from medperf_client.consent.requests import Request
@@ -47,7 +47,7 @@ def agreement(
 
 
 def waiting_words(standing: "Standing") -> str:
-    """What keeps a release, and what to do about it."""
+    """What keeps a release, and what to do about it; what was not sent stands before it."""
     from medperf_client.evidence.verdict import RETURNED
 
     uid = standing.request.uid
@@ -87,18 +87,34 @@ def persons() -> dict[str, Any]:
     return {"persons": number} if number >= PERSONS else {}
 
 
-def sent(standing: "Standing | None") -> None:
-    """Note that what was agreed to is on its way: nobody has to look at it any more."""
+def sent(standing: "Standing | None", entry: str) -> None:
+    """Note that what was agreed to is on its way, with an entry of the queue.
+
+    Nobody has to look at it any more.
+    """
     from medperf_client.consent.requests import SENT
 
     if standing is None:
         return
     here = site()
     try:
-        here.requests.end(standing.request, SENT)
+        here.requests.end(standing.request, SENT, entry)
     except MedPerfError as error:
         # It is on its way all the same.
         here.tell(f"that {standing.request.uid} was sent could not be noted for others: {error}")
+
+
+def dropped(entries: Sequence[str]) -> None:
+    """Note that what was agreed to is not on its way any more: its entries were dropped."""
+    from medperf_client.consent.requests import SENT, WITHDRAWN
+
+    here = site()
+    try:
+        for one in here.requests.mine():
+            if one.state == SENT and one.entry in entries:
+                here.requests.end(one, WITHDRAWN)
+    except MedPerfError as error:
+        here.tell(f"that nothing is sent by it could not be noted for others: {error}")
 
 
 def list_requests(as_json: bool) -> None:
@@ -108,11 +124,13 @@ def list_requests(as_json: bool) -> None:
     mine = {one.uid: here.standing(one) for one in here.requests.mine()}
     for one in here.requests.shared(here.tell):
         standing = mine.get(one.uid)
-        state = standing.state if standing else _as_reviewer(one)
+        is_mine = standing is not None or _is_by_me(one)
+        if standing is not None:
+            state, why = standing.state, standing.why
+        else:
+            state, why = (one.state, []) if is_mine else _as_reviewer(one)
         row = {"id": one.uid, "what": one.called, "by": one.by, "at": one.at, "state": state}
-        rows.append(
-            {**row, "is_mine": standing is not None, "why": standing.why if standing else []}
-        )
+        rows.append({**row, "is_mine": is_mine, "why": why})
     if as_json:
         print_json(rows)
         return
@@ -125,23 +143,46 @@ def list_requests(as_json: bool) -> None:
     )
 
 
-def _as_reviewer(request: "Request") -> str:
-    """The state of another's request: what one said of it oneself, and nobody else's verdict."""
+def _is_by_me(request: "Request") -> bool:
+    """Whether this member asked, from whatever machine; of a copy, so nothing is released by it."""
+    me = (site().member or {}).get("id")
+    return me is not None and request.member == me
+
+
+def _as_reviewer(request: "Request") -> tuple[str, list[str]]:
+    """How another's request stands, and why: by what one said of it oneself, and nobody else."""
     from medperf_client.consent.requests import PENDING
-    from medperf_client.evidence.verdict import verdict_of
+    from medperf_client.evidence.statement import document_digest
+    from medperf_client.evidence.verdict import differs
+
+    if request.state != PENDING:
+        return request.state, []
+    said = _said_by_me(request)
+    try:
+        shown = document_digest(request.document), request.of, None
+    except MedPerfError:
+        # Nobody can have signed for it.
+        return request.state, []
+    valid = [one["predicate"]["verdict"] for one in said if not differs(one, *shown)]
+    if valid:
+        return f"{valid[-1]} by you", []
+    return request.state, ["it was changed since you decided on it"] if said else []
+
+
+def _said_by_me(request: "Request") -> list[dict[str, Any]]:
+    """What this member said of a request, with any key that was not revoked, oldest first."""
+    from medperf_client.consent.standing import own_verdicts
+    from medperf_client.kinds.key import KEY
 
     here = site()
-    if request.state != PENDING:
-        return request.state
-    for said in here.requests.said(request.uid):
-        for keyid in here.keys.ids():
-            if said.file.stem == keyid:
-                try:
-                    statement = verdict_of(said.envelope, here.keys.get(keyid).public_key)
-                except MedPerfError:
-                    continue
-                return f"{statement['predicate']['verdict']} by you"
-    return request.state
+    me = (here.member or {}).get("id")
+    known = here.catalog.all(KEY.name)
+    keys = {keyid: here.keys.get(keyid).public_key for keyid in here.keys.ids()}
+    keys |= {one["keyid"]: one["public_key"] for one in known if one["owner"] == me}
+    for one in known:
+        if one.get("revoked_at"):
+            keys.pop(one["keyid"], None)
+    return own_verdicts(request, here.requests.said(request.uid), keys)
 
 
 def review_request(
@@ -164,7 +205,7 @@ def review_request(
     request = here.requests.copy(uid)
     own = next((one for one in here.requests.mine() if one.uid == uid), None)
     if withdraw:
-        _withdraw(uid, own, as_json)
+        _withdraw(request, own, as_json)
         return
     if own is not None or request.member == here.me["id"]:
         if approve or returned is not None or accept or redact or undo:
@@ -182,10 +223,9 @@ def review_request(
         )
     document = dict(request.document)
     if not (approve or returned is not None):
+        about = {"request": uid, "what": request.called, "by": request.by, "of": request.of}
         if not as_json:
-            print_entity(
-                {"request": uid, "what": request.called, "by": request.by, "of": request.of}
-            )
+            print_entity(about)
             click.echo()
         review(
             *(request.called, document, False, as_json),
@@ -194,6 +234,8 @@ def review_request(
             redact=(),
             undo=undo,
             mine_only=True,
+            about=about,
+            left_out=request.redacted,
         )
         # Where that cannot be noted, it can only be looked at.
         if here.home.is_writable:
@@ -223,6 +265,7 @@ def _give(
             hint=f"Look at it first: medperf result review {request.uid}",
         )
     pair = here.require_key("a verdict is signed")
+    _require_signable(request)
     reviewed = here.reviewed(document, decided_by(document))
     if returned is None and reviewed.open and here.policy.findings == REFUSE:
         keys = ", ".join(one.key for one in reviewed.open)
@@ -232,7 +275,7 @@ def _give(
         )
     verdict = APPROVED if returned is None else RETURNED
     confirm(f"{'Approve' if returned is None else 'Return'} {request.called} as it is?", yes)
-    said = {"verdict": verdict, "because": returned or "", "by": acting()}
+    said = {"verdict": verdict, "because": returned or "", "by": acting(), "at": _next(request)}
     accepted = reviewed.record()["accepted"]
     envelope = sealed_verdict(document, request.uid, request.of, accepted, said, pair)
     here.requests.say(request.uid, pair.keyid, envelope)
@@ -242,13 +285,43 @@ def _give(
         click.echo(plain(f"{request.uid} ({request.called}): {verdict}, signed with {pair.keyid}."))
 
 
-def _withdraw(uid: str, own: "Request | None", as_json: bool) -> None:
+def _next(request: "Request") -> str:
+    """When a verdict is given: after all that the member gave before, whatever the clocks say."""
+    from datetime import datetime, timedelta, timezone
+
+    from medperf_client.evidence.verdict import given_at
+
+    earlier = [given_at(one) + timedelta(seconds=1) for one in _said_by_me(request)]
+    return max([datetime.now(timezone.utc), *earlier]).isoformat(timespec="seconds")
+
+
+def _require_signable(request: "Request") -> None:
+    """Raise `Unsignable` for a document that nobody can sign a verdict on."""
+    from medperf_client.evidence.statement import document_digest
+
+    try:
+        document_digest(request.document, request.uid)
+    except Unsignable as error:
+        raise Unsignable(
+            str(error),
+            f"It can be neither approved nor returned. Tell {request.by} to leave it out, and to "
+            "ask for the rest.",
+        ) from error
+
+
+def _withdraw(request: "Request", own: "Request | None", as_json: bool) -> None:
     from medperf_client.consent.requests import PENDING, WITHDRAWN
 
-    if own is None:
+    uid, state = request.uid, (own or request).state
+    if own is None and not _is_by_me(request):
         raise UsageError(f"{uid} is not yours to withdraw", hint="See: medperf result review")
-    if own.state != PENDING:
-        raise UsageError(f"{uid} was {own.state} before")
+    if state != PENDING:
+        raise UsageError(f"{uid} was {state} before")
+    if own is None:
+        raise UsageError(
+            f"{uid} was not asked for from this MEDPERF_HOME",
+            hint="Take it back at the machine where you asked for it.",
+        )
     site().requests.end(own, WITHDRAWN)
     shown = {"id": uid, "state": WITHDRAWN}
     print_json(shown) if as_json else click.echo(plain(f"{uid} ({own.called}) is withdrawn."))

@@ -444,7 +444,7 @@ def set_operational(dataset: int | str, yes: bool, require_online: bool, as_json
         called = f"the statistics of {mine.called}"
         standing = agreed_to(f"dataset-{mine.folder.name}", called, of, reviewed)
         entry = here.submit(submission)
-        sent(standing)
+        sent(standing, entry.uid)
         work.take_over(mine, made)
     tell_delivered(
         entry,
@@ -502,7 +502,7 @@ def associate(
     called = f"the request of dataset {dataset} to take part in benchmark {benchmark}"
     standing = agreed_to(f"request-{result.name}", called, came_of(result), reviewed)
     entry = here.submit(request)
-    sent(standing)
+    sent(standing, entry.uid)
     tell_delivered(
         entry,
         as_json,

@@ -7,7 +7,7 @@ import click
 
 from medperf_client.cli.base import site
 from medperf_client.cli.text import plain, print_entity, print_json, print_table
-from medperf_client.errors import HeldBack, UsageError
+from medperf_client.errors import HeldBack, Unsignable, UsageError
 
 if TYPE_CHECKING:
     from medperf_client.disclosure.clearances import Decisions
@@ -38,7 +38,10 @@ def cleared(documents: Mapping[str, Mapping[str, Any]]) -> "list[Reviewed]":
         for command, review in zip(documents, reviewed, strict=True)
         for one in review.open
     ]
-    lines = [f"  {one.key}: {one.rule}, {one.why}" for _, one in found[:SHOWN]]
+    lines = [
+        f"  {_named(command, documents)}{one.key}: {one.rule}, {one.why}"
+        for command, one in found[:SHOWN]
+    ]
     if len(found) > SHOWN:
         lines.append(f"  and {len(found) - SHOWN} more")
     if found and here.policy.findings == WARN:
@@ -51,7 +54,27 @@ def cleared(documents: Mapping[str, Mapping[str, Any]]) -> "list[Reviewed]":
             "value out, and --accept KEY --because TEXT lets it be told. What holds for every "
             f"release, say in {here.home.policy_file}, see: medperf policy view",
         )
+    if here.policy.release.persons > 1:
+        for command, review in zip(documents, reviewed, strict=True):
+            _require_signable(command, review.document)
     return reviewed
+
+
+def _named(command: str, documents: Mapping[str, Any]) -> str:
+    """Of which document a finding is, where there are several."""
+    return f"{command.split()[-1]}, " if len(documents) > 1 else ""
+
+
+def _require_signable(command: str, document: Mapping[str, Any]) -> None:
+    """Raise `Unsignable` for what nobody can agree to; `command` reviews it."""
+    from medperf_client.evidence.statement import document_digest
+
+    try:
+        document_digest(document, command.replace("result review ", "").replace(" review", ""))
+    except Unsignable as error:
+        raise Unsignable(
+            str(error), f"Leave it out with: medperf {command} --redact KEY"
+        ) from error
 
 
 def checked_again(kind: str, before: Mapping[str, Any], edited: dict[str, Any]) -> dict[str, Any]:
@@ -150,10 +173,13 @@ def review(
     redact: Sequence[str],
     undo: Sequence[str],
     mine_only: bool = False,
+    about: Mapping[str, Any] | None = None,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Note what the member decides on keys of a document, then show it with its findings.
 
-    With `mine_only` what others decided on it counts for nothing.
+    With `mine_only` what others decided on it counts for nothing. JSON says what it is `about`.
+    `left_out` are keys that others left out.
     """
     here = site()
     if bool(accept) != bool(because.strip()):
@@ -168,11 +194,12 @@ def review(
     made = here.clearances.of(document)
     me = acting() if mine_only else ""
     reviewed = here.reviewed(document, tuple(one for one in made if me in ("", one.by)))
-    rows = _rows(reviewed)
+    rows, redacted = _rows(reviewed), [*left_out, *reviewed.redacted]
     if as_json:
         print_json(
-            {"of": what, "is_clear": not reviewed.open, "document": reviewed.document}
-            | {"findings": rows, "redacted": reviewed.redacted}
+            {"of": what, **(about or {})}
+            | {"is_clear": not reviewed.open, "document": reviewed.document}
+            | {"findings": rows, "redacted": redacted}
         )
         return
     print_entity(reviewed.document)
@@ -185,7 +212,7 @@ def review(
                 for one in rows
             ],
         )
-    for key in reviewed.redacted:
+    for key in redacted:
         click.echo(plain(f"Left out: {key}"))
     click.echo(
         plain(f"{what}: {len(reviewed.open)} of {len(rows)} findings wait for a decision.")

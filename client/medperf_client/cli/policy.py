@@ -68,6 +68,9 @@ def check(
     from medperf_client.settings.policy import load_policy
 
     policy = site().policy if file is None else load_policy(file)
+    release = policy.release
+    if release.persons == 1 and release.reviewers is not None:
+        site().tell("release.reviewers does nothing: one person releases here; add: persons: 2")
     asked = {"benchmark": benchmark, "model": model, "preparator": preparator}
     if document is not None and any(asked.values()):
         raise UsageError("a document and what is to run are tried one at a time")

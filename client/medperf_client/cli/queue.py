@@ -133,13 +133,18 @@ def resend(uids: tuple[str, ...], as_json: bool) -> None:
 @example("medperf queue drop q1")
 def drop(uid: str, yes: bool) -> None:
     """Delete an entry, and what depends on it."""
+    from medperf_cache.outbox import SENT
+    from medperf_client.cli.consenting import dropped
+
     queue = site().queue
     with queue.outbox.making_room():
         queue.entry(uid)
         dependents = [entry.uid for entry in queue.outbox.dependents(uid)]
         also = f" and what depends on it ({', '.join(dependents)})" if dependents else ""
         confirm(f"Delete {uid}{also}?", yes)
+        unsent = [one for one in (uid, *dependents) if queue.entry(one).state != SENT]
         queue.drop(uid, *dependents)
+    dropped(unsent)
     click.echo(f"Deleted {', '.join([uid, *dependents])}.")
 
 

@@ -398,8 +398,9 @@ def submit(
     Where the site's policy has two persons release, another member is asked to agree, and the same
     command sends what they agreed to.
 
-    Of several runs of a model, --all takes the newest. A result whose dataset is not approved in
-    the benchmark yet waits for that decision.
+    Of several runs of a model, --all takes the newest; its JSON is a list. A result whose dataset
+    is not approved in the benchmark yet waits for that decision. Exits with 1 if another member has
+    to agree first.
     """
     here = site()
     if bool(uid) == every:
@@ -422,8 +423,9 @@ def submit(
             and real["dataset"] in (None, one.dataset)
         ]
         if not chosen:
-            raise UsageError("there are no results here to release", hint="See: medperf result ls")
-    release(chosen, yes, require_online, as_json)
+            print_json([]) if as_json else click.echo("There are no results here to release.")
+            return
+    release(chosen, yes, require_online, as_json, as_list=every)
 
 
 def is_released(result: "Result") -> bool:
@@ -432,10 +434,15 @@ def is_released(result: "Result") -> bool:
     return is_queued or result.released is not None
 
 
-def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bool) -> None:
-    """Show results, and send them if the member agrees."""
+def release(
+    chosen: "list[Result]", yes: bool, require_online: bool, as_json: bool, as_list: bool = False
+) -> None:
+    """Show results, and send them if the member agrees.
+
+    In JSON a single one is no list, unless it has to be. Exits with 1 if one of them was not sent,
+    for another member has to agree first.
+    """
     from medperf_cache.outbox import SENT
-    from medperf_client.evidence.verdict import RETURNED
     from medperf_client.kinds.result import result_submission
 
     here = site()
@@ -459,11 +466,11 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
     if key is None and here.policy.release.persons == 1:
         here.tell("not signed: this machine has no key; make one with: medperf key create")
     told: list[dict[str, Any]] = []
-    is_waiting, is_returned, cut_off = False, False, _cut_off()
+    is_waiting, is_held, cut_off = False, False, _cut_off()
     for one, review, (_, document, disclosure) in zip(chosen, reviewed, told_of, strict=True):
         standing = agreement(subject_of(one), f"result {one.uid}", came_of(one), review)
         if standing is not None and not standing.is_approved:
-            is_waiting, is_returned = True, is_returned or standing.state == RETURNED
+            is_held = True
             words = {"release": standing.request.uid, "state": standing.state}
             told.append({"result": one.uid, **words, "reason": waiting_words(standing)})
             continue
@@ -480,22 +487,22 @@ def release(chosen: "list[Result]", yes: bool, require_online: bool, as_json: bo
         )
         entry = _begun(one, document, cut_off) or here.submit(submission)
         here.results.change(one, entry=entry.uid, released=entry.real_uid)
-        sent(standing)
+        sent(standing, entry.uid)
         is_waiting |= entry.state != SENT
         told.append(
             {"result": one.uid, "id": entry.real_uid or entry.uid, "reason": entry.reason}
             | ({} if entry.state == SENT else {"queued": entry.state})
         )
     if as_json:
-        print_json(told if len(told) > 1 else told[0])
+        print_json(told if as_list or len(told) > 1 else told[0])
     for each in () if as_json else told:
         if "release" in each:
-            click.echo(plain(f"{each['result']}: {each['reason']}"))
+            click.echo(plain(f"nothing was sent: result {each['result']} {each['reason']}"))
         elif "queued" in each:
             click.echo(plain(f"{each['result']}: queued as {each['id']}, {each['reason']}"))
         else:
             click.echo(plain(f"{each['result']}: released, as result {each['id']}."))
-    if is_returned:
+    if is_held:
         sys.exit(FAILED)
     if is_waiting and require_online:
         sys.exit(QUEUED)

@@ -23,7 +23,7 @@ from medperf_client.disclosure.documents import digest
 from medperf_client.errors import MedPerfError, UsageError
 from medperf_client.evidence.statement import keyid_of
 from medperf_client.evidence.verdict import pairs, said_by, without_uids
-from medperf_client.files import read_versioned, versioned, write_atomically
+from medperf_client.files import is_absent, read_versioned, versioned, write_atomically
 
 FORMAT = 1
 # Of a request at the site that made it; what others say of it makes it more, see `standing`.
@@ -32,6 +32,7 @@ REQUEST = "request.json"
 # Where several members write, each a user of their own: folders and files are those of their group.
 GROUP_FOLDER, GROUP_FILE = 0o2770, 0o660
 UID = re.compile("r[0-9a-f]{12}")
+_SHARED_HINT = "It is where members of the site find what waits for them: releases_folder."
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Request:
     `subject` tells it apart at their site, `called` is what they call it, and `of` says what it
     came of. The `document` is as it is to leave, without what was `redacted`. Others learn what the
     member `accepted` once it was sent. `verdict` is the envelope of who agreed, once it was looked
-    at and counted.
+    at and counted, `entry` the UID of the queue's entry that sends it.
     """
 
     subject: str
@@ -55,6 +56,7 @@ class Request:
     uid: str = ""
     at: str = ""
     state: str = PENDING
+    entry: str = ""
     verdict: Any = None
 
     def is_same(self, other: "Request") -> bool:
@@ -78,17 +80,19 @@ class Requests:
     """The requests of a member, below a folder of their `own`, and those of all in a `shared` one.
 
     Processes of one member do not meet: who asks or ends holds a lock. Of two members who write to
-    the shared folder each has files of their own there.
+    the shared folder each has files of their own there. It is made, but for the `named` folder that
+    it lies in: one that is not there is no share that is mounted.
     """
 
-    def __init__(self, own: Path, shared: Path) -> None:
-        self._own, self._shared = own, shared
+    def __init__(self, own: Path, shared: Path, named: Path | None = None) -> None:
+        self._own, self._shared, self._named = own, shared, named
 
     def ask(self, wanted: Request) -> Request:
         """The request for a subject. It is made anew unless the last one asks for the same.
 
         Whoever is cut off finds it again, and makes the copy that is missing.
         """
+        self._require_shared()
         with self._alone():
             known = self.of(wanted.subject)
             if known is None or known.state != PENDING or not known.is_same(wanted):
@@ -103,7 +107,7 @@ class Requests:
     def of(self, subject: str) -> Request | None:
         """The member's own request for a subject, if there is one."""
         file = self._file(subject)
-        return _read(file) if file.exists() else None
+        return None if is_absent(file) else _read(file)
 
     def mine(self) -> list[Request]:
         """The member's own, oldest first."""
@@ -112,6 +116,7 @@ class Requests:
 
     def shared(self, tell: Callable[[str], None] = lambda line: None) -> list[Request]:
         """Those of all members, oldest first; of what cannot be read it is told why."""
+        self._require_shared()
         found = []
         for file in self._shared.glob(f"*/{REQUEST}"):
             try:
@@ -122,6 +127,7 @@ class Requests:
 
     def copy(self, uid: str) -> Request:
         """A request as it lies in the shared folder. Raises `UsageError` if there is none."""
+        self._require_shared()
         file = self._shared / uid / REQUEST
         if not UID.fullmatch(uid) or not file.exists():
             raise UsageError(
@@ -134,13 +140,13 @@ class Requests:
             raise MedPerfError(f"the request {file} is not the one of its folder", _HINT)
         return found
 
-    def end(self, request: Request, state: str) -> None:
-        """Have a request stand no more, because it was withdrawn, or sent."""
+    def end(self, request: Request, state: str, entry: str = "") -> None:
+        """Have a request stand no more, because it was withdrawn, or sent with a queue's entry."""
         with self._alone():
             known = self.of(request.subject)
             if known is not None and known.uid == request.uid:
                 request = known
-                self._keep(replace(request, state=state))
+                self._keep(replace(request, state=state, entry=entry))
             self._share(replace(request, state=state))
 
     def note(self, request: Request, verdict: Any) -> None:
@@ -186,6 +192,20 @@ class Requests:
             except (OSError, ValueError, RecursionError):
                 yield Said(file, None)
 
+    def _require_shared(self) -> None:
+        """Raise `MedPerfError` for a folder that others could not find, or that one cannot see."""
+        for folder in (self._named, self._shared):
+            try:
+                if folder is None or (folder == self._shared and is_absent(folder)):
+                    continue
+                with os.scandir(folder):
+                    pass
+            except OSError as error:
+                raise MedPerfError(
+                    f"the folder of releases {folder} cannot be read: {error.strerror}",
+                    f"{_SHARED_HINT} Is it mounted, and spelled as there? medperf profile view",
+                ) from error
+
     def _alone(self) -> Any:
         return hold(self._own / "lock", "another medperf process asks for a release")
 
@@ -201,17 +221,18 @@ class Requests:
     def _share(self, request: Request) -> None:
         """Have others see a request; what was accepted only once they need not decide on it."""
         shown = request if request.state == SENT else replace(request, accepted=[], verdict=None)
+        self._require_shared()
         folder = self._shared / request.uid
         try:
-            self._shared.parent.mkdir(parents=True, exist_ok=True)
+            if self._named is None:
+                self._shared.parent.mkdir(parents=True, exist_ok=True)
             for one in (self._shared, folder):
                 if not one.is_dir():
                     one.mkdir(exist_ok=True)
                     _let_group(one, GROUP_FOLDER)
         except OSError as error:
             raise MedPerfError(
-                f"{folder} cannot be made: {error.strerror}",
-                "It is where members of the site find what waits for them: releases_folder.",
+                f"{folder} cannot be made: {error.strerror}", _SHARED_HINT
             ) from error
         _put(folder / REQUEST, versioned(FORMAT, asdict(shown)))
 

@@ -1,13 +1,15 @@
 """How a request stands, by what other members say of it: who counts, and what they agreed to."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from medperf_client.consent.requests import PENDING, Request, Said
 from medperf_client.errors import MedPerfError
 from medperf_client.evidence.statement import document_digest, keyid_of
-from medperf_client.evidence.verdict import APPROVED, RETURNED, differs, verdict_of
+from medperf_client.evidence.verdict import APPROVED, RETURNED, differs, given_at, verdict_of
 from medperf_client.kinds.form import Entity
 
 # A registered public key by its `keyid`.
@@ -38,34 +40,57 @@ def standing_of(
 ) -> Standing:
     """How a request of one's own stands; `reviewers` are the members who count, None for all.
 
-    One member who returns it outweighs all who approve.
+    Of one member's verdicts, whichever keys they are signed with, the newest counts; of two of the
+    same time the one that returns it. One member who returns it outweighs all who approve.
     """
     if request.state != PENDING:
         return Standing(request, request.state)
-    approved: Said | None = None
-    returned: list[str] = []
+    newest: dict[int, tuple[tuple[datetime, bool], str, Said]] = {}
     void: list[str] = []
     for one in said:
         try:
-            why = _returned(request, _counted(request, one, key, reviewers))
+            member, statement = _counted(request, one, key, reviewers)
+            given = given_at(statement)
         except MedPerfError as error:
             void.append(f"the verdict {one.file} does not count: {error}")
             continue
-        if why:
-            returned.append(why)
-        else:
-            approved = approved or one
+        why = _returned(request, statement)
+        order = given, bool(why)
+        if member not in newest or order > newest[member][0]:
+            newest[member] = order, why, one
+    returned = [why for _, why, _ in newest.values() if why]
     if returned:
         return Standing(request, RETURNED, [*returned, *void])
-    if approved:
+    if newest:
+        _, _, approved = next(iter(newest.values()))
         return Standing(request, APPROVED, void, approved.envelope)
     return Standing(request, PENDING, void)
 
 
+def own_verdicts(
+    request: Request, said: Iterable[Said], keys: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What a member said of another's request, oldest first; `keys` are theirs, in PEM by `keyid`.
+
+    Each is on what the request was at that time.
+    """
+    found = []
+    for one in said:
+        with suppress(MedPerfError):
+            keyid = keyid_of(one.envelope)
+            statement = verdict_of(one.envelope, keys[keyid]) if keyid in keys else None
+            if statement and statement["subject"][0].get("name") == request.uid:
+                found.append((given_at(statement), statement))
+    return [statement for _, statement in sorted(found, key=lambda each: each[0])]
+
+
 def _counted(
     request: Request, said: Said, key: Key, reviewers: Collection[int] | None
-) -> dict[str, Any]:
-    """The statement of a verdict on this very request. Raises `MedPerfError` for what is none."""
+) -> tuple[int, dict[str, Any]]:
+    """Whose verdict it is, and its statement, on this very request.
+
+    Raises `MedPerfError` for what is none.
+    """
     if said.envelope is None:
         raise MedPerfError("it is no JSON")
     keyid = keyid_of(said.envelope)
@@ -85,7 +110,7 @@ def _counted(
     other = differs(statement, document_digest(request.document), request.of, None)
     if other:
         raise MedPerfError(other)
-    return statement
+    return known["owner"], statement
 
 
 def _returned(request: Request, statement: dict[str, Any]) -> str:

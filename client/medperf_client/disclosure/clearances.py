@@ -9,7 +9,7 @@ from medperf_cache.locks import hold
 from medperf_client.disclosure.documents import digest
 from medperf_client.disclosure.review import Decision
 from medperf_client.errors import MedPerfError
-from medperf_client.files import read_versioned, versioned, write_atomically
+from medperf_client.files import is_absent, read_versioned, versioned, write_atomically
 
 FORMAT = 1
 Decisions = tuple[Decision, ...]
@@ -24,9 +24,9 @@ class Clearances:
     def of(self, document: Any) -> Decisions:
         """What was decided on a document. Raises `MedPerfError` if that cannot be read."""
         file = self._file(document)
-        if not file.exists():
-            return ()
         try:
+            if is_absent(file):
+                return ()
             return tuple(Decision(**one) for one in read_versioned(FORMAT, file)["decisions"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise MedPerfError(

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from medperf_client.errors import MedPerfError, UsageError
-from medperf_client.files import write_atomically
+from medperf_client.files import is_absent, write_atomically
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -69,12 +69,12 @@ class Keys:
 
     def ids(self) -> list[str]:
         """The `keyid` of each key that is here, oldest first."""
-        found = sorted(path.stem for path in self._folder.glob(f"*{ENDING}"))
+        found = sorted(path.stem for path in self._files())
         return [name.rpartition("-")[2] for name in found]
 
     def get(self, keyid: str) -> Pair:
         """A key by its `keyid`, or how that begins. Raises `UsageError` unless it is one."""
-        found = [path for path in self._folder.glob(f"*{ENDING}") if f"-{keyid}" in path.stem]
+        found = [path for path in self._files() if f"-{keyid}" in path.stem]
         if len(found) != 1 or not keyid.isalnum():
             many = "several keys begin" if found else "no key here begins"
             raise UsageError(f"{many} with {keyid!r}", hint="See: medperf key ls")
@@ -83,6 +83,18 @@ class Keys:
     def forget(self, pair: Pair) -> None:
         """Delete a private key that nobody will know."""
         os.unlink(pair.file)
+
+    def _files(self) -> list[Path]:
+        # Whoever cannot see the keys has not none: nothing is to go unsigned because of that.
+        try:
+            if is_absent(self._folder):
+                return []
+            return [path for path in self._folder.iterdir() if path.suffix == ENDING]
+        except OSError as error:
+            raise MedPerfError(
+                f"the keys in {self._folder} cannot be read: {error.strerror}",
+                "Put the folder back, or move away what is in its place.",
+            ) from error
 
     def _read(self, file: Path) -> Pair:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

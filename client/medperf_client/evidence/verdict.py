@@ -30,12 +30,12 @@ def sealed_verdict(
 ) -> dict[str, Any]:
     """The envelope of a verdict on a request.
 
-    `said` has the `verdict` itself, why (`because`), and `by` whom it is. Raises `UsageError` for a
-    document that nobody can sign for.
+    `said` has the `verdict` itself, why (`because`), and `by` whom it is; and when (`at`), if that
+    is not now. Raises `UsageError` for a document that nobody can sign for.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     told = [{name: one[name] for name in ("key", "rule", "because")} for one in accepted]
-    predicate = {**said, "at": now, "of": of, "accepted": told}
+    predicate = {"at": now, **said, "of": of, "accepted": told}
     return sealed(document, request, predicate, pair, VERDICT_TYPE)
 
 
@@ -46,6 +46,17 @@ def verdict_of(envelope: Any, pem: str) -> dict[str, Any]:
     if not isinstance(said, dict) or said.get("verdict") not in (APPROVED, RETURNED):
         raise MedPerfError("what was signed says neither approved nor returned")
     return statement
+
+
+def given_at(statement: Mapping[str, Any]) -> datetime:
+    """When a verdict was given, by the clock of whoever signed it."""
+    try:
+        given = datetime.fromisoformat(statement["predicate"]["at"])
+        if given.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return given.astimezone(timezone.utc)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise MedPerfError("what was signed does not say when") from error
 
 
 def said_by(envelope: Any) -> str:

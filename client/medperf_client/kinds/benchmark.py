@@ -183,6 +183,7 @@ BENCHMARK = Kind(
     refers=dict.fromkeys(ROLES, "mlcube"),
     unique=("name", *ROLES, "demo_dataset_tarball_hash"),
     pins=("demo_dataset_generated_uid",),
+    content=("demo_dataset_tarball_hash",),
     is_public=True,
     only_keyed=lambda body: bool(body.get("is_private")),
     news=_news,

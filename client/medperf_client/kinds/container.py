@@ -24,5 +24,6 @@ CONTAINER = Kind(
     mine="/me/mlcubes/",
     step="mlcubes",
     unique=("name", *PINS),
+    content=PINS,
     is_public=True,
 )

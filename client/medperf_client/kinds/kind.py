@@ -68,7 +68,7 @@ class Kind:
     `refers` says of what kind a field holds the UID. A pair joins its two `sides`, fields that it
     refers by: of those with the same sides the newest counts, and they keep their order. `unique`
     fields tell it from all others of its kind; `pins` are fixed with its content, as each
-    `..._hash` is.
+    `..._hash` is. `content` are those with the digest of a file or an image, which bundles carry.
 
     Of one that `may_repeat` registries take the same twice: a plain one is asked before.
 
@@ -90,6 +90,7 @@ class Kind:
     sides: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
+    content: tuple[str, ...] = ()
     is_logged: bool = True
     is_carried: bool = True
     is_public: bool = False

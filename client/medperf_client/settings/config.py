@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from medperf_client import urls
 from medperf_client.errors import ReadOnly, UsageError
-from medperf_client.files import write_atomically
+from medperf_client.files import is_absent, write_atomically
 
 DEFAULT_SERVER_URL = "http://127.0.0.1:8000"
 DEFAULT_PROFILE = "default"
@@ -267,11 +267,12 @@ def load_config(file: Path) -> Config:
 
     Raises `UsageError` naming the file, the profile and the setting that is wrong.
     """
-    if not file.exists():
-        return Config()
-    from medperf_client import strict_yaml
-
     try:
+        if is_absent(file):
+            return Config()
+        # Imported late: who has no profiles does not pay for it.
+        from medperf_client import strict_yaml
+
         content = strict_yaml.read(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}", hint=CONFIG_HINT) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medperf_client.errors import MedPerfError, UsageError
-from medperf_client.files import write_atomically
+from medperf_client.files import is_absent, write_atomically
 
 SERVICE = "medperf"
 
@@ -59,9 +59,9 @@ class Credentials:
         return known
 
     def _read(self) -> dict[str, str]:
-        if not self._file.exists():
-            return {}
         try:
+            if is_absent(self._file):
+                return {}
             tokens = json.loads(self._file.read_text(encoding="utf-8"))
             return {url: checked(token, str(self._file)) for url, token in tokens.items()}
         except (OSError, ValueError, AttributeError, RecursionError) as error:

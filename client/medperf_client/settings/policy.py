@@ -10,6 +10,7 @@ from medperf_client import urls
 from medperf_client.admission.lists import LISTS, REGISTRY, SECTION, Admission, Listed, Named
 from medperf_client.disclosure.rules import NAMES, Allowed, Rules
 from medperf_client.errors import UsageError
+from medperf_client.files import is_absent
 
 REFUSE, WARN = "refuse", "warn"
 ANY = "any"
@@ -66,12 +67,13 @@ def load_policy(file: Path) -> Policy:
 
     Raises `UsageError` that names the file, the line and what is wrong there.
     """
-    if not file.exists():
-        return Policy()
     try:
-        return read_policy(file.read_bytes(), str(file))
+        if is_absent(file):
+            return Policy()
+        text = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", HINT) from error
+    return read_policy(text, str(file))
 
 
 def read_policy(text: bytes, where: str) -> Policy:
