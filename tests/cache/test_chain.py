@@ -362,3 +362,12 @@ def test_an_append_costs_one_sync_and_a_look_takes_linear_time(
     assert verdict.lines == 10_003 and verdict.findings == []
     # A few tenths of a second, and some ten times that for the lines; this machine may be busy.
     assert took < 5 and appended < 30
+
+
+def test_a_log_behind_a_link_to_nowhere_was_there(tmp_path: Path) -> None:
+    log = chain_in(tmp_path)
+    assert not log.exists
+    (tmp_path / "log.head").symlink_to(tmp_path / "unmounted" / "head")
+    assert log.exists
+    with pytest.raises(NotWritable):
+        log.append({"event": "sent"})

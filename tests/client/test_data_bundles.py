@@ -178,3 +178,15 @@ def test_what_a_test_makes_of_own_data_is_in_no_cache_and_no_bundle(
     assert made.isdisjoint(read_head(tmp_path / "all.bundle").manifest.content)
     again = member.json(*words)
     assert {step["source"] for step in again["steps"]} == {"cache"}
+
+
+def test_the_raw_data_of_a_dataset_are_not_missed_in_a_bundle(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    approved(hospital)
+    made = hospital.member.run(
+        *("bundle", "export", str(tmp_path / "one.bundle"), "--benchmark", "1")
+    )
+    assert made.returncode == 0, made.stderr
+    # Nobody could carry them, whose they are.
+    assert "input_data_hash" not in made.stderr

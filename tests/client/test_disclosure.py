@@ -11,10 +11,11 @@ import click
 import pytest
 
 from medperf_cache.private import Private
-from medperf_client.cli.disclosing import check_of_stages
+from medperf_client.cli.disclosing import check_of_stages, cleared
 from medperf_client.datasets.progress import Progress
 from medperf_client.datasets.records import Datasets
 from medperf_client.disclosure.documents import digest
+from medperf_client.errors import HeldBack
 from medperf_client.kinds.dataset import progress_summary
 from medperf_client.kinds.submission import Submission
 from medperf_client.registry.client import Registry
@@ -283,3 +284,16 @@ def test_stages_that_tell_of_persons_are_not_told(
     (report,) = [submission.body["report"] for submission in sent]
     told = {f"Stage {stage}": "100.0%"} if is_told else {}
     assert report == {"execution_status": "finished", "progress": told}
+
+
+def test_a_finding_names_its_result_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDPERF_HOME", str(tmp_path))
+    document = {"label_counts": {"rare": 4, "common": 60, "other": 70}}
+    both = {f"result review b1m{model}d1": document for model in (2, 3)}
+    with click.Context(click.Command("submit")):
+        with pytest.raises(HeldBack, match="(?s)  b1m2d1, label_counts.*  b1m3d1, label_counts"):
+            cleared(both)
+        with pytest.raises(HeldBack, match="  label_counts.rare: "):
+            cleared({"result review b1m2d1": document})

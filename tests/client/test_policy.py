@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from medperf_client.disclosure.clearances import Clearances
 from medperf_client.disclosure.rules import Rules
-from medperf_client.errors import UsageError
+from medperf_client.errors import MedPerfError, UsageError
+from medperf_client.evidence.keys import Keys
+from medperf_client.settings.config import load_config
+from medperf_client.settings.credentials import Credentials
 from medperf_client.settings.policy import Policy, Release, load_policy, read_policy
 from tests.support.consortium import Member
 
@@ -241,3 +245,36 @@ def test_whatever_became_of_a_policy_it_is_read_or_refused_in_words(seed: int) -
     else:
         # What was read is what is shown: nothing was passed over.
         assert read_policy(json.dumps(policy.record()).encode(), "x") == policy
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("target", ["unmounted", "itself"])
+def test_a_policy_or_settings_behind_a_link_to_nowhere_are_not_none(
+    tmp_path: Path, target: str, above: bool
+) -> None:
+    link = tmp_path / "itself"
+    link.symlink_to(target)
+    file = link / "policy.yaml" if above else link
+    for read in (load_policy, load_config):
+        with pytest.raises(UsageError, match="cannot be read: "):
+            read(file)
+    # What was left out by a member's decision, whose key signs, and the token lie there, too.
+    with pytest.raises(MedPerfError, match="what was decided on findings, .* cannot be read"):
+        Clearances(link).of({"auroc": 0.9})
+    with pytest.raises(MedPerfError, match="the keys in .* cannot be read"):
+        Keys(link).ids()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "credentials.json").symlink_to(target)
+    with pytest.raises(MedPerfError, match="cannot be read"):
+        Credentials(tmp_path / "home").token("https://registry.example.org")
+
+
+def test_reviewers_that_nobody_asks_are_told(member: Member) -> None:
+    policy = member.home / "policy.yaml"
+    member.home.mkdir(exist_ok=True)
+    for persons, is_told in (("", True), ("persons: 1, ", True), ("persons: 2, ", False)):
+        policy.write_text(f"release: {{{persons}reviewers: [4]}}\n")
+        for file in ((), (str(policy),)):
+            done = member.run("policy", "check", *file)
+            assert done.returncode == 0
+            assert ("release.reviewers does nothing" in done.stderr) == is_told
