@@ -427,10 +427,10 @@ def test_nobody_agrees_to_what_they_ask_for_themselves(site: Site) -> None:
     assert arrived(site) == []
 
 
-def key_of(member: Member) -> Pair:
-    """The newest key at a member's machine."""
+def key_of(member: Member, keyid: str = "") -> Pair:
+    """A key at a member's machine, the newest if none is named."""
     keys = Keys(next(member.home.glob("registries/*/keys")))
-    return keys.get(keys.ids()[-1])
+    return keys.get(keyid or keys.ids()[-1])
 
 
 def forge(site: Site, request: str, pair: Pair, **other: Any) -> None:
@@ -763,6 +763,15 @@ def test_a_member_who_has_another_key_by_now_changes_their_mind(site: Site) -> N
     site.second.does(*review)
     site.second.does(*review, "--return", "Not yet", "-y")
     site.second.json("key", "create", "--another")
+    # Whatever the clock of the machine with the other key said.
+    (theirs,) = (path for path in site.folder.glob(f"*/{request}/*.json") if path.stem != "request")
+    shown = json.loads(theirs.with_name("request.json").read_text())
+    said = {"verdict": RETURNED, "because": "Not yet", "by": "colleague@example.org"}
+    older = key_of(site.second, theirs.stem)
+    late = {**said, "at": "2100-01-01T00:00:00+00:00"}
+    verdict = sealed_verdict(shown["document"], request, shown["of"], [], late, older)
+    theirs.write_text(json.dumps(verdict))
+    assert site.state(request, site.second) == "returned by you"
     site.agrees(request)
     assert site.state(request, site.second) == "approved by you"
     site.first.does("sync")

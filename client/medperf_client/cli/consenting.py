@@ -177,11 +177,11 @@ def _said_by_me(request: "Request") -> list[dict[str, Any]]:
     here = site()
     me = (here.member or {}).get("id")
     known = here.catalog.all(KEY.name)
-    keys = {keyid: here.keys.get(keyid).public_key for keyid in here.keys.ids()}
-    keys |= {one["keyid"]: one["public_key"] for one in known if one["owner"] == me}
-    for one in known:
-        if one.get("revoked_at"):
-            keys.pop(one["keyid"], None)
+    mine = [one for one in known if one["owner"] == me and not one.get("revoked_at")]
+    keys = {one["keyid"]: one["public_key"] for one in mine}
+    # One that the registry did not take yet is on this machine alone.
+    new = set(here.keys.ids()) - {one["keyid"] for one in known}
+    keys |= {keyid: here.keys.get(keyid).public_key for keyid in new}
     return own_verdicts(request, here.requests.said(request.uid), keys)
 
 
@@ -291,7 +291,13 @@ def _next(request: "Request") -> str:
 
     from medperf_client.evidence.verdict import given_at
 
-    earlier = [given_at(one) + timedelta(seconds=1) for one in _said_by_me(request)]
+    try:
+        earlier = [given_at(one) + timedelta(seconds=1) for one in _said_by_me(request)]
+    except OverflowError as error:
+        raise MedPerfError(
+            f"a verdict of yours on {request.uid} has the last date there is",
+            "Nothing is newer: revoke the key that it is signed with: medperf key revoke",
+        ) from error
     return max([datetime.now(timezone.utc), *earlier]).isoformat(timespec="seconds")
 
 
