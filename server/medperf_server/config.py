@@ -1,8 +1,10 @@
 """Where the registry's settings come from: environment variables and defaults."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 IDEMPOTENCY_DAYS = 30
@@ -64,6 +66,24 @@ def staging_place(url: str, assets: str) -> str:
     """
     beside = local_assets(url) if assets.startswith("s3://") else assets
     return os.environ.get("MEDPERF_STAGING") or str(Path(beside) / "staging")
+
+
+def public_url(text: str, named: str = "MEDPERF_URL") -> str:
+    """The address at which members find the registry, that links begin with: no slash at its end.
+
+    Raises ValueError, with what it is `named` by who set it, for what is none.
+    """
+    try:
+        # It drops line breaks.
+        found = urlsplit(text)
+        is_one = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        is_one = False
+    more = is_one and (found.username is not None or found.query or found.fragment)
+    if not is_one or more or not re.fullmatch("[!-~]+", text) or text.endswith(("?", "#")):
+        example = "https://registry.example.org: no user, no query, and no space"
+        raise ValueError(f"{named} is no address at which members find the registry, as {example}")
+    return text.rstrip("/")
 
 
 def _number(variable: str, default: int = 0) -> int:

@@ -168,6 +168,7 @@ def test_what_came_together_is_one_mail(
     send(served)
     (mail,) = mailbox.to(stranger.email)
     assert mail["Subject"].startswith('MedPerf: 3 notices: Key "one"')
+    assert words(mail).split().count(f"{ROOT}/keys/") == 3
     assert all(f'Key "{name}"' in words(mail) for name in names)
 
 
@@ -433,6 +434,12 @@ SETTINGS = [
     ("smtp://", FROM, "MEDPERF_SMTP_URL is none of smtp://host:port"),
     ("smtp://mail.example.org:many", FROM, "MEDPERF_SMTP_URL is no URL"),
     ("smtp://u:secret@mail.example.org", FROM, "would send its password in clear"),
+    ("smtps://:secret@mail.example.org", FROM, "has a password and no user"),
+    ("smtp://mail.example.org#relay", FROM, "MEDPERF_SMTP_URL is none of smtp://host:port"),
+    *(
+        ("smtp://mail.example.org", sender, "MEDPERF_MAIL_FROM is no address")
+        for sender in ("a@b.org, c@d.org", "A <a@b.org>, c@d.org", "A <a@b", "a@b.org,c@d.org")
+    ),
 ]
 
 
@@ -447,6 +454,30 @@ def test_settings_that_are_wrong_are_named(
         assert done.exit_code == 1 and told in done.output and "secret" not in done.output
     # Nothing else fails by it.
     served.command("user", "ls")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "registry.example.org", "ftp://x.org", "https://", "https://x.org:many"),
+        *("https://u:secret@x.org", "https://x.org?a=1", "https://x.org?", "https://x.org#a"),
+        *("https://x.org\n", "https://x .org"),
+    ],
+)
+def test_links_that_would_lead_nowhere_are_neither_mailed_nor_shown(
+    mailbox: Mailbox, served: Registry, stranger: Member, monkeypatch: Any, url: str
+) -> None:
+    monkeypatch.setitem(served.settings, "MEDPERF_URL", url)
+    revoke(stranger)
+    before = served.command("invite", "ls", "--json")
+    told = "MEDPERF_URL is no address at which members find the registry"
+    invite = ("invite", "create", "ada@example.org")
+    for command in (("notify", "--once"), ("check",), invite):
+        done = served.invoke(*command)
+        assert done.exit_code == 1 and told in done.output and "secret" not in done.output
+    assert mailbox.mails == [] and served.command("invite", "ls", "--json") == before
+    done = served.invoke(*invite, "--url", url)
+    assert done.exit_code == 1 and "--url is no address" in done.output
 
 
 def test_without_settings_it_says_which_and_check_finds_nothing_wrong(

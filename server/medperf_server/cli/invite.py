@@ -27,13 +27,7 @@ def group() -> None:
 @click.option(
     "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it holds."
 )
-@click.option(
-    "--url",
-    envvar="MEDPERF_URL",
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    help="Where browsers find the registry; also MEDPERF_URL.",
-)
+@click.option("--url", help="Where browsers find the registry; else MEDPERF_URL.")
 @click.option("--quiet", is_flag=True, help="Print the link and nothing else.")
 @json_option
 def create(
@@ -41,7 +35,7 @@ def create(
     admin: bool,
     benchmark: int | None,
     days: int,
-    url: str,
+    url: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -53,16 +47,22 @@ def create(
     """
     from medperf_server import invitations
     from medperf_server.base import db
+    from medperf_server.config import public_url
     from medperf_server.kinds.benchmark.table import Benchmark
 
-    with registry():
+    with registry() as app:
+        # Before the invitation is made, whose link is shown once.
+        try:
+            root = public_url(app.config["URL"]) if url is None else public_url(url, "--url")
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
         require_address(email)
         if benchmark is not None and db.session.get(Benchmark, benchmark) is None:
             raise click.BadParameter(f"There is no benchmark {benchmark}")
         invitation, secret = invitations.create(email, admin, benchmark, days=days)
         uid = invitation.id
         db.session.commit()
-    link = f"{url.rstrip('/')}/invitations/{secret}"
+    link = f"{root}/invitations/{secret}"
     if as_json:
         click.echo(json.dumps({"id": uid, "email": email, "link": link}))
         return

@@ -33,6 +33,8 @@ class Event:
     # When members are mailed of it who never chose.
     usual: str
     words: Words
+    # The path of the page that lists what it is of, for what has no page of its own.
+    listed: str = "/"
 
 
 @dataclass(frozen=True)

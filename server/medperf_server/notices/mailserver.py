@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
-from email.utils import formataddr, parseaddr
+from email.utils import formataddr, getaddresses, parseaddr
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from medperf_server.config import public_url
 
 # The ports of RFC 5321, of RFC 6409 and of RFC 8314.
 PLAIN, STARTTLS, TLS = "smtp", "smtp+starttls", "smtps"
@@ -66,19 +68,29 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     except ValueError as error:
         raise ValueError(f"MEDPERF_SMTP_URL is no URL: {error}") from None
     # Not as it is set: it has a password.
-    if scheme not in PORTS or not host or found.path.strip("/") or found.query:
+    if scheme not in PORTS or not host or found.path.strip("/") or found.query or found.fragment:
         forms = ", ".join(f"{one}://host:port" for one in PORTS)
         raise ValueError(f"MEDPERF_SMTP_URL is none of {forms}, with user:password@ where needed")
+    if found.password and not found.username:
+        raise ValueError("MEDPERF_SMTP_URL has a password and no user: use user:password@")
     if found.username and scheme == PLAIN and host not in LOOPBACK:
         better = f"{STARTTLS}:// or {TLS}://"
         raise ValueError(f"MEDPERF_SMTP_URL would send its password in clear: use {better}")
-    name, address = parseaddr(config["MAIL_FROM"])
-    if not ADDRESS.fullmatch(address):
+    name, address = _sender(config["MAIL_FROM"])
+    user, password = unquote(found.username or ""), unquote(found.password or "")
+    sender, root = formataddr((name, address)), public_url(config["URL"])
+    return MailSettings(scheme, host, port or PORTS[scheme], user, password, sender, root)
+
+
+def _sender(text: str) -> tuple[str, str]:
+    """The name and the address of one sender; raises ValueError for anything else."""
+    name, address = parseaddr(text)
+    # What is read is all that was written: of several, or of one cut short, it would be a part.
+    is_whole = text.strip() == address or text.rstrip().endswith(f"<{address}>")
+    if not ADDRESS.fullmatch(address) or not is_whole or len(getaddresses([text])) != 1:
         example = "MedPerf registry <registry@example.org>"
         raise ValueError(f"MEDPERF_MAIL_FROM is no address, such as {example}")
-    user, password = unquote(found.username or ""), unquote(found.password or "")
-    sender, root = formataddr((name, address)), config["URL"].rstrip("/")
-    return MailSettings(scheme, host, port or PORTS[scheme], user, password, sender, root)
+    return name, address
 
 
 class MailServer:

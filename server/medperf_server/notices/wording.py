@@ -50,7 +50,7 @@ def line_of(session: Session, member: User, notice: Notice) -> Line | None:
         seen = select(table).where(table.id == notice.entity_id, visible(who, kind))
         if (entity := session.scalar(seen)) is None:
             return None
-        path = _page(kind.title, notice.entity_id)
+        path = _page(kind.title, notice.entity_id) or event.listed
     text = event.words(session, notice, entity)
     if text is None:
         return None
@@ -60,8 +60,8 @@ def line_of(session: Session, member: User, notice: Notice) -> Line | None:
 
 
 def _page(title: str, uid: int) -> str:
-    """The path of an entity's page; of one that has none that of the home page."""
+    """The path of an entity's page; empty of one that has none."""
     endpoint = f"web.{title.replace(' ', '_')}"
     if endpoint not in current_app.view_functions:
-        return "/"
+        return ""
     return current_app.url_map.bind("").build(endpoint, {"uid": uid})

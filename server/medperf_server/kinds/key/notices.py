@@ -33,6 +33,10 @@ def _words(session: Session, notice: Notice, entity: Key) -> str:
 
 
 REVOKED = Event(
-    "key", "A key of mine, or one that signed results of my benchmarks, is revoked", AT_ONCE, _words
+    "key",
+    "A key of mine, or one that signed results of my benchmarks, is revoked",
+    AT_ONCE,
+    _words,
+    listed="/keys/",
 )
 EVENTS = (REVOKED,)
