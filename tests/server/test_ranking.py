@@ -349,6 +349,21 @@ def test_a_metric_that_there_is_not_is_refused_by_name(sites: Trial) -> None:
         assert sites.committee.get(f"{sites.path}ranking/?{query}").status_code == 400, query
 
 
+def test_a_direction_that_contradicts_the_benchmark_is_refused(sites: Trial) -> None:
+    asked = sites.committee.get(f"{sites.path}ranking/?metric=auroc&better=lower")
+    assert asked.status_code == 400
+    assert asked.json() == {"better": ["Of 'auroc' the benchmark says that higher is better"]}
+    assert sites.committee.get(f"{sites.path}ranking/?metric=auroc&better=higher").ok
+
+
+def test_the_page_says_of_a_metric_that_there_is_not_what_it_shows_instead(sites: Trial) -> None:
+    visitor = signed_in(sites.committee)
+    page = visitor.opens(f"{sites.page}?metric=n%3Cpe").text
+    assert "There is no metric n&lt;pe here: shown is auroc." in page
+    for query in ("", "?metric=auroc", "?metric=loss"):
+        assert "There is no metric" not in visitor.opens(f"{sites.page}{query}").text
+
+
 @pytest.mark.parametrize("audience", ["owners", "participants", "members"])
 @pytest.mark.parametrize("is_published", [False, True])
 def test_the_committee_decides_who_sees_it_and_from_when(
@@ -368,7 +383,11 @@ def test_the_committee_decides_who_sees_it_and_from_when(
             assert [one["dataset"] for one in answer.json()["sites"]] == sites.datasets[:1]
             assert not any(f">{name}" in page for name in sites.names[1:]) and SURE not in page
         else:
+            is_out = is_published and audience != "owners"
+            why = "shows this ranking to owners of its models and datasets alone"
+            why = why if is_out else "has not published this ranking"
             assert answer.status_code == 403
+            assert answer.json() == {"detail": f"The committee {why}."}
             assert "is not shown to you" in page and "0.87" not in page
         # Which results they are of stays the committee's, and each data owner's own.
         assert f'"/results/{sites.results[1, 1]}"' not in page

@@ -22,6 +22,7 @@ from medperf_server.api.common import (
     update,
 )
 from medperf_server.kinds.benchmark import BENCHMARK
+from medperf_server.kinds.benchmark.metrics import HIGHER, LOWER
 from medperf_server.kinds.benchmark.resource import blueprint as benchmarks
 from medperf_server.kinds.dataset.rules import require_dataset_owner
 from medperf_server.kinds.result import RESULT
@@ -126,4 +127,8 @@ def ranking(query: dict[str, Any], uid: int) -> Ranking:
     if query["metric"] not in ("", found.metric.name):
         there = ", ".join(found.names) or "none"
         refuse(f"There is no metric {query['metric']!r}; there are: {there}", "metric")
+    higher_is_better = found.metric.higher_is_better
+    if found.metric.is_described and query["better"] == (LOWER if higher_is_better else HIGHER):
+        better = HIGHER if higher_is_better else LOWER
+        refuse(f"Of {found.metric.name!r} the benchmark says that {better} is better", "better")
     return found

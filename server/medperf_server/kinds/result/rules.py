@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
+from werkzeug.exceptions import Forbidden
 
 from medperf_server.base import APPROVED, PENDING, db, utc_now
 from medperf_server.callers import Caller
 from medperf_server.kinds.association import ASSOCIATION
 from medperf_server.kinds.benchmark import BENCHMARK
-from medperf_server.kinds.benchmark.table import MEMBERS, NAMES, PARTICIPANTS, Benchmark
+from medperf_server.kinds.benchmark.table import MEMBERS, NAMES, OWNERS, PARTICIPANTS, Benchmark
 from medperf_server.kinds.container.table import Container
 from medperf_server.kinds.dataset.table import Dataset
 from medperf_server.kinds.dataset_association import DATASET_ASSOCIATION
@@ -61,7 +62,10 @@ def _is_for(caller: Caller, benchmark: Benchmark) -> bool:
 def require_sight(caller: Caller, benchmark: Benchmark) -> None:
     """Who is told something of the ranking of a benchmark that they may see."""
     sight = sight_of(caller, benchmark)
-    require(sight.is_whole or bool(sight.own))
+    if not sight.is_whole and not sight.own:
+        is_out = benchmark.ranking_published and benchmark.ranking_audience != OWNERS
+        who = "shows this ranking to owners of its models and datasets alone"
+        raise Forbidden(f"The committee {who if is_out else 'has not published this ranking'}.")
 
 
 def require_party(caller: Caller, uid: int) -> None:
