@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from medperf_client.errors import MedPerfError
+from medperf_client.errors import MedPerfError, UsageError
 
 WRITE_HINT = "Make room there, or set MEDPERF_HOME to a folder that you can write to."
 PLACE_HINT = "Something else is in its place: move it away, or set MEDPERF_HOME to another folder."
@@ -62,6 +62,17 @@ def write_atomically(file: Path, text: str, mode: int = 0o600) -> None:
         raise MedPerfError(
             f"cannot write {file}: {error.strerror}", hint=hint_for(error)
         ) from error
+
+
+def read_text(file: Path, what: str, hint: str = "") -> str:
+    """What a member's own file says; `what` is what it is to be. Raises `UsageError` if it is no
+    text in UTF-8, or cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}", hint) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is no {what}: it is not text in UTF-8", hint) from error
 
 
 def versioned(form: int, fields: Mapping[str, Any]) -> str:

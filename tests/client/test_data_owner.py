@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.consortium import Consortium
+from tests.support.consortium import Consortium, Member
 from tests.support.hospital import (
     REQUEST,
     Hospital,
@@ -251,6 +251,23 @@ def test_what_makes_no_sense_is_told_before_anything_is_read(
     paths = ("-d", str(hospital.data), "-l", str(hospital.data))
     done = hospital.member.run("dataset", "submit", *words, *paths, "--name", "x", "-y")
     assert done.returncode == 2 and said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"PK\x03\x04\xff\xfe", "is no list of models: it is not text in UTF-8"),
+        (b"", "names no models"),
+        (b" ,\n,\n", "names no models"),
+    ],
+)
+def test_a_file_that_lists_no_models_runs_nothing(
+    newcomer: Member, tmp_path: Path, content: bytes, told: str
+) -> None:
+    file = tmp_path / "models"
+    file.write_bytes(content)
+    done = newcomer.run("benchmark", "run", "-b", "1", "-d", "3", "-f", str(file))
+    assert done.returncode == 2 and f"{file} {told}" in done.stderr, done.stderr
 
 
 def test_data_that_were_prepared_elsewhere_are_used_where_they_lie(

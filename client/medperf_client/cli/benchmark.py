@@ -421,13 +421,26 @@ def run(models_from_file: Path | None, no_wait: bool, as_json: bool, **options: 
         )
     models: list[int | str] | Literal["all"] = "all"
     if models_from_file is not None:
-        words = models_from_file.read_text(encoding="utf-8").replace("\n", ",").split(",")
-        models = [Uid().convert(word.strip(), None, None) for word in words if word.strip()]
+        models = _models_of(models_from_file)
     outcomes = evaluated(models=models, wait=not no_wait, **options)
     tell_outcomes(outcomes, as_json)
     if no_wait:
         tell_left()
     end(outcomes)
+
+
+def _models_of(file: Path) -> list[int | str]:
+    """The UIDs of models in a file. Raises `UsageError` if there are none."""
+    from medperf_client.files import read_text
+
+    hint = (
+        "It has UIDs, separated by commas or each on a line: medperf benchmark view, container ls"
+    )
+    words = read_text(file, "list of models", hint).replace("\n", ",").split(",")
+    models = [Uid().convert(word.strip(), None, None) for word in words if word.strip()]
+    if not models:
+        raise UsageError(f"{file} names no models", hint)
+    return models
 
 
 @group.command()
