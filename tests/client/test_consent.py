@@ -587,9 +587,13 @@ def test_whoever_verifies_needs_both_keys_and_no_registry(site: Site, tmp_path: 
     verify = ("result", "verify", str(result["id"]), "--offline")
     whole = committee.json(*verify, "--key", files[0], "--key", files[1])
     assert whole["verified"] and {one["holds"] for one in whole["checks"]} == {True}
-    half = committee.json(*verify, "--key", files[0])
+    done = committee.run(*verify, "--key", files[0], "--json")
+    half = json.loads(done.stdout)
+    assert done.returncode == 1 and half["verified"] is False
     (agreed,) = (one for one in half["checks"] if one["what"] == "agreed")
     assert agreed["holds"] is None and "is not here to verify it with" in agreed["why"]
+    said = committee.run(*verify, "--key", files[0]).stdout
+    assert "not all could be checked (agreed)" in said and "--key" in said
 
 
 # What the registry takes.

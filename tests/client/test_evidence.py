@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import requests
 
+from medperf_cache import Catalog
+from medperf_cache.private import Private
 from medperf_client.errors import MedPerfError, Unsignable, UsageError
 from medperf_client.evidence.keys import Keys, Pair, public_key
 from medperf_client.evidence.statement import (
@@ -20,6 +22,7 @@ from medperf_client.evidence.statement import (
     sealed,
 )
 from medperf_client.evidence.verify import verified
+from tests.support.commands import moved
 from tests.support.consortium import Consortium, Member
 from tests.support.hospital import REQUEST, Hospital, approved, as_committee, direct, released_by
 
@@ -287,6 +290,85 @@ def test_offline_a_key_signs_what_it_is_registered_for_at_the_next_sync(
     assert member.json("result", "verify", "b1m2d1")["verified"]
 
 
+def said_of(released: dict[str, Any]) -> dict[str, Any]:
+    """The predicate that a site signed of a result."""
+    payload = json.loads(base64.b64decode(released["metadata"]["statement"]["payload"]))
+    return dict(payload["predicate"])
+
+
+def test_each_step_says_what_ran_it_and_not_what_answers_at_the_release(
+    released: dict[str, Any],
+) -> None:
+    # Whatever engine there is here, it ran none of these.
+    said = said_of(released)
+    assert said["steps"] and {one["engine"] for one in said["steps"]} == {"process"}
+    assert "engine" not in said
+
+
+def test_a_remembered_step_says_what_ran_it_then_or_nothing_if_that_was_not_noted(
+    hospital: Hospital,
+) -> None:
+    member, uid = hospital.member, approved(hospital)
+
+    def steps() -> list[dict[str, Any]]:
+        """Those of the one result."""
+        return list(member.json("result", "view", "b1m2d1")["steps"])
+
+    def steps_again() -> list[dict[str, Any]]:
+        """Those of the result, made anew of what is remembered."""
+        for file in member.home.glob("registries/*/results/*.json"):
+            file.unlink()
+        member.does("benchmark", "run", "-b", "1", "-d", uid)
+        return steps()
+
+    assert {(one["source"], one["engine"]) for one in steps()} == {("ran", "process")}
+    assert {(one["source"], one["engine"]) for one in steps_again()} == {("cache", "process")}
+    (folder,) = member.home.rglob(".private")
+    memo = Private(folder).memo
+    for key, record in memo.items():
+        memo.put(key, {name: record[name] for name in record if name != "engine"})
+    assert not any("engine" in one for one in steps_again())
+
+
+def test_the_registry_takes_a_statement_of_before_steps_said_what_ran_them(
+    hospital: Hospital, released: dict[str, Any]
+) -> None:
+    said = said_of(released)
+    steps = [{name: one[name] for name in one if name != "engine"} for one in said["steps"]]
+    keys = next(hospital.member.home.glob("registries/*/keys"))
+    own = Keys(keys).get(released["signed_by"])
+    before = {**said, "steps": steps, "engine": "docker"}
+    statement = sealed(released["results"], "b1m2d1", before, own)
+    body = {**released, "metadata": {**released["metadata"], "statement": statement}}
+    answer = sent_by(hospital, body)
+    assert answer.status_code == 201, answer.text
+    hospital.member.does("sync")
+    assert hospital.member.json("result", "verify", str(answer.json()["id"]))["verified"]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\xff\xfe", b"no key"])
+def test_what_is_no_public_key_is_named(waiting: Member, tmp_path: Path, content: bytes) -> None:
+    given = tmp_path / "some.key"
+    given.write_bytes(content)
+    done = waiting.run("result", "verify", "7", "--key", str(given), "--offline")
+    assert done.returncode == 2 and f"{given} is no public key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_could_not_be_checked_is_not_verified(waiting: Member, tmp_path: Path) -> None:
+    member = moved(waiting, tmp_path / "home")
+    verify = ("result", "verify", "7", "--key", str(member.home / "public.pem"), "--offline")
+    assert member.json(*verify)["verified"]
+    (folder,) = member.home.glob("registries/*")
+    Catalog(folder / "catalog").remove("dataset", 1)
+    done = member.run(*verify)
+    assert done.returncode == 1
+    assert "Result 7 is not verified: not all could be checked (dataset)" in done.stdout
+    assert "medperf sync" in done.stdout
+    done = member.run(*verify, "--json")
+    assert done.returncode == 1 and json.loads(done.stdout)["verified"] is False
+
+
 @pytest.fixture
 def unsignable(own_consortium: Consortium, hospital: Hospital) -> Member:
     """A hospital whose result has a whole number beyond 2^53."""
@@ -335,10 +417,15 @@ def test_what_a_site_signed_does_not_change_in_the_registry(
 
 def refused(hospital: Hospital, body: dict[str, Any]) -> dict[str, Any]:
     """Why the registry does not take a result from a hospital."""
+    answer = sent_by(hospital, body)
+    assert answer.status_code == 400, answer.text
+    return dict(answer.json())
+
+
+def sent_by(hospital: Hospital, body: dict[str, Any]) -> requests.Response:
+    """What the registry answers to a result of a hospital."""
     fields = ("name", "benchmark", "model", "dataset", "results", "metadata")
     url = f"{hospital.consortium.registry.url}/api/v0/results/"
     token = hospital.member.environment["MEDPERF_TOKEN"]
     sent = {name: body[name] for name in fields}
-    answer = requests.post(url, json=sent, headers={"Authorization": f"Bearer {token}"}, timeout=10)
-    assert answer.status_code == 400, answer.text
-    return dict(answer.json())
+    return requests.post(url, json=sent, headers={"Authorization": f"Bearer {token}"}, timeout=10)

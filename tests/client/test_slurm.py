@@ -414,6 +414,13 @@ def more_words(element: Path) -> None:
         record.write_text(json.dumps(text))
 
 
+def no_engine(element: Path) -> None:
+    for record in element.glob("*/record.json"):
+        text = json.loads(record.read_text())
+        text["record"]["engine"] = ["docker"]
+        record.write_text(json.dumps(text))
+
+
 @pytest.mark.parametrize(
     ("tamper", "said"),
     [
@@ -423,6 +430,7 @@ def more_words(element: Path) -> None:
         (other_step, "is of another step"),
         (no_json, "record.json"),
         (more_words, "says more than the record"),
+        (no_engine, "names no engine that runs steps: ['docker']"),
     ],
 )
 def test_what_is_not_as_the_job_left_it_is_refused_by_name(
@@ -442,6 +450,26 @@ def test_what_is_not_as_the_job_left_it_is_refused_by_name(
     # Nothing of it is remembered, and it goes where nobody looks at it any more.
     shutil.rmtree(element)
     assert {one["error"] for one in site.run()} == {None} and gate.times == 2
+
+
+def test_a_record_of_before_engines_were_noted_is_taken_and_names_none(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate = site.gated(own_consortium)
+    with site.running() as client:
+        gate.is_reached()
+        client.kill()
+    gate.open()
+    eventually(lambda: not site.slurm.jobs(), "the job ended")
+    (element,) = site.elements()
+    noted = set()
+    for record in element.glob("*/record.json"):
+        text = json.loads(record.read_text())
+        noted.add(text["record"].pop("engine"))
+        record.write_text(json.dumps(text))
+    (outcome,) = [one for one in site.run() if one["model"] == gate.model]
+    steps = site.hospital.member.json("result", "view", outcome["result"])["steps"]
+    assert noted == {"process"} and steps and not any("engine" in one for one in steps)
 
 
 def test_what_makes_room_for_others_is_sent_again(own_consortium: Consortium, site: Site) -> None:

@@ -192,9 +192,11 @@ def with_a_signed_result(member: Member) -> None:
     made = {"partial": False, "made_of": "", "created_at": "", "steps": [], "disclosure": {}}
     known = {role: one for role, one in containers.items() if one}
     came_of = of_result(benchmark, model, {"generated_uid": "d"}, False)
-    predicate = predicate_of(made, came_of, known, "process")
+    predicate = predicate_of(made, came_of, known)
     of = {"benchmark": 1, "model": 2, "dataset": 1, "results": {"auroc": 0.9}}
     statement = sealed(of["results"], "b1m2d1", predicate, pair)
+    dataset = {"id": 1, "name": "d", "state": "OPERATION", "input_data_hash": "d"}
+    catalog.put("dataset", {**dataset, "generated_uid": "d", "data_preparation_mlcube": 1})
     catalog.put("result", {"id": 7, "owner": 9, **of, "metadata": {"statement": statement}})
     (member.home / "public.pem").write_text(pair.public_key)
 

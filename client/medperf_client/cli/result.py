@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from medperf_cache.outbox import Entry
     from medperf_client.consent.standing import Standing
     from medperf_client.evidence.keys import Pair
+    from medperf_client.evidence.verify import Check
     from medperf_client.execution.results import Result
 
 # Named here, so that help need not import what writes them.
@@ -171,11 +172,12 @@ def verify(uid: str, given: tuple[Path, ...], as_json: bool) -> None:
     Takes a registry's UID, or a local one such as b1m4d3 that was released. What is said of
     benchmark, dataset and containers is compared with what is known of them here, also offline.
     Without --key the registry says whose key it is: compare its fingerprint with the site.
-    Exits with 1 unless all holds.
+    Exits with 1 unless all holds, also where something could not be checked.
     """
     from medperf_client.evidence.keys import public_key
     from medperf_client.evidence.statement import keyid_of
     from medperf_client.evidence.verify import verified
+    from medperf_client.files import read_text
     from medperf_client.kinds.key import KEY
     from medperf_client.kinds.result import STATEMENT, said_of
 
@@ -189,7 +191,9 @@ def verify(uid: str, given: tuple[Path, ...], as_json: bool) -> None:
     keyid = keyid_of(envelope)
     known = {one["keyid"]: one for one in here.catalog.all(KEY.name)}
     if given:
-        texts = [file.read_text(encoding="utf-8") for file in given]
+        texts = [
+            read_text(file, "public key", "PEM is needed: medperf key export") for file in given
+        ]
         named = {
             public_key(text, str(file)).keyid: text for text, file in zip(texts, given, strict=True)
         }
@@ -206,7 +210,7 @@ def verify(uid: str, given: tuple[Path, ...], as_json: bool) -> None:
         pem = known[keyid]["public_key"]
     checks = verified(result, envelope, pem, here.catalog.get, keys.get)
     said = known.get(keyid, {})
-    holds = all(one.holds is not False for one in checks)
+    holds = all(one.holds for one in checks)
     if as_json:
         about = {"result": result["id"], "keyid": keyid, "revoked_at": said.get("revoked_at")}
         print_json({**about, "verified": holds, "checks": [asdict(one) for one in checks]})
@@ -216,9 +220,23 @@ def verify(uid: str, given: tuple[Path, ...], as_json: bool) -> None:
             [(one.what, _HOLDS[one.holds], one.why) for one in checks],
         )
         click.echo(plain(f"Key: {keyid}{_since(said)}"))
-        click.echo(f"Result {result['id']} is {'verified' if holds else 'NOT what was signed'}.")
+        click.echo(plain(f"Result {result['id']} is {_outcome(checks, result['benchmark'])}."))
     if not holds:
         sys.exit(FAILED)
+
+
+def _outcome(checks: "list[Check]", benchmark: Any) -> str:
+    """What came of all checks, in words; of what was not checked, also what helps."""
+    if any(one.holds is False for one in checks):
+        return "NOT what was signed"
+    unknown = [one.what for one in checks if one.holds is None]
+    if not unknown:
+        return "verified"
+    bring = [f"medperf benchmark fetch {benchmark}"] if {*unknown} - {"agreed"} else []
+    bring += ["--key with the key of who agreed"] if "agreed" in unknown else []
+    helps = ", or ".join(["medperf sync", *bring])
+    what = f"not all could be checked ({', '.join(unknown)})"
+    return f"not verified: {what}; what lacks comes with {helps}"
 
 
 _HOLDS = {True: "yes", False: "NO", None: "unknown"}
@@ -551,7 +569,6 @@ def _signed(
         {**result.record(), "disclosure": disclosure},
         came_of(result),
         {role: here.entity("mlcube", benchmark[column]) for role, column in ROLES.items()},
-        here.platforms.name,
     )
     if standing is not None:
         predicate[RELEASE] = {"by": standing.request.by, "verdicts": [standing.verdict]}

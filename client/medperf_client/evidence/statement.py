@@ -29,7 +29,7 @@ ROLES = {"preparation": "data_preparation_mlcube", "evaluator": "data_evaluator_
 RELEASE = "release"
 OF_A_STEP = (
     *("step", "model", "container", "source", "signed_by", "seconds", "image_id"),
-    *("failed", "inputs", "outputs"),
+    *("failed", "engine", "inputs", "outputs"),
 )
 ASK_AGAIN = "Ask the site for its result again."
 
@@ -76,12 +76,12 @@ def predicate_of(
     made: Mapping[str, Any],
     of: Mapping[str, Any],
     containers: Mapping[str, Entity],
-    engine: str,
 ) -> dict[str, Any]:
     """What made a result.
 
     `made` is the result as this site keeps it, with what its disclosure check found; `of` says what
-    it came of, see `of_result`; `containers` are the benchmark's, by `ROLES`.
+    it came of, see `of_result`; `containers` are the benchmark's, by `ROLES`. Each step tells which
+    engine ran it, where that was noted then: what answers here now may be another one.
     """
     return {
         **of,
@@ -92,7 +92,6 @@ def predicate_of(
             {field: step[field] for field in OF_A_STEP if field in step} for step in made["steps"]
         ],
         "software": {"name": "medperf-offline", "version": version("medperf-offline")},
-        "engine": engine,
         "ran_at": made["created_at"],
         "released_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -48,7 +48,8 @@ class Step:
 
     `model` is the name of the model that it is about, empty for the steps of preparation.
     `signed_by` is the SHA-256 of the public key of who vouches for it, where it ran elsewhere.
-    `failed` says how it failed, if its outputs are what it had written until then.
+    `failed` says how it failed, if its outputs are what it had written until then. `engine` is what
+    ran it (`Runner.name`), empty where that was not noted.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Step:
     model: str = ""
     signed_by: str = ""
     failed: str = ""
+    engine: str = ""
 
     def output(self, name: str) -> Input:
         """An output by its volume's name. Raises `InvalidContainer` if the task defines none."""
@@ -79,6 +81,7 @@ class Step:
             "source": "ran" if self.ran else "cache",
             **({"signed_by": self.signed_by} if self.signed_by else {}),
             **({"failed": self.failed} if self.failed else {}),
+            **({"engine": self.engine} if self.engine else {}),
             "seconds": round(self.seconds, 3),
             "image_id": self.image_id,
             "inputs": dict(self.inputs),
@@ -125,6 +128,7 @@ class AskedStep:
             model=self.model,
             signed_by=record.get("signed_by", ""),
             failed=record.get("failed", ""),
+            engine=record.get("engine", ""),
         )
 
 
@@ -216,7 +220,8 @@ class Steps:
             digest = self._storage.fingerprints.digest
             made = [volume.name for volume in asked.task.outputs]
             outputs = {name: Input(places[name], digest(places[name])) for name in made}
-            step = asked.step(image_id, True, {"seconds": seconds}, outputs)
+            record = {"seconds": seconds, "engine": runner.name}
+            step = asked.step(image_id, True, record, outputs)
         self._watch(asked.called, "ran")
         self.finished.append(step)
         return step

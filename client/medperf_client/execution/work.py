@@ -78,9 +78,9 @@ class Work:
 def perform(work: Work) -> dict[str, Any]:
     """Do a step in this process; the record that it is remembered by.
 
-    That has `outputs` (kind and digest, by volume), `seconds`, `created_at`, and how it `failed`,
-    if it did and may. Raises `ContainerFailed`, and `Unsupported` where its platform is not to be
-    had.
+    That has `outputs` (kind and digest, by volume), `seconds`, `created_at`, the `engine` that ran
+    it, and how it `failed`, if it did and may. Raises `ContainerFailed`, and `Unsupported` where
+    its platform is not to be had.
     """
     work.make_places()
     started, failed = time.monotonic(), {}
@@ -94,7 +94,8 @@ def perform(work: Work) -> dict[str, Any]:
         seconds, failed = time.monotonic() - started, {"failed": str(error)}
         outputs = _settled(work, may_be_empty=True)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"outputs": outputs, "seconds": seconds, "created_at": now, **failed}
+    ran = {"seconds": seconds, "created_at": now, "engine": work.job.platform}
+    return {"outputs": outputs, **ran, **failed}
 
 
 def _settled(work: Work, may_be_empty: bool = False) -> dict[str, tuple[str, str]]:

@@ -14,8 +14,11 @@ from medperf_client.execution.outputs import check_kind, check_outputs
 from medperf_client.execution.plan import Plan, Planned
 from medperf_client.execution.work import LOG, OUTPUTS, Work
 from medperf_client.executors import records
+from medperf_client.settings.config import ENGINES
 
 FIELDS = {"outputs": dict, "seconds": float | int, "created_at": str}
+# What only some records have: those of before say nothing of their engine.
+MAY_HAVE = {"engine", "failed"}
 
 
 class Collected:
@@ -115,7 +118,9 @@ def _require_record(record: object, work: Work, place: Path) -> None:
     ):
         raise WrongHash(f"{file} does not name the outputs of task {work.job.called}")
     failed = record.get("failed")
-    if record.keys() - FIELDS.keys() - {"failed"} or not (
+    if record.keys() - FIELDS.keys() - MAY_HAVE or not (
         failed is None or (work.may_fail and isinstance(failed, str))
     ):
         raise WrongHash(f"{file} says more than the record of such a step")
+    if "engine" in record and record["engine"] not in ENGINES:
+        raise WrongHash(f"{file} names no engine that runs steps: {record['engine']!r}")

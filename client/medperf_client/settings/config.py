@@ -16,7 +16,8 @@ DEFAULT_SERVER_URL = "http://127.0.0.1:8000"
 DEFAULT_PROFILE = "default"
 AUTO = "auto"
 DOCKER, PODMAN, APPTAINER, PROCESS = "docker", "podman", "apptainer", "process"
-PLATFORMS = (AUTO, DOCKER, PODMAN, APPTAINER, PROCESS)
+ENGINES = (DOCKER, PODMAN, APPTAINER, PROCESS)
+PLATFORMS = (AUTO, *ENGINES)
 # What a socket's time limit can hold is less than what a number can.
 MOST_SECONDS = 1e9
 HOME_HINT = "Set MEDPERF_HOME, or HOME, to a folder that you can write to."
