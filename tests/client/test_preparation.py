@@ -25,7 +25,7 @@ from medperf_client.containers.job import Limits
 from medperf_client.containers.library import Container, Library
 from medperf_client.datasets.preparation import Preparation
 from medperf_client.datasets.records import Record
-from medperf_client.errors import ContainerFailed, MedPerfError, UsageError
+from medperf_client.errors import ContainerFailed, InvalidContainer, MedPerfError, UsageError
 from medperf_client.execution.steps import Steps
 from medperf_client.execution.workflow import evaluation
 from medperf_client.settings.config import Home
@@ -331,6 +331,15 @@ def test_a_preparator_that_was_killed_finds_what_it_wrote(
     assert record.statistics.read_text() == "scans: 3\n"
     assert hospital.told[-1] == {"execution_status": "finished", "progress": {"Stage 1": "100.0%"}}
     assert not list((hospital.private / "incoming").iterdir())
+
+
+def test_statistics_that_are_not_in_utf_8_are_refused_by_name(hospital: Hospital) -> None:
+    program = PREPARE.replace('{count}\\n")', '{count}\\n", encoding="utf-16")')
+    assert program != PREPARE
+    shutil.rmtree(hospital.folder / "preparator")
+    hospital.container("preparator", PREPARATOR, f"GATE = {str(hospital.gate)!r}\n{program}")
+    with pytest.raises(InvalidContainer, match="what statistics wrote is not text in UTF-8"):
+        hospital.prepare()
 
 
 def test_a_preparator_that_failed_goes_on_too(hospital: Hospital) -> None:

@@ -69,7 +69,11 @@ class Preparation:
             counted = prepared.statistics.path
             if not read_yaml(counted, "what statistics wrote"):
                 raise InvalidContainer("what statistics wrote is empty")
-            write_atomically(record.statistics, counted.read_text(encoding="utf-8"))
+            try:
+                text = counted.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidContainer("what statistics wrote is not text in UTF-8") from error
+            write_atomically(record.statistics, text)
         except KeyboardInterrupt:
             self._tell(self.summary(record, INTERRUPTED), True)
             raise
