@@ -378,6 +378,24 @@ def test_what_the_queue_refuses_of_one_model_costs_the_others_nothing(
     assert len(errors) == 2 and site.elements() == [] and gate.times == 1
 
 
+@pytest.mark.parametrize("more", [(), ("--no-wait",)])
+def test_what_cannot_be_sent_costs_nothing_that_is_here(
+    own_consortium: Consortium, site: Site, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    gate.open()
+    usual = member.environment["PATH"]
+    member.environment["PATH"] = str(tmp_path)
+    done = member.run(*site.words, *more)
+    assert done.returncode == 1
+    outcomes = {one["model"]: one["error"] for one in json.loads(done.stdout)}
+    assert "sbatch is not on PATH" in outcomes.pop(gate.model)
+    assert list(outcomes.values()) == [None] and "where jobs are sent to Slurm from" in done.stderr
+    assert "printed" not in done.stderr
+    member.environment["PATH"] = usual
+    assert {one["error"] for one in site.run()} == {None}
+
+
 def other_bytes(element: Path) -> None:
     (file,) = element.glob("*/outputs/output_path/predictions.csv")
     file.chmod(0o644)

@@ -116,6 +116,52 @@ def name_of(gate: Gate) -> str:
     return gate.path.name
 
 
+def test_what_is_left_is_not_forgotten_while_its_folder_is_away(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    member.does(*site.words, "--no-wait")
+    gate.is_reached()
+    hidden = site.shared.rename(site.shared.with_name("unmounted"))
+    for word in ("ls", "collect", "wait", "cancel", "logs"):
+        # The place of a disk that is not mounted: nothing, then an empty folder, then a file.
+        for made in (lambda: None, lambda: site.shared.mkdir(0o700), lambda: site.shared.touch()):
+            made()
+            done = member.run("jobs", word)
+            assert done.returncode == 1 and "executor.shared_folder" in done.stderr, done.stderr
+            if site.shared.is_dir():
+                site.shared.rmdir()
+        site.shared.unlink()
+    site.setting(shared_folder=str(site.shared / "deeper" / "down"))
+    done = member.run(*site.words)
+    outcomes = {one["model"]: one["error"] for one in json.loads(done.stdout)}
+    assert done.returncode == 1 and "executor.shared_folder" in outcomes.pop(gate.model)
+    assert set(outcomes.values()) == {None} and "printed" not in done.stderr
+    assert len(left(site)) == 1 and not site.shared.exists()
+    site.setting()
+    hidden.rename(site.shared)
+    gate.open()
+    (outcome,) = collected(site, "wait")
+    assert outcome["model"] == gate.model and gate.times == 1 and left(site) == []
+
+
+def test_what_is_left_is_told_where_the_profile_names_no_queue_any_more(
+    own_consortium: Consortium, site: Site
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    member.does(*site.words, "--no-wait")
+    gate.is_reached()
+    member.does("profile", "set", "executor", "null")
+    for word in ("ls", "collect", "wait", "cancel", "logs"):
+        done = member.run("jobs", word)
+        assert done.returncode == 1 and "1 models are left to a queue" in done.stderr
+        assert "executor in config.example.yaml" in done.stderr
+    assert len(left(site)) == 1
+    site.setting()
+    gate.open()
+    assert [one["model"] for one in collected(site, "wait")] == [gate.model]
+
+
 def test_only_a_queue_can_be_left_alone(site: Site) -> None:
     member = site.hospital.member
     done = member.run(*site.words, "--no-wait", "--executor", "local")

@@ -151,12 +151,13 @@ def running(
     jobs: int | None = None,
     executor: str | None = None,
     wait: bool = True,
+    fails: bool = True,
     **options: bool,
 ) -> "Generator[Outcome, None, None]":
     """What becomes of each model, `jobs` at a time, alone with the dataset until it is closed.
 
     How far each is shows in a table on a terminal, else line by line. Who does not `wait` for what
-    runs in a queue has what is over, and is shown nothing.
+    runs in a queue has what is over, and is shown nothing. `fails` is as in `run_queued`.
     """
     from medperf_client.cli.own import preparation
     from medperf_client.cli.runs import table_of
@@ -185,7 +186,7 @@ def running(
             outcomes = (
                 evaluations.run(asked, models, local_of(min(jobs or 1, len(models))))
                 if queue is None
-                else evaluations.run_queued(asked, models, queue, here.awaited, wait)
+                else evaluations.run_queued(asked, models, queue, here.awaited, wait, fails)
             )
             for outcome in outcomes:
                 if table:
@@ -218,16 +219,17 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     """What became of models that were left to the queue, as far as it is known now.
 
     What the queue has lost is sent again. A dataset that another process is at work on is left to
-    that one. What concerns all models of a benchmark on a dataset is told of one of them.
+    that one. What concerns all models of a benchmark on a dataset is told of one of them. Raises
+    `MedPerfError` if the profile names no queue any more, or its folder is not there.
     """
     # Imported late, as all that needs the cache: whose help is shown waits for none of it.
     from medperf_cache.errors import InUse
     from medperf_client.execution.several import TROUBLE
 
     here = site()
-    queue = queue_of()
+    notes, queue = here.awaited.all(), left_to()
     together: dict[Awaited, list[Awaited]] = {}
-    for note in here.awaited.all() if queue else ():
+    for note in notes if queue else ():
         if queue and queue.executor.has(note.element):
             together.setdefault(replace(note, element="", model=""), []).append(note)
         else:
@@ -244,6 +246,22 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
             yield notes[0], error
 
 
+def left_to() -> "Following | None":
+    """The queue that models were left to, and could be; None if the profile names none.
+
+    Raises `MedPerfError` if some were left and it names none any more, or its folder is not there.
+    """
+    queue, left = queue_of(), len(site().awaited.all())
+    if queue is not None:
+        queue.executor.require_folder(is_used=left > 0)
+    elif left:
+        raise MedPerfError(
+            f"{left} models are left to a queue, and the profile names none any more",
+            "Name it again, to have what they gave: see executor in config.example.yaml",
+        )
+    return queue
+
+
 def _collected(notes: "Sequence[Awaited]") -> "Iterator[Outcome]":
     one = notes[0]
     benchmark, entity, record = fitting(one.benchmark, one.dataset)
@@ -251,6 +269,7 @@ def _collected(notes: "Sequence[Awaited]") -> "Iterator[Outcome]":
     run = running(
         *(benchmark, entity, record, models),
         wait=False,
+        fails=False,
         use_memo=one.use_memo,
         may_fail=one.may_fail,
         ordered=one.ordered,
@@ -346,7 +365,8 @@ def tell_left() -> None:
 def end(outcomes: "list[Outcome]") -> None:
     """Exit with 1 if a model failed, after all that printed."""
     for one in outcomes:
-        if one.result is None:
+        # What was never started has printed nothing.
+        if one.result is None and any(one.logs.glob("*")):
             click.echo(plain(f"What container {one.model} printed: {one.logs}"), err=True)
     if any(one.result is None for one in outcomes):
         sys.exit(FAILED)

@@ -220,7 +220,9 @@ def _run(order: "Order", as_json: bool) -> None:
     if not ready:
         return
     # What runs in a queue is not waited for: it is collected at a later look.
-    run = running(benchmark, entity, record, [*ready.values()], wait=False, ordered=True)
+    run = running(
+        benchmark, entity, record, [*ready.values()], wait=False, fails=False, ordered=True
+    )
     with closing(run) as outcomes:
         for outcome in outcomes:
             still = _noted(order, ready[outcome.model], outcome)

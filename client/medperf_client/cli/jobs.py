@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medperf_client.cli.base import Group, confirm, example, json_option, site, yes_option
-from medperf_client.cli.evaluating import collected, end, queue_of, tell_left, tell_outcomes
+from medperf_client.cli.evaluating import collected, end, left_to, tell_left, tell_outcomes
 from medperf_client.cli.following import note_outcome
 from medperf_client.cli.text import plain, print_json, print_table
-from medperf_client.errors import FAILED, UsageError
+from medperf_client.errors import FAILED, MedPerfError, UsageError
 
 if TYPE_CHECKING:  # Its help needs none of it.
     from medperf_client.execution.evaluation import Outcome
@@ -82,13 +82,18 @@ def _collected() -> "tuple[list[Outcome], list[Exception]]":
     """What has ended, kept and noted where it was ordered; and what kept some from being."""
     outcomes: list[Outcome] = []
     troubles: list[Exception] = []
-    for note, outcome in collected():
-        if isinstance(outcome, Exception):
-            site().tell(f"{note.called}: {outcome}")
-            troubles.append(outcome)
-        else:
-            note_outcome(note, outcome)
-            outcomes.append(outcome)
+    try:
+        for note, outcome in collected():
+            if isinstance(outcome, Exception):
+                site().tell(f"{note.called}: {outcome}")
+                troubles.append(outcome)
+            else:
+                note_outcome(note, outcome)
+                outcomes.append(outcome)
+    except MedPerfError as error:
+        # What was collected before is told all the same.
+        site().tell(str(error))
+        troubles.append(error)
     return outcomes, troubles
 
 
@@ -142,8 +147,8 @@ def logs(elements: tuple[str, ...]) -> None:
 
 
 def _executor() -> "Executor | None":
-    """The profile's queue; None, and a word about it, if it names none."""
-    queue = queue_of()
+    """The profile's queue; None, and a word about it, if it names none. Raises as `left_to`."""
+    queue = left_to()
     if queue is None:
         site().tell("the profile names no queue; see executor in config.example.yaml")
     return None if queue is None else queue.executor

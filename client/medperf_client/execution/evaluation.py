@@ -15,7 +15,7 @@ from medperf_client.containers.job import Limits
 from medperf_client.containers.library import Container, Input, Library, called
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ContainerSpec
-from medperf_client.errors import Unsupported
+from medperf_client.errors import MedPerfError, Unsupported
 from medperf_client.execution.awaited import Awaited, AwaitedModels
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.execution.parallel import one_at_a_time
@@ -141,11 +141,14 @@ class Evaluations:
         following: "Following",
         awaited: AwaitedModels,
         wait: bool = True,
+        fails: bool = True,
     ) -> Iterator[Outcome]:
         """Have each model evaluated by a job of a queue; see `several.take_queued`.
 
         What was sent by whoever was killed counts as run anew, should that be asked for. What is
         left to the queue by whoever stops in the midst of this, or does not `wait`, `awaited` has.
+        Where the queue takes nothing of what is left, or does not tell of it, that fails; or unless
+        `fails`, for who tries again later, it is raised as `MedPerfError`.
         """
         executor = following.executor
         if asked.use_memo:
@@ -158,7 +161,12 @@ class Evaluations:
             replace(turn, sent=partial(sent, model), over=awaited.drop)
             for model, turn in zip(models, self._turns(asked, models), strict=True)
         ]
-        yield from take_queued(self._storage, turns, following, self._watch, wait)
+        stopped: list[MedPerfError] = []
+        refused = stopped.append if fails else None
+        yield from take_queued(self._storage, turns, following, self._watch, wait, refused)
+        if stopped:
+            self._tell(stopped[0].hint or str(stopped[0]))
+            return
         # Also what was sent by whoever was killed, and was answered from memory by now.
         executor.sweep(self._done(asked))
 

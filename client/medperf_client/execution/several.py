@@ -85,11 +85,14 @@ def take_queued(
     following: "Following",
     watch: Watch,
     wait: bool = True,
+    refused: Callable[[MedPerfError], None] | None = None,
 ) -> Iterator[Made]:
     """Have the steps of each turn done by a job of a queue; what they make comes as it is made.
 
     One that fails costs only itself. What was sent before, by whomever was killed, is not sent
-    again. Whoever stops in the midst of this, or does not `wait`, leaves the jobs to the queue.
+    again. Whoever stops in the midst of this, or does not `wait`, leaves the jobs to the queue. Why
+    the queue takes nothing of what is left, or does not tell of it, is raised as `MedPerfError`;
+    with `refused` that is told why, and each that is left fails.
     """
     executor = following.executor
     plans: dict[str, list[tuple[Turn[Made], Plan]]] = {}
@@ -105,22 +108,29 @@ def take_queued(
             turn.sent(plan.name)
             plans.setdefault(plan.name, []).append((turn, plan))
     labels = {name: these[0][1].label for name, these in plans.items()}
-    for name, trouble in following.ended(labels, watch, wait):
-        # What another process has just taken in is remembered.
-        with executor.taking_in():
-            made = [
-                turn.taken(
-                    storage,
-                    executor.collect(plan, trouble),
-                    executor.used(name, [one.key for one in plan.planned]),
-                )
-                for turn, plan in plans[name]
-            ]
-        yield from made
-        with executor.taking_in():
-            executor.forget(name)
-        for turn, _ in plans[name]:
-            turn.over(name)
+    try:
+        for name, trouble in following.ended(labels, watch, wait):
+            these = plans.pop(name)
+            # What another process has just taken in is remembered.
+            with executor.taking_in():
+                made = [
+                    turn.taken(
+                        storage,
+                        executor.collect(plan, trouble),
+                        executor.used(name, [one.key for one in plan.planned]),
+                    )
+                    for turn, plan in these
+                ]
+            yield from made
+            with executor.taking_in():
+                executor.forget(name)
+            for turn, _ in these:
+                turn.over(name)
+    except MedPerfError as error:
+        if refused is None or not plans:
+            raise
+        refused(error)
+        yield from (turn.fail(error, ()) for these in plans.values() for turn, _ in these)
 
 
 def _prepared(storage: Storage, turn: Turn[Any], executor: "Executor") -> "Plan | None":

@@ -292,8 +292,33 @@ class Executor(ABC):
         return self.folder / "elements" / name
 
     def has(self, name: str) -> bool:
-        """Whether an element was prepared, and not forgotten."""
-        return self.element(name) is not None
+        """Whether an element was prepared, and not forgotten.
+
+        Raises `MedPerfError` if the folder is not there any more in which it would be.
+        """
+        found = self.element(name) is not None
+        if not found:
+            self.require_folder(is_used=True)
+        return found
+
+    def require_folder(self, is_used: bool = False) -> None:
+        """Raise `MedPerfError` unless the folder is there, or can be made as it was never used.
+
+        One on a disk that is not mounted is not taken for one in which nothing is left.
+        """
+        wanted = self.folder / "elements" if is_used else self.folder
+        try:
+            is_right = wanted.is_dir()
+            if not is_right and not is_used:
+                is_right = self.folder.parent.is_dir() and not os.path.lexists(self.folder)
+            why = f"{wanted if is_used else self.folder} is no folder"
+        except OSError as error:
+            is_right, why = False, f"{self.folder} cannot be looked at: {error.strerror}"
+        if not is_right:
+            raise MedPerfError(
+                f"executor.shared_folder of the profile is not there: {why}",
+                f"Mount its disk, make {self.folder.parent}, or name another folder.",
+            )
 
     def element(self, name: str) -> Element | None:
         """The element of that name, as it is now; None if there is none."""
@@ -349,7 +374,7 @@ class Executor(ABC):
         results = set(done)
         names = [one.name for one in self.all() if one.made_of in results] if results else []
         # What cannot be ended now is left for another time.
-        with suppress(Away):
+        with suppress(MedPerfError):
             if names:
                 self.cancel(names)
             for name in names:
@@ -442,7 +467,8 @@ class Executor(ABC):
         ]
 
     def _open(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.require_folder()
+        self.folder.mkdir(exist_ok=True, mode=0o700)
         require_own(self.folder)
         for name in ("elements", "runs", "incoming", elements.CONTENT):
             (self.folder / name).mkdir(exist_ok=True, mode=0o700)

@@ -95,7 +95,7 @@ class Following:
             for name in self._left:
                 found = seen.get(name)
                 self._show(name, found)
-                if self.executor.element(name) is None:
+                if not self.executor.has(name):
                     failed.append((name, MedPerfError("it was cancelled", HINTS[State.CANCELLED])))
                 elif found is None or self._is_to_be_sent(name, found):
                     send.append(name)
