@@ -1,7 +1,8 @@
 """The last known copy of a registry's entities, and up to where its change log was read."""
 
+import atexit
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self._store = open_store(folder)
+
+    def stand_in(self) -> None:
+        """Have what is written from here on go to a copy that is gone with this process.
+
+        For where the catalog can only be read. The copy is among the temporary files.
+        """
+        # Imported late: hardly anybody needs it.
+        from medperf_cache.scratch import temporary
+
+        with ExitStack() as stack:
+            folder = stack.enter_context(temporary()) / "catalog"
+            self._store.copy_to(folder)
+            self._store = open_store(folder)
+            atexit.register(stack.pop_all().close)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

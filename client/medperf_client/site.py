@@ -79,6 +79,8 @@ class Site:
         self.offline = offline or offline_as_set()
         self.tell = tell
         self.progress: Progress = progress or (lambda what, done, total: None)
+        # What was said of the copy of the registry, which one command may look at again and again.
+        self._said_of_copy = ""
 
     @property
     def folder(self) -> Path:
@@ -151,7 +153,12 @@ class Site:
     @cached_property
     def catalog(self) -> Catalog:
         """The last known copy of the registry's entities."""
-        return Catalog(self.folder / "catalog")
+        catalog = Catalog(self.folder / "catalog")
+        if not (self.offline or self.home.is_writable):
+            # News are looked at and not kept. Where there is no room for them, it is told later.
+            with suppress(CacheError, OSError, sqlite3.Error):
+                catalog.stand_in()
+        return catalog
 
     @cached_property
     def storage(self) -> "Storage":
@@ -596,9 +603,14 @@ class Site:
         except (CacheError, OSError, sqlite3.Error) as error:
             if self.catalog.fetched_at is None:
                 raise
-            self.tell(
+            self._say_of_copy(
                 f"the copy of the registry cannot be freshened, here it is as it was: {error}"
             )
+
+    def _say_of_copy(self, line: str) -> None:
+        if line != self._said_of_copy:
+            self._said_of_copy = line
+            self.tell(line)
 
     def _show_copy(self, reason: str, why: str) -> None:
         """Say that the copy is what there is, as of when. Raises `Offline` if there is none."""
@@ -609,7 +621,7 @@ class Site:
                 hint="Run the command once while the registry can be reached.",
             )
         shown = datetime.fromisoformat(moment).astimezone()
-        self.tell(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}{why}")
+        self._say_of_copy(f"offline: showing the copy of {shown:%Y-%m-%d %H:%M}{why}")
 
     @property
     def member(self) -> Entity | None:
@@ -660,7 +672,9 @@ class Site:
         known = self.catalog.get(kind, uid)
         if known is None:
             word = kind_of(kind).word
-            raise UsageError(f"there is no {word} with UID {uid}", hint=f"See: medperf {word} ls")
+            raise UsageError(
+                f"there is no {word} with UID {uid}", hint=f"See: medperf {kind_of(kind).group} ls"
+            )
         return known
 
     def as_asked(self, kind: str, uid: int | str) -> Entity:

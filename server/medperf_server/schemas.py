@@ -6,7 +6,7 @@ form stands in its folder.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from medperf_server.base import APPROVED, DEVELOPMENT, OPERATION, PENDING, REJEC
 from medperf_server.config import DEFAULT_PAGE_SIZE, MAX_JSON_BYTES, MAX_PAGE_SIZE, MAX_UID
 from medperf_server.links import FileUrl
 from medperf_server.names import check_name
+from medperf_server.readable import Short
 
 # The end of a string for Python and for ECMAScript, whose patterns OpenAPI has.
 END = r"(?![\s\S])"
@@ -42,24 +43,37 @@ def _printed_ascii(address: str) -> None:
         raise ValidationError("An address is of ASCII's printed characters, without spaces")
 
 
+class Length(validate.Length):
+    """A length, unless one of `also` has a lower bound: then that one alone says what is wrong."""
+
+    def __init__(self, also: Iterable[Check], least: int | None, most: int) -> None:
+        super().__init__(least, most)
+        self._also = [one for one in also if isinstance(one, Short)]
+
+    def __call__(self, value: Any) -> Any:
+        """The value; raises `ValidationError`."""
+        bounds = [one.max for one in self._also if one.max is not None]
+        return value if bounds and len(value) > min(bounds) else super().__call__(value)
+
+
 def text_field(*also: Check, **options: Any) -> fields.String:
     """Free text, of lines."""
     # Nothing that steers a terminal; lines and tabs are fine.
     form = rf"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*{END}"
-    length = validate.Length(max=20000)
+    length = Length(also, None, 20000)
     return fields.String(validate=[length, validate.Regexp(form), *also], **options)
 
 
 def line_field(*also: Check, **options: Any) -> fields.String:
     """Free text, of one line."""
-    return fields.String(validate=[validate.Length(max=20000), SHOWN, *also], **options)
+    return fields.String(validate=[Length(also, None, 20000), SHOWN, *also], **options)
 
 
 def name_field(
     *also: Check, longest: int = 128, shortest: int = 1, **options: Any
 ) -> fields.String:
     """A name that people tell apart from others (see `names`)."""
-    length = validate.Length(shortest, longest)
+    length = Length(also, shortest, longest)
     return fields.String(validate=[length, SHOWN, *also, check_name], **options)
 
 

@@ -24,7 +24,15 @@ from medperf_client.evidence.statement import (
 from medperf_client.evidence.verify import verified
 from tests.support.commands import moved
 from tests.support.consortium import Consortium, Member
-from tests.support.hospital import REQUEST, Hospital, approved, as_committee, direct, released_by
+from tests.support.hospital import (
+    REQUEST,
+    Hospital,
+    approved,
+    as_committee,
+    direct,
+    released_by,
+    with_another_model,
+)
 
 RESULTS = {"auroc": 0.9375, "loss": 1e-05, "cases": 120, "per": {"é": [1.0, 2]}}
 BENCHMARK = {"id": 1, "name": "b", "data_preparation_mlcube": 3, "data_evaluator_mlcube": 4}
@@ -49,6 +57,28 @@ def known(kind: str, uid: Any) -> Any:
 def pair(tmp_path: Path) -> Pair:
     """A site's key."""
     return Keys(tmp_path / "keys").create()
+
+
+def test_what_was_not_released_cannot_be_verified_and_offline_is_said_once(
+    own_consortium: Consortium, hospital: Hospital
+) -> None:
+    result = released_by(hospital)
+    member, uid = hospital.member, str(result["dataset"])
+    assert member.run("result", "verify", f"b1m2d{uid}").returncode == 0
+    offline = member.run("result", "verify", str(result["id"]), "--offline")
+    assert offline.returncode == 0 and offline.stderr.count("offline: showing the copy") == 1
+    # Another one of the same model, which nobody has released.
+    model = with_another_model(own_consortium)
+    member.does("benchmark", "run", "-b", "1", "-d", uid)
+    kept = member.run("result", "verify", f"b1m{model}d{uid}")
+    assert kept.returncode == 2 and "was not released" in kept.stderr
+    assert f"medperf result submit -r b1m{model}d{uid}" in kept.stderr
+    own_consortium.registry.stop()
+    member.does("result", "submit", "-r", f"b1m{model}d{uid}", "-y")
+    queued = member.run("result", "verify", f"b1m{model}d{uid}")
+    assert queued.returncode == 2 and "waits in the queue as q" in queued.stderr
+    none = member.run("result", "export", "-b", "99", "-o", str(member.home / "x.zip"))
+    assert "there is no benchmark 99 here that you may see" in none.stderr
 
 
 def test_a_key_is_kept_for_its_owner_alone_and_found_by_how_it_begins(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from medperf_client.settings.config import Home
 from tests.support.commands import COMMANDS, leaves, moved, words_of
 from tests.support.consortium import Consortium, Member
 from tests.support.disks import status, viewed
+from tests.support.hospital import Hospital, released_by
 from tests.support.reports import ALL_STEPS, ran, report_of
 
 # What runs on a member's own data for the first time gives a result, which has to be kept.
@@ -202,6 +203,30 @@ def test_the_registry_is_read_and_the_copy_stays_as_it_is(
         # What was never here is fetched for this one time.
         assert ran(report_of(member, consortium.candidate)) == ALL_STEPS
         assert member.json("storage", "ls")["items"] == []
+
+
+def test_news_are_looked_at_and_not_kept(
+    own_consortium: Consortium, hospital: Hospital, tmp_path: Path
+) -> None:
+    result = released_by(hospital)
+    member, uid = hospital.member, str(result["dataset"])
+    elsewhere = hospital.elsewhere("elsewhere").member
+    member.environment["TMPDIR"] = str(tmp_path)
+    before = status(member.home)
+    with viewed(member.home, member.home):
+        elsewhere.does("key", "revoke", "1", "-y")
+        for words in (("key", "ls"), ("result", "verify", str(result["id"]))):
+            done = member.run(*words)
+            assert done.returncode == 0 and "as it was" not in done.stderr, done.stderr
+            (key,) = elsewhere.json("key", "ls")
+            assert key["revoked_at"] and key["revoked_at"][:16] in done.stdout
+        # What is there is shown, also where the list of models has to be asked for.
+        (outcome,) = member.json("benchmark", "run", "-b", "1", "-d", uid)
+        assert outcome["result"] == f"b1m{result['model']}d{uid}" and outcome["from_cache"]
+        assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+    assert status(member.home) == before
+    (key,) = member.json("key", "ls", "--offline")
+    assert key["revoked_at"] is None
 
 
 def test_a_folder_of_another_user_is_as_good_as_read_only(tmp_path: Path) -> None:

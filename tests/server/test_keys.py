@@ -29,6 +29,13 @@ def test_a_key_is_registered_once_and_seen_by_all(served: Registry, owner: Membe
     assert padded.status_code == 400 and "registered already" in padded.text
 
 
+@pytest.mark.parametrize("length", [21, 300])
+def test_a_name_that_is_too_long_is_told_once(owner: Member, length: int) -> None:
+    said = owner.post("/keys/", {**key_body(), "name": "x" * length})
+    (words,) = said.json()["name"]
+    assert said.status_code == 400 and words.startswith("Longer than 20 characters")
+
+
 def test_a_revoked_key_stays_so(owner: Member) -> None:
     made = created(owner.post("/keys/", key_body()))
     path = f"/keys/{made['id']}/"

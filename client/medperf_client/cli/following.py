@@ -303,7 +303,9 @@ def _tell(
         if tells_failure:
             click.echo(plain(f"{asked.called}: {owner} failed: {outcome.error}"), err=True)
     elif as_json:
-        print_json({"benchmark": asked.benchmark, "dataset": asked.dataset, **outcome.record()})
+        told = {"benchmark": asked.benchmark, "dataset": asked.dataset, **outcome.record()}
+        # A watch writes one line after the other.
+        print_json(told, indent=None)
     else:
         click.echo(plain(f"{asked.called}: {owner} gave {outcome.result.uid}"))
 

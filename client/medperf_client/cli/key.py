@@ -27,7 +27,7 @@ def group() -> None:
 
 
 @group.command(writes=True)
-@click.option("--name", default="", help="What you call it, such as the machine it is on.")
+@click.option("--name", default="", help="What you call it, at most 20 characters.")
 @click.option("--another", is_flag=True, help="Although this machine has one already.")
 @online_option
 @json_option

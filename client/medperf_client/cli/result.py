@@ -183,8 +183,7 @@ def verify(uid: str, given: tuple[Path, ...], as_json: bool) -> None:
 
     here = site()
     here.freshen()
-    released = here.results.get(uid).released if re.match("b[q0-9]", uid) else uid
-    result = here.entity("result", Uid().convert(released, None, None))
+    result = here.entity("result", Uid().convert(_released(uid), None, None))
     envelope = said_of(result).get(STATEMENT)
     if envelope is None:
         raise MedPerfError(f"result {result['id']} is not signed", "Nobody vouches for it.")
@@ -237,6 +236,24 @@ def _outcome(checks: "list[Check]", benchmark: Any) -> str:
     helps = ", or ".join(["medperf sync", *bring])
     what = f"not all could be checked ({', '.join(unknown)})"
     return f"not verified: {what}; what lacks comes with {helps}"
+
+
+def _released(uid: str) -> int | str:
+    """The registry's UID of a result, which may be known by its local one.
+
+    Raises `UsageError` for one that was not released, or waits to be.
+    """
+    if not re.match("b[q0-9]", uid):
+        return uid
+    result = site().results.get(uid)
+    if result.released is None and site().queue.outbox.find(result.entry or ""):
+        raise UsageError(f"{uid} waits in the queue as {result.entry}", "First: medperf sync")
+    if result.released is None:
+        raise UsageError(
+            f"{uid} was not released, which is when it would be signed",
+            f"First: medperf result submit -r {uid}",
+        )
+    return result.released
 
 
 _HOLDS = {True: "yes", False: "NO", None: "unknown"}

@@ -74,7 +74,8 @@ def group(
 
     With --watch, models are run as `medperf benchmark follow` ordered, what jobs of a queue gave is
     collected, and each line of news is handed to the program of --notify. Whether that works or
-    not, the watch goes on.
+    not, the watch goes on. With --json too it writes a line of JSON for each look that found
+    something, and for each result.
 
     What the registry refuses stays in the queue with its reason, and so does what depends on it;
     see `medperf queue`. Exit code 1 says that something was refused.
@@ -187,7 +188,10 @@ def _watch(interval: float, notify: str | None, as_json: bool) -> None:
             else:
                 trouble = str(done.stopped or "")
                 if done.sent or done.rejected or done.lost or done.news:
-                    print_json(done.record()) if as_json else _show_changes(done, here)
+                    if as_json:
+                        print_json(done.record(), indent=None)
+                    else:
+                        _show_changes(done, here)
                 if listener is not None:
                     deaf = _hand_on(done.news, listener, deaf)
             last = _told(trouble, last, "the registry answers again")

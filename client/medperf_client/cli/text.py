@@ -9,18 +9,18 @@ import click
 MOST_CHARACTERS = 500
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """One JSON document on stdout; on one line without `indent`."""
     # Imported late: help does not pay for it.
     import json
 
     # In ASCII: no terminal is steered by it, and any encoding holds it.
     try:
-        text = json.dumps(value, indent=2, allow_nan=False)
+        text = json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:
         # What is not a number is none in JSON either, so it is a word.
         words = json.loads(json.dumps(value), parse_constant=str)
-        text = json.dumps(words, indent=2)
+        text = json.dumps(words, indent=indent)
     click.echo(text)
 
 

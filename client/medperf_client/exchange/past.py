@@ -14,6 +14,8 @@ from medperf_client.kinds import KINDS, Entity, moment
 GHOST, GONE = "ghost-", "gone-"
 # The catalog's note of the UID that its member had in another registry at this address.
 FORMER = "former"
+# What its member was told of a list that no change log tells of: see `Kind.asked`.
+TOLD = "told-"
 
 # Called with a type and an entity as it was and as it is; None before it was, or once it is gone.
 Notice = Callable[[str, Entity | None, Entity | None], None]
@@ -38,6 +40,7 @@ def _forget_unlogged(catalog: Catalog) -> None:
     for kind in KINDS.values():
         if not kind.is_logged:
             catalog.replace(kind.name, ())
+            catalog.replace(TOLD + kind.name, ())
 
 
 def take(catalog: Catalog, kind: str, uid: int, entity: Entity | None, notice: Notice) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from medperf_cache import Catalog
 from medperf_cache.outbox import Entry, Outbox
-from medperf_client.errors import MedPerfError, Offline
+from medperf_client.errors import MedPerfError, Offline, Refused
 from medperf_client.exchange import past, plain
 from medperf_client.exchange.lost import look_back, look_back_at_unlogged
 from medperf_client.exchange.news import News
 from medperf_client.exchange.past import Notice
 from medperf_client.exchange.sender import Sender
-from medperf_client.kinds import USER, Entity, kind_of
+from medperf_client.kinds import KINDS, USER, Entity, kind_of
 from medperf_client.registry.client import PAGE_SIZE, Registry
 from medperf_client.registry.wire import answered
 
@@ -55,12 +55,32 @@ def sync(sender: Sender, outbox: Outbox, registry: Registry, catalog: Catalog) -
     stopped = sending.stopped
     try:
         pull(registry, catalog, news)
+        _ask(registry, catalog, news)
         lost += look_back(outbox, catalog)
         lost += look_back_at_unlogged(outbox, catalog, registry)
     except MedPerfError as error:
         # What was sent has to be told, whatever comes after it.
         stopped = stopped or error
     return Synced(sending.sent, sending.rejected, stopped, news.lines, lost)
+
+
+def _ask(registry: Registry, catalog: Catalog, news: News) -> None:
+    """Read the lists that no change log tells of, and see what is news since that was told."""
+    for kind in KINDS.values():
+        for uid, path in kind.asked(news):
+            (field,) = kind.lists
+            try:
+                found = kind.checked({"id": uid, field: list(registry.pages(path))})
+            except (Offline, Refused):
+                # Some registries tell the committee alone; and what cannot be had now can later.
+                continue
+            with _write(registry, catalog):
+                # Not what was read since, such as by a run: nobody was told of that.
+                told = catalog.get(past.TOLD + kind.name, uid)
+                if told != found:
+                    news(kind.name, told, found)
+                    catalog.put(past.TOLD + kind.name, found)
+                    catalog.put(kind.name, found)
 
 
 def unnoticed(kind: str, before: Entity | None, after: Entity | None) -> None:

@@ -1,6 +1,6 @@
 """What there is to say of a kind of entity. Queue, sync, bundles and commands ask it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,10 +40,16 @@ class Past(Protocol):
 News = Callable[[View, Entity | None, Entity | None], Iterator[str]]
 # The body of a write to say again what the registry lost: its path, its body, the answer it had.
 Again = Callable[[str, Entity, Entity, Past], Entity]
+# UIDs and paths of the lists that a member asks for at each sync, for no change tells of them.
+Asked = Callable[[View], Iterable[tuple[int, str]]]
 
 
 def _nothing(view: View, before: Entity | None, after: Entity | None) -> Iterator[str]:
     return iter(())
+
+
+def _nowhere(view: View) -> Iterable[tuple[int, str]]:
+    return ()
 
 
 def _as_it_is(path: str, body: Entity, answer: Entity, past: Past) -> Entity:
@@ -69,6 +75,8 @@ class Kind:
     refers by: of those with the same sides the newest counts, and they keep their order. `unique`
     fields tell it from all others of its kind; `pins` are fixed with its content, as each
     `..._hash` is. `content` are those with the digest of a file or an image, which bundles carry.
+
+    Of one that is `asked` for, the single one of its `lists` is read anew at each sync.
 
     Of one that `may_repeat` registries take the same twice: a plain one is asked before.
 
@@ -98,7 +106,13 @@ class Kind:
     may_repeat: bool = False
     only_keyed: Callable[[Entity], bool] = _never
     news: News = _nothing
+    asked: Asked = _nowhere
     again: Again = _as_it_is
+
+    @property
+    def group(self) -> str:
+        """The group of commands that lists them: `key` for a signing key."""
+        return self.word.rpartition(" ")[2]
 
     def seen_by_all(self, entity: Entity) -> Entity | None:
         """What everybody may see of an entity; None if that is nothing."""

@@ -49,9 +49,11 @@ def collected(catalog: Catalog, registry: str, benchmark: int) -> Collection:
     known = catalog.get(BENCHMARK.name, benchmark)
     results = [one for one in catalog.all(RESULT.name) if one["benchmark"] == benchmark]
     if known is None or not results:
-        what = f"no results of benchmark {benchmark}" if known else f"no benchmark {benchmark}"
+        are = (
+            f"are no results of benchmark {benchmark}" if known else f"is no benchmark {benchmark}"
+        )
         raise UsageError(
-            f"there are {what} here that you may see",
+            f"there {are} here that you may see",
             hint="Bring the copy of the registry up to date with: medperf sync",
         )
     entities: dict[str, dict[int, Entity]] = {kind.name: {} for kind in (CONTAINER, DATASET)}
