@@ -14,6 +14,7 @@ import click
 import pytest
 
 from medperf_client.cli import medperf
+from medperf_client.kinds import kind_of
 from tests.support.badhost import answer, bad_host
 from tests.support.consortium import Consortium, Member
 from tests.support.terminal import read_terminal
@@ -50,6 +51,12 @@ def test_every_command_shows_an_example_of_itself(
     examples = text.partition("Example:")[2].partition("Options:")[0]
     assert re.search(rf"medperf {' '.join(path)}".replace("-", "[-_]"), examples), text
     assert "--offline" in text
+
+
+@pytest.mark.parametrize("kind", ["mlcube", "benchmark", "dataset", "result", "key"])
+def test_what_is_not_there_is_listed_by_a_command_that_is(kind: str) -> None:
+    names = {" ".join(path) for path, _ in LEAVES}
+    assert f"{kind_of(kind).group} ls" in names
 
 
 @pytest.mark.parametrize("words", [["--help"], ["container", "--help"], ["test", "run", "-h"]])

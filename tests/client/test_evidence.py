@@ -77,6 +77,8 @@ def test_what_was_not_released_cannot_be_verified_and_offline_is_said_once(
     member.does("result", "submit", "-r", f"b1m{model}d{uid}", "-y")
     queued = member.run("result", "verify", f"b1m{model}d{uid}")
     assert queued.returncode == 2 and "waits in the queue as q" in queued.stderr
+    gone = member.run("key", "revoke", "99", "-y")
+    assert "no signing key with UID 99" in gone.stderr and "See: medperf key ls" in gone.stderr
     none = member.run("result", "export", "-b", "99", "-o", str(member.home / "x.zip"))
     assert "there is no benchmark 99 here that you may see" in none.stderr
 

@@ -8,6 +8,7 @@ import pytest
 from tests.support.badhost import plain_medperf
 from tests.support.consortium import Consortium, Member
 from tests.support.hospital import Hospital, approved, as_committee, with_another_model
+from tests.support.slurm import eventually
 
 
 def news(member: Member) -> list[str]:
@@ -57,6 +58,7 @@ def test_a_watch_hands_it_on_and_writes_a_line_of_json_for_each_look(
     own_consortium: Consortium, hospital: Hospital, tmp_path: Path
 ) -> None:
     uid, heard = approved(hospital), tmp_path / "heard"
+    heard.touch()
     words = ("--watch", "--interval", "1", "--json", "--notify", f"tee -a {heard}")
     said = []
     with hospital.member.start("sync", *words) as watching:
@@ -69,6 +71,7 @@ def test_a_watch_hands_it_on_and_writes_a_line_of_json_for_each_look(
                 while expected not in (said := json.loads(watching.stdout.readline())["news"]):
                     pass
                 assert said.count(expected) == 1
+                eventually(lambda what=expected: what in heard.read_text(), "it is handed on")
         finally:
             watching.terminate()
     assert heard.read_text().count("was approved in") == 2
