@@ -154,6 +154,26 @@ def test_a_page_of_the_wrong_shape_leaves_the_copy_alone(catalog: Catalog, name:
     assert catalog.all("benchmark") == [BENCHMARK] and catalog.cursor == 1
 
 
+@pytest.mark.parametrize(("resets", "asked"), [(1, 2), (9, 2)])
+def test_a_read_whose_connection_is_reset_is_sent_again_once(resets: int, asked: int) -> None:
+    replies = [RESET] * resets + [json_answer({"id": 7})]
+    with bad_host(lambda path: replies.pop(0)) as host:
+        registry = Registry(host.url, "mpf_x")
+        if resets < asked:
+            assert registry.get("/me/") == {"id": 7}
+        else:
+            with pytest.raises(Offline, match="reset by peer"):
+                registry.get("/me/")
+        assert host.paths == ["/api/v0/me/"] * asked
+
+
+def test_a_write_whose_connection_is_reset_is_not_sent_again_unasked() -> None:
+    with bad_host(lambda path: RESET) as host:
+        with pytest.raises(TryLater, match="reset by peer"):
+            Registry(host.url, "mpf_x").post("/keys/", {}, "k")
+        assert len(host.requests) == 1
+
+
 @pytest.mark.parametrize("name", ["a captive portal", "a reset"])
 @pytest.mark.parametrize("words", ["benchmark ls", "benchmark approve 1 -y", "auth login"])
 def test_commands_end_with_one_line_that_helps(stranger: Member, name: str, words: str) -> None:

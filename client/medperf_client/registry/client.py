@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from medperf_client.errors import LOGIN_HINT, ONLINE_HINT, NotLoggedIn, Offline, Refused, TryLater
 from medperf_client.registry.wire import answered
-from medperf_client.transfer.network import asked_to_wait, no_auth, reason, trouble, unreachable
+from medperf_client.transfer.network import (
+    asked_to_wait,
+    is_reset,
+    no_auth,
+    reason,
+    trouble,
+    unreachable,
+)
 from medperf_client.transfer.verdicts import TLS_HINT, is_distrust, proxy_before
 
 if TYPE_CHECKING:
@@ -179,7 +186,7 @@ class Registry:
         if ledger is not None:
             number = ledger.write(method, path, noted.body, noted.key, noted.upload)
         try:
-            response = self._session.whole(
+            response = self._asked(
                 method,
                 f"{self.server_url}/api/v0{path}",
                 whole,
@@ -205,6 +212,18 @@ class Registry:
             said = words(document) if status >= 400 else ""
             ledger.answered(number, status, response.content, document, said)
         return response
+
+    def _asked(self, method: str, *arguments: Any, **options: Any) -> "requests.Response":
+        """See `Session.whole`. A read whose connection is reset is sent once more.
+
+        One may be closed just as it is used (RFC 9110, 9.2.2): no word of the registry.
+        """
+        try:
+            return self._session.whole(method, *arguments, **options)
+        except trouble() as error:
+            if method not in READS or not is_reset(error):
+                raise
+        return self._session.whole(method, *arguments, **options)
 
     @cached_property
     def knows_keys(self) -> bool:

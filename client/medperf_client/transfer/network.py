@@ -63,6 +63,14 @@ def innermost(error: BaseException) -> BaseException:
     return error
 
 
+def is_reset(error: Exception) -> bool:
+    """Whether the other side broke the connection off, and not this one as time ran out."""
+    import requests
+
+    late = isinstance(error, requests.Timeout)
+    return not late and isinstance(innermost(error), ConnectionResetError)
+
+
 def proxy_of(url: str) -> str:
     """The proxy that a URL is asked for through, without its password; empty if there is none."""
     from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
