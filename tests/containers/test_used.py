@@ -48,7 +48,7 @@ def test_a_step_is_measured_where_its_processes_are_the_platforms_own(anywhere: 
     found = measured(anywhere, GREEDY, "greedy")
     assert found is not None and 1 < found.seconds < 100 and found.node == os.uname().nodename
     record = recorded(anywhere.folder / "greedy")
-    assert record is not None and record.keys() == {"outputs", "seconds", "created_at"}
+    assert record is not None and record.keys() == {"outputs", "seconds", "created_at", "engine"}
     # One that fails is measured as well.
     failed = measured(anywhere, f"taken = b'x' * {MEMORY}; raise SystemExit(3)", "failed")
     assert failed is not None and failed.memory_of == found.memory_of

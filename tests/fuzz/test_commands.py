@@ -86,7 +86,7 @@ OWN = {
     "policy check",
     # What they show of others is what `benchmark view`, `test run` and `benchmark run` show.
     *("benchmark submit", "container submit", "dataset submit", "jobs ls", "jobs cancel"),
-    "jobs logs",
+    *("jobs logs", "jobs collect", "jobs wait"),
 }
 # How many commands show each case.
 SHOWN = 4
