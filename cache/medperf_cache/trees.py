@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +94,19 @@ def lend(path: Path) -> None:
 
 def _grant(path: str | Path, status: os.stat_result) -> None:
     os.chmod(path, stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
+
+
+def discard(kept: Path, delete: Callable[[Path], None] = remove_tree) -> None:
+    """Delete content that has its digest for a name: first out of sight, then for good.
+
+    It gets another name where it is, of the same length: that takes no room.
+    """
+    gone = kept.with_name(f"{GONE}{kept.name[len(GONE) :]}")
+    # One that was killed before it was done may have left it.
+    delete(gone)
+    with suppress(FileNotFoundError):
+        os.rename(kept, gone)
+    delete(gone)
 
 
 class TreeStore:
@@ -200,17 +213,8 @@ class TreeStore:
             return self.adopt(area / "tree")
 
     def remove(self, digest: str) -> None:
-        """Delete a folder: first out of sight, then for good.
-
-        It gets another name where it is, of the same length: that takes no room.
-        """
-        path = place(self._root, digest)
-        gone = path.with_name(f"{GONE}{digest[len(GONE) :]}")
-        # One that was killed before it was done may have left it.
-        remove_tree(gone)
-        with suppress(FileNotFoundError):
-            os.rename(path, gone)
-        remove_tree(gone)
+        """Delete a folder: first out of sight, then for good."""
+        discard(place(self._root, digest))
 
     def sweep(self) -> None:
         """Delete what a process that was killed in `remove` left."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from medperf_cache.blobs import BlobStore
 from medperf_cache.digests import entries, mark_used, place, stored
 from medperf_cache.scratch import remove_tree, scratch
-from medperf_cache.trees import GONE, TreeStore, lend
+from medperf_cache.trees import GONE, TreeStore, discard, lend
 from medperf_client.containers.library import Input
 from medperf_client.errors import MedPerfError, WrongHash
 
@@ -68,12 +68,7 @@ class Content:
     def discard(self, copies: Iterable[Path]) -> None:
         """Delete copies: first out of sight, then for good. One process at a time may."""
         for copy in copies:
-            # Another name of the same length takes no room.
-            gone = copy.with_name(f"{GONE}{copy.name[len(GONE) :]}")
-            _remove(gone)
-            with suppress(FileNotFoundError):
-                os.rename(copy, gone)
-            _remove(gone)
+            discard(copy, _remove)
 
     def sweep(self) -> None:
         """Delete what a process that was killed in `discard` left; for one that may discard."""
