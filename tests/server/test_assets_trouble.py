@@ -270,6 +270,27 @@ def test_an_upload_that_is_finished_twice_is_one_file(join: NewMember) -> None:
         assert ada.get(f"/assets/{digest(data)}").content == data
 
 
+def test_who_sends_to_an_upload_that_somebody_else_has_finished_just_now_is_told(
+    join: NewMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medperf_server.assets import local
+
+    ada = join("ada")
+    path = begun(ada, content(MIB))
+    made = local.made
+
+    def gone(folder: Path) -> Path:
+        made(folder).rmdir()
+        return folder
+
+    monkeypatch.setattr(local, "made", gone)
+    token = {"Authorization": str(ada.session.headers["Authorization"])}
+    answer = ada.registry.app.test_client().patch(
+        f"/api/v0{path}", data=b"some", headers={**TUS, **PIECE_TYPE, **token, "Upload-Offset": "0"}
+    )
+    assert answer.status_code == 404 and "begin again" in answer.text
+
+
 def test_giving_up_and_sending_at_once_leave_a_whole_file_or_none(
     join: NewMember, store: Store
 ) -> None:

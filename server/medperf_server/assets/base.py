@@ -28,7 +28,10 @@ class Store(ABC):
 
     @abstractmethod
     def write_piece(self, upload: str, name: str, data: memoryview) -> None:
-        """Store a piece of an upload, by a name that nobody used before."""
+        """Store a piece of an upload, by a name that nobody used before.
+
+        Raises `NotStored` if the upload is discarded meanwhile; not every store can tell.
+        """
 
     @abstractmethod
     def assemble(self, upload: str, pieces: Iterable[str]) -> tuple[str, str]:

@@ -36,7 +36,7 @@ class LocalStore(Store):
     def write_piece(self, upload: str, name: str, data: memoryview) -> None:
         """See `Store`."""
         folder = made(self._uploads / upload)
-        with _new(folder / name) as file:
+        with _pieces_of(upload), _new(folder / name) as file:
             file.write(data)
             _settle(file, folder)
 

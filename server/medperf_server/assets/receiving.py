@@ -27,6 +27,7 @@ MOST_BEGUN = 1000
 # What a connection that breaks may take along of what had arrived.
 READ_BYTES = 1 << 16
 TRIES = 3
+GONE = "The upload is gone; begin again"
 
 
 def begin(user_id: int, sha256: str, size_bytes: int, metadata: str) -> Asset | Upload:
@@ -104,7 +105,10 @@ def _read(stream: IO[bytes], size: int) -> memoryview:
 def _append(upload_id: str, offset: int, piece: memoryview) -> None:
     """Store bytes of an upload, then let its row say so: a crash between leaves nothing wrong."""
     name = secrets.token_hex(16)
-    store().write_piece(upload_id, name, piece)
+    try:
+        store().write_piece(upload_id, name, piece)
+    except NotStored:
+        abort(404, GONE)
     moved = db.session.scalar(
         update(Upload)
         .where(Upload.id == upload_id, Upload.offset_bytes == offset)
@@ -142,7 +146,7 @@ def finish(upload_id: str, user_id: int, sha256: str, size_bytes: int) -> None:
         _attach(upload_id, whole, user_id, sha256, size_bytes)
     except NotStored:
         discard(upload_id)
-        abort(404, "The upload is gone; begin again")
+        abort(404, GONE)
     store().discard(upload_id)
 
 
