@@ -193,9 +193,7 @@ def test_a_node_that_is_lost_loses_no_run(own_consortium: Consortium, site: Site
         for process in site.slurm.processes("slurmstepd", "--element"):
             with suppress(psutil.Error):
                 process.kill()
-        # A controller that another test has killed may not trust the node that is left.
-        with site.slurm.attended():
-            gate.is_reached(2)
+        gate.is_reached(2)
         gate.open()
         said, told = client.communicate(timeout=200)
     site.slurm.start()

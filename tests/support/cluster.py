@@ -103,10 +103,15 @@ class Site:
 
 
 @pytest.fixture
-def site(slurm: Slurm, own_consortium: Consortium, hospital: Hospital, tmp_path: Path) -> Site:
-    """A hospital at work on a cluster, where the benchmark has one model."""
+def site(
+    slurm: Slurm, own_consortium: Consortium, hospital: Hospital, tmp_path: Path
+) -> Iterator[Site]:
+    """A hospital at work on a cluster that somebody attends to; its benchmark has one model."""
     slurm.recover()
     found = Site(hospital, tmp_path / "shared", approved(hospital), slurm)
     hospital.member.environment |= slurm.environment
     found.setting()
-    return found
+    with slurm.attended():
+        yield found
+    # Of a test that fails, this is shown.
+    print(slurm.says("sinfo", "--Node", "--long"), slurm.says("squeue", "--array", "--long"))

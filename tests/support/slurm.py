@@ -217,7 +217,8 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE_S
     patience = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < patience, f"not in {seconds} s: {what}"
-        time.sleep(0.1)
+        # What is asked is a command, mostly.
+        time.sleep(0.2)
 
 
 def missing() -> list[str]:
