@@ -9,6 +9,7 @@ interpreter's settings, another process group), and what is not on Linux, is sta
 Where the start itself is the subject, a test uses `subprocess`.
 """
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -17,6 +18,7 @@ import json
 import os
 import pkgutil
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -245,7 +247,39 @@ def main() -> None:
     preload(module)
     assert_nothing_is_open()
     if serve(control) is not None:
+        end(done(module))
+
+
+def done(module: str) -> Any:
+    """Run a module as a program; what it ends with: `SystemExit` may say it, or what was raised."""
+    try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as said:
+        return said.code
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return error
+
+
+def end(said: Any) -> None:
+    """Do what an interpreter does last, but for tearing down all that was imported.
+
+    A fork would have to copy most of what it shares for that.
+    """
+    if said is not None and not isinstance(said, int | BaseException):
+        print(said, file=sys.stderr)
+    code = said if isinstance(said, int) else int(said is not None)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream, if_broken in ((sys.stdout, 120), (sys.stderr, code)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = if_broken
+    if isinstance(said, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
