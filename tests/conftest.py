@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.forks import IMPORT_ROOTS
 from tests.support.registry import Registry
@@ -15,6 +16,10 @@ from tests.support.services import PostgresCluster, postgres_cluster
 from tests.support.tiers import is_asked_for, longest_first, unit
 
 sys.path[:0] = IMPORT_ROOTS
+
+# How long one case takes says how busy the machine is.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def cases(request: pytest.FixtureRequest) -> int:
     """How many cases all fuzz tests try together; MEDPERF_TEST_CASES says another number."""
-    most = 10_000 if request.config.getoption("--all") else 300
+    most = 4_000 if request.config.getoption("--all") else 300
     return int(os.environ.get("MEDPERF_TEST_CASES", most))
 
 

@@ -44,7 +44,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     return Storage(tmp_path_factory.mktemp("shared"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     trees(),
     st.sampled_from(["", "gz", "bz2", "xz"]),
@@ -247,7 +247,7 @@ def test_an_archive_is_refused_by_the_name_that_people_know(
     assert DIGEST not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["", "gz", "bz2", "xz"]),
     st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),

@@ -152,7 +152,7 @@ def test_which_image_a_digest_means_is_taken_only_from_who_is_trusted(
 
 
 @given(trees(), st.lists(st.binary(max_size=99), max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_folder_and_any_files_come_out(tree: Tree, contents: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -345,7 +345,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_bundle_with_a_changed_byte_is_refused_or_means_the_same(
     small: Path, data: st.DataObject
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_catalog_holds_what_was_put_and_not_removed(tmp_path: Path) -> None:
 
     run_state_machine_as_test(
         CatalogMachine,
-        settings=settings(deadline=None, max_examples=30, stateful_step_count=20),
+        settings=settings(max_examples=30, stateful_step_count=20),
     )
 
 

@@ -15,7 +15,7 @@ from medperf_cache import CacheError, NotCached, Storage, tree_digest
 from medperf_cache.digests import file_digest, is_digest, leaves, place
 from tests.cache.content import File, Tree, build, residue, trees
 
-examples = settings(deadline=None, max_examples=60)
+examples = settings(max_examples=60)
 
 
 @examples

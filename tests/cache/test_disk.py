@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(tmp_path_factory.mktemp("store"))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(KEYS, JSON | st.binary(max_size=200))
 def test_what_json_can_express_comes_back_as_it_was(store: Store, key: str, value: Any) -> None:
     store[key] = value

@@ -162,7 +162,7 @@ def test_the_folder_hash_of_what_is_unchanged_is_known_unread(
     assert not [path for path in opened if path.startswith(str(data))]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(trees(), st.integers(1, 3))
 def test_how_many_read_is_of_no_account(tree: Tree, cores: int) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:

@@ -201,7 +201,7 @@ def test_an_archive_cut_off_anywhere_is_refused(tmp_path: Path, storage: Storage
         refused(storage, cut, "a zip archive that is damaged or cut off: File is not a zip file")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damage_is_refused_or_harmless_but_never_a_crash(
     shared: Storage, damage: list[tuple[float, int]]

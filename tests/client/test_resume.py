@@ -516,9 +516,7 @@ faults = st.one_of(
 )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(days=st.lists(st.tuples(st.lists(faults, max_size=6), st.booleans()), max_size=4))
 def test_whatever_happens_on_the_way_the_file_is_right_in_the_end(
     host: Proxy,

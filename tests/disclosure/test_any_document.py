@@ -35,7 +35,7 @@ DOCUMENTS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(DOCUMENTS)
 def test_every_document_is_checked_and_each_finding_is_at_a_key_that_it_has(document: dict) -> None:
     before = json.dumps(document)
@@ -45,7 +45,7 @@ def test_every_document_is_checked_and_each_finding_is_at_a_key_that_it_has(docu
     assert json.dumps(document) == before
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(DOCUMENTS)
 def test_leaving_out_what_is_found_comes_to_an_end_with_nothing_found(document: dict) -> None:
     decisions: tuple[Decision, ...] = ()

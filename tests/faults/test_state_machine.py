@@ -291,7 +291,6 @@ def test_everything_confirmed_exists_once_whatever_happens(with_benchmark: Regis
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

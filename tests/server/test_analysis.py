@@ -92,7 +92,7 @@ some_sites = st.lists(
 ).filter(lambda sites: max(v for v, _ in sites) - min(v for v, _ in sites) > 1e-3)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(some_sites)
 def test_random_effects_of_anything_are_those_of_statsmodels(
     sites: list[tuple[float, float]],

@@ -69,7 +69,7 @@ KNOWN_YAML = [
 
 
 SECONDS = 60
-HASTE = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+HASTE = settings(database=None, suppress_health_check=list(HealthCheck))
 
 
 @cache
