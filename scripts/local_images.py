@@ -4,11 +4,13 @@ import io
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +21,10 @@ BASE = f"localhost/medperf-test/python:{platform.python_version()}"
 # Nothing in a container imports these, and they are most of what an installation weighs.
 _LEFT_OUT = re.compile(
     r"(^|/)(site-packages|dist-packages|tests?|idlelib|tkinter|turtledemo|ensurepip|lib2to3"
-    r"|__pycache__|config-3[^/]*)(/|$)"
+    r"|pydoc_data|turtle\.py|__pycache__|config-3[^/]*"
+    # With the libraries that these bring. What they are for, Python does without them, or nobody.
+    r"|(_ssl|_hashlib|_sqlite3|_dbm|_gdbm|_curses|_curses_panel|_tkinter|nis|readline|_test\w+"
+    r"|_codecs_\w+)\..*\.so)(/|$)"
 )
 
 
@@ -81,15 +86,30 @@ def _add_python(tar: tarfile.TarFile) -> None:
     library = Path(sysconfig.get_path("stdlib"))
     interpreter = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     target = f"usr/local/lib/{library.name}"
-    tar.add(library, target, filter=_needed)
-    tar.add(interpreter.resolve(), "usr/local/bin/python3", filter=_as_root)
-    modules = library / "lib-dynload"
-    for name, source in _shared_libraries([interpreter, *modules.glob("*.so")]).items():
-        tar.add(source, name.lstrip("/"), filter=_as_root)
+    tar.add(library, target, filter=_needed_source)
+    modules = (library / "lib-dynload").glob("*.so")
+    needed = [module for module in modules if not _LEFT_OUT.search(module.name)]
+    binaries = {
+        "usr/local/bin/python3": interpreter.resolve(),
+        **{f"{target}/lib-dynload/{module.name}": module for module in needed},
+        **_shared_libraries([interpreter, *needed]),
+    }
+    with TemporaryDirectory() as folder:
+        for name, binary in binaries.items():
+            tar.add(_stripped(binary, Path(folder)), name.lstrip("/"), filter=_as_root)
 
 
-def _needed(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if _LEFT_OUT.search(member.name) else _as_root(member)
+def _stripped(binary: Path, folder: Path) -> Path:
+    """A copy without symbols, which may be most of it; itself on a machine that cannot."""
+    copy = folder / binary.name
+    command = ["strip", "--strip-unneeded", "--preserve-dates", "-o", str(copy), str(binary)]
+    is_done = shutil.which("strip") and subprocess.run(command).returncode == 0  # nosec B603
+    return copy if is_done else binary
+
+
+def _needed_source(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    is_needed = not _LEFT_OUT.search(member.name) and not member.name.endswith(".so")
+    return _as_root(member) if is_needed else None
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
