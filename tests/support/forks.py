@@ -20,6 +20,7 @@ import pkgutil
 import runpy
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -271,6 +272,12 @@ def end(said: Any) -> None:
     code = said if isinstance(said, int) else int(said is not None)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+    # What was imported before is frozen, and not looked at.
+    for one in gc.get_objects():
+        if issubclass(type(one), sqlite3.Connection):
+            # One that is left open leaves its log of writes, and the room that takes.
+            with suppress(sqlite3.Error):
+                one.close()
     for stream, if_broken in ((sys.stdout, 120), (sys.stderr, code)):
         try:
             stream.flush()
