@@ -147,6 +147,13 @@ class Slurm:
         chosen = [f"--states={','.join(states)}"] if states else []
         return self.says("squeue", "--array", "--noheader", "--format=%F_%K", *chosen).split()
 
+    def emptied(self) -> bool:
+        """Whether it has no job any more; those that it holds are let go."""
+        jobs = self.jobs()
+        if jobs:
+            self.says("scontrol", "release", ",".join(jobs))
+        return not jobs
+
     def processes(self, *words: str) -> list[psutil.Process]:
         """What its jobs run, and what watches over them: whose command has one of these words."""
         found = {}
