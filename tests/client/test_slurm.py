@@ -265,6 +265,34 @@ def test_a_queue_is_asked_a_few_times_however_many_wait(
     assert made.count("sbatch") == 1 and len(made) < 16, made
 
 
+def test_who_sends_ends_what_the_queue_has_again_of_runs_that_were_forgotten(
+    own_consortium: Consortium, site: Site, tmp_path: Path
+) -> None:
+    gate, runs = site.gated(own_consortium), site.shared / "runs"
+    for folder in (site.shared, runs):
+        folder.mkdir(mode=0o700)
+
+    def brought_back(run: str, place: Path, mark: str = "medperf") -> str:
+        """A job as one that a killed controller has again, which it holds."""
+        place.mkdir(parents=True, exist_ok=True)
+        words = [f"--comment={mark} {run}", f"--job-name=medperf-{run[:16]}", f"--chdir={place}"]
+        more = ("--parsable", "--hold", "--array=0-1", "--output=/dev/null", "--wrap=true")
+        return site.slurm.says("sbatch", *words, *more).strip()
+
+    forgotten = brought_back("ab" * 32, runs / ("ab" * 32))
+    (runs / ("ab" * 32)).rmdir()
+    others = [
+        brought_back("cd" * 32, tmp_path / "another" / "runs" / ("cd" * 32)),
+        brought_back("ef" * 32, tmp_path, "another"),
+        brought_back("ab" * 32, tmp_path),
+    ]
+    (tmp_path / "another" / "runs" / ("cd" * 32)).rmdir()
+    assert len(site.slurm.jobs()) == 8 and all([forgotten, *others])
+    gate.open()
+    assert {one["error"] for one in site.run()} == {None}
+    assert {job.partition("_")[0] for job in site.slurm.jobs()} == set(others)
+
+
 def test_what_the_policy_does_not_admit_is_not_sent(own_consortium: Consortium, site: Site) -> None:
     gate = site.gated(own_consortium)
     entries = [site.hospital.member.json("container", "view", str(uid)) for uid in (2, 3)]

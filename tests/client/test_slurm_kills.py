@@ -197,12 +197,13 @@ def test_whatever_is_killed_or_full_each_run_ends_right_and_does_nothing_twice(
     print(f"tried {dict(tried)}, hit {dict(hit)}, in {time.monotonic() - started:.0f} s")
     assert sum(hit.values()) > 0
     # A controller that was killed has jobs back that ended after it had last noted what is so. It
-    # finds that out, sends them again, and they find nothing to do. One that a node does not take
-    # any more it holds, until somebody lets it go.
-    eventually(site.slurm.emptied, "the queue is empty", seconds=180)
+    # finds that out, sends them again, and they find nothing to do. One whose number a node knows
+    # it holds, until somebody sends the next run.
+    eventually(lambda: site.slurm.jobs() == site.slurm.held(), "no other is left", seconds=180)
     # Who comes next to a node takes away what those left that were killed there.
     assert trouble.results(site.run("--no-cache")) == trouble.first
     assert list(node_disk.glob("*/*")) == []
+    eventually(lambda: not site.slurm.jobs(), "the queue is empty", seconds=180)
 
 
 @pytest.mark.parametrize(("when", "times"), [("before", 2), ("after", 1)])

@@ -147,12 +147,10 @@ class Slurm:
         chosen = [f"--states={','.join(states)}"] if states else []
         return self.says("squeue", "--array", "--noheader", "--format=%F_%K", *chosen).split()
 
-    def emptied(self) -> bool:
-        """Whether it has no job any more; those that it holds are let go."""
-        jobs = self.jobs()
-        if jobs:
-            self.says("scontrol", "release", ",".join(jobs))
-        return not jobs
+    def held(self) -> list[str]:
+        """Those of its jobs that it does not begin until somebody looks after them."""
+        lines = self.says("squeue", "--array", "--noheader", "--format=%F_%K|%r").splitlines()
+        return [job for job, _, why in (line.partition("|") for line in lines) if "held" in why]
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """What its jobs run, and what watches over them: whose command has one of these words."""

@@ -159,6 +159,13 @@ class Executor(ABC):
     def end(self, jobs: Sequence[Seen]) -> None:
         """End these jobs, if there are any; no error for those that ended. Raises `Away`."""
 
+    def strays(self) -> list[Seen]:
+        """The jobs of runs of this folder that were forgotten, if the queue can bring some back.
+
+        Others' jobs are none. Raises `Away`.
+        """
+        return []
+
     def asked(self) -> tuple[int | None, int | None]:
         """The seconds and bytes of memory that each job asks for; None for what is not known."""
         return None, None
@@ -221,7 +228,8 @@ class Executor(ABC):
         """Send elements that no job is at, in one run for those that ask for the same; the runs.
 
         Nothing is sent twice: what the queue has of them already is looked for first, by the mark,
-        while no other client sends. Raises `Away`, and `Refused` once all else was sent.
+        while no other client sends. Jobs that the queue has again of runs that were forgotten are
+        ended. Raises `Away`, and `Refused` once all else was sent.
         """
         refused: dict[str, MedPerfError] = {}
         with self._alone() as descriptor:
@@ -246,6 +254,9 @@ class Executor(ABC):
                     write_atomically(folder / SENT, job)
             # Last: who is cut off would find cancelled jobs, and nothing in their place.
             self.end([one for one in held if one.state.is_queued])
+            # What cannot be ended now is left for another time.
+            with suppress(MedPerfError):
+                self.end(self.strays())
         if refused:
             raise Refused(refused)
         return [run.name for run in made]

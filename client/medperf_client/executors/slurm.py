@@ -118,6 +118,12 @@ class Slurm(Executor):
             found = {**never, **_by_number(self._accounted(missing)), **found}
         return [self._explained(one) for one in found.values()]
 
+    def strays(self) -> list[Seen]:
+        """See `Executor`. A job's working folder is that of its run."""
+        said = self._say("squeue", "--me", "--array", "--noheader", f"--format={FIELDS}|%Z")
+        found = (stray(line, self.folder / "runs") for line in said.splitlines())
+        return [one for one in found if one is not None]
+
     def end(self, jobs: Sequence[Seen]) -> None:
         """See `Executor`."""
         if jobs:
@@ -283,6 +289,17 @@ def job_of(line: str, runs: Container[str]) -> Seen | None:
     is_held = state == "PENDING" and "requeued held" in why
     found = State.HELD if is_held else _state(state)
     return Seen(f"{array}_{number}", run, int(number), found, node, why)
+
+
+def stray(line: str, runs: Path) -> Seen | None:
+    """The job in a line of squeue's (`FIELDS`, and where it works) whose run is gone from `runs`.
+
+    None for those of others, of other folders, and of runs that are there.
+    """
+    *fields, place = [*line.split("|", 8), *[""] * 9][:9]
+    run = fields[-1].strip().partition(" ")[2]
+    is_gone = place == str(runs / run) and not os.path.lexists(place)
+    return job_of("|".join(fields), {run}) if is_gone else None
 
 
 def unbegun(line: str, missing: Mapping[str, Sequence[int]]) -> list[Seen]:
