@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def cases(request: pytest.FixtureRequest) -> int:
     """How many cases all fuzz tests try together; MEDPERF_TEST_CASES says another number."""
-    most = 4_000 if request.config.getoption("--all") else 300
+    most = 10_000 if request.config.getoption("--all") else 300
     return int(os.environ.get("MEDPERF_TEST_CASES", most))
 
 
