@@ -22,7 +22,7 @@ BASE = f"localhost/medperf-test/python:{platform.python_version()}"
 _LEFT_OUT = re.compile(
     r"(^|/)(site-packages|dist-packages|tests?|idlelib|tkinter|turtledemo|ensurepip|lib2to3"
     r"|pydoc_data|turtle\.py|__pycache__|config-3[^/]*"
-    # With the libraries that these bring. What they are for, Python does without them, or nobody.
+    # Python does without these, or no container imports them; and each brings a library along.
     r"|(_ssl|_hashlib|_sqlite3|_dbm|_gdbm|_curses|_curses_panel|_tkinter|nis|readline|_test\w+"
     r"|_codecs_\w+)\..*\.so)(/|$)"
 )
