@@ -75,3 +75,16 @@ def test_it_has_all_that_a_queue_has(own_consortium: Consortium, site: Pooled) -
     done = member.run("profile", "set", "executor", json.dumps(wrong))
     assert done.returncode == 2
     assert "directives.nice expects an option that is not the client's own" in done.stderr
+
+
+def test_what_no_node_could_begin_is_sent_more_often_than_what_was_cut_off(
+    own_consortium: Consortium, site: Pooled
+) -> None:
+    with_another_model(own_consortium)
+    member = site.hospital.member
+    member.does("sync")
+    member.environment["POOL_HELD"] = "4"
+    done = member.run(*site.words)
+    assert {one["error"] for one in json.loads(done.stdout)} == {None}, done.stderr
+    assert done.stderr.count("is held, for it could not be started, and is sent again") == 4
+    assert site.elements() == []

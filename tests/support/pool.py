@@ -21,14 +21,16 @@ from medperf_client.executors.executor import Executor, Seen, State
 from medperf_client.files import write_atomically
 from medperf_client.settings.executors import KINDS
 
-POOL = "pool"
+POOL, HOLDS = "pool", "held"
 RUN, NUMBER, SCRIPT = "POOL_RUN", "POOL_NUMBER", "script"
+# Up to which try it holds each job, and begins none.
+HELD = int(os.environ.get("POOL_HELD", "0"))
 
 
 class Pool(Executor):
     """Has each job be a process of this machine, and knows none but those that run.
 
-    They are marked by their environment.
+    They are marked by their environment. Those that it holds are none.
     """
 
     own_options = frozenset({"nice"})
@@ -36,7 +38,7 @@ class Pool(Executor):
     def send(self, run: Run, folder: Path) -> str:
         """See `Executor`."""
         write_atomically(folder / SCRIPT, self.script(folder, f"${NUMBER}"))
-        for number in range(len(run.elements)):
+        for number in _begun(run):
             with open(folder / f"{number}.log", "ab") as log:
                 subprocess.Popen(
                     ["bash", str(folder / SCRIPT)],
@@ -51,7 +53,12 @@ class Pool(Executor):
 
     def jobs(self, runs: Sequence[str]) -> list[Seen]:
         """See `Executor`."""
-        return [
+        held = [
+            Seen(HOLDS, run.name, number, State.HELD)
+            for run in (Run.read(self.folder / "runs" / name) for name in runs)
+            for number in (set(range(len(run.elements))) - set(_begun(run)) if run else ())
+        ]
+        return held + [
             Seen(str(process.pid), marks[RUN], int(marks[NUMBER]), State.RUNS, "here")
             for process, marks in running()
             if marks[RUN] in runs
@@ -60,8 +67,15 @@ class Pool(Executor):
     def end(self, jobs: Sequence[Seen]) -> None:
         """See `Executor`."""
         for job in jobs:
+            if job.state == State.HELD:
+                continue
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(int(job.job)).terminate()
+
+
+def _begun(run: Run) -> list[int]:
+    """The numbers of a run's jobs that it does not hold."""
+    return [number for number, tries in enumerate(run.tries) if tries > HELD]
 
 
 def running() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:

@@ -15,8 +15,9 @@ FILES_SECONDS, QUEUE_SECONDS = 0.5, (1, 1, 2, 4, 8, 15)
 FILES_AT_ONCE = 100
 # A record may be seen only some time after its job ended: a shared file system has caches.
 RECORD_SECONDS = 10
-# Sent so often for what is nobody's fault.
-MOST_TRIES = 3
+# Sent so often for what is nobody's fault, and so often while no node has begun it: a controller
+# that has lost its last numbers gives them out again, and the nodes that know them refuse each.
+MOST_TRIES, MOST_UNBEGUN = 3, 10
 AGAIN = (
     *(State.DONE, State.FAILED, State.PREEMPTED, State.NODE_FAILED, State.GONE),
     State.HELD,
@@ -119,8 +120,8 @@ class Following:
     def _is_to_be_sent(self, name: str, seen: Seen) -> bool:
         if seen.state not in AGAIN or self._may_have_record(name, seen):
             return False
-        tries = self.executor.tries(name)
-        if tries >= MOST_TRIES:
+        most = MOST_UNBEGUN if seen.state == State.HELD else MOST_TRIES
+        if self.executor.tries(name) >= most:
             return False
         self._tell(f"{self._labels[name]}: job {seen.job} {seen.state.value}, and is sent again")
         return True
