@@ -100,10 +100,13 @@ def bad_host(respond: Answer) -> Iterator[BadHost]:
 
 
 @contextmanager
-def dripping(start: bytes, each: bytes, gap: float = 0.05) -> Iterator[str]:
+def dripping(
+    start: bytes, each: bytes, gap: float = 0.05, met: list[Any] | None = None
+) -> Iterator[str]:
     """A host that sends `start` to whoever connects, then `each` after every gap, for ever.
 
-    Gives its URL. What it is asked it never reads. Without a gap it sends as fast as it can.
+    Gives its URL; `met` gets who connects. What it is asked it never reads. Without a gap it sends
+    as fast as it can.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
@@ -118,7 +121,9 @@ def dripping(start: bytes, each: bytes, gap: float = 0.05) -> Iterator[str]:
     def serve() -> None:
         with suppress(OSError):
             while True:
-                connection, _ = listener.accept()
+                connection, address = listener.accept()
+                if met is not None:
+                    met.append(address)
                 threading.Thread(target=talk, args=(connection,), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
