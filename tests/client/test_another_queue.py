@@ -1,37 +1,21 @@
 """A queue that nobody foresaw: one module, and a line in the list of kinds."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import pool
-from tests.support.cluster import Site
+from tests.support.cluster import Pooled
 from tests.support.consortium import Consortium
 from tests.support.hospital import Hospital, approved, with_another_model
 from tests.support.slurm import eventually
 
 
-class Pooled(Site):
-    """A hospital whose models run in that queue."""
-
-    slurm: Any = None
-
-    def setting(self, **more: Any) -> None:
-        """See `Site`."""
-        super().setting(**{"kind": pool.POOL, **more})
-
-
 @pytest.fixture
 def site(hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pooled:
     """A hospital at work with it, where the benchmark has one model."""
-
-    def command(*words: str) -> list[str]:
-        return [sys.executable, pool.__file__, *words]
-
-    monkeypatch.setattr(hospital.member, "command", command)
+    monkeypatch.setattr(hospital.member, "command", pool.command)
     found = Pooled(hospital, tmp_path / "shared", approved(hospital), None)
     found.setting()
     return found

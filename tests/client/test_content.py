@@ -218,6 +218,24 @@ def test_what_is_not_what_its_digest_says_is_not_copied(tmp_path: Path) -> None:
     assert node.kept == []
 
 
+def test_of_a_folder_in_part_nothing_else_is_copied(tmp_path: Path) -> None:
+    content, data = Content(tmp_path / "content", tmp_path / "incoming"), tmp_path / "data"
+    for path in ("a/x", "b/x", "c", "a/b/y"):
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).write_text(path)
+    names = ("a", "c")
+    digest = Storage(tmp_path / "cache").fingerprints.digest(data, names=names)
+    copy = content.at_hand(Input(data, digest, names=names))
+    assert tree_digest(copy) == digest and copy != content.place(Input(data, tree_digest(data)))
+    # What is called so further down is part of it.
+    assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == [
+        *("a", "a/b", "a/b/y", "a/x", "c")
+    ]
+    (data / "c").write_text("C")
+    with pytest.raises(WrongHash):
+        Content(tmp_path / "other", tmp_path / "incoming").at_hand(Input(data, digest, names=names))
+
+
 def test_a_copy_of_which_somebody_deleted_a_part_is_made_anew(tmp_path: Path) -> None:
     node, data = Node(tmp_path, tmp_path), tmp_path / "folder"
     data.mkdir()

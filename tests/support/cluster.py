@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.consortium import Consortium
 from tests.support.hospital import Hospital, approved, with_another_model
+from tests.support.pool import POOL
 from tests.support.slurm import Slurm, eventually
 
 # Goes on once a file is there, and says on which node it began.
@@ -100,6 +101,16 @@ class Site:
             {key: value for key, value in step.items() if key not in ("seconds", "source")}
             for step in steps
         ]
+
+
+class Pooled(Site):
+    """A hospital whose models run in a queue that is but processes of this machine."""
+
+    slurm: Any = None
+
+    def setting(self, **more: Any) -> None:
+        """See `Site`."""
+        super().setting(**{"kind": POOL, **more})
 
 
 @pytest.fixture

@@ -88,6 +88,11 @@ def running() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
                 yield process, marks
 
 
+def command(*words: str) -> list[str]:
+    """How a test starts it."""
+    return [sys.executable, __file__, *words]
+
+
 def main() -> None:
     """Run `medperf`, which knows this queue."""
     KINDS[POOL] = f"{__name__}:{Pool.__name__}"

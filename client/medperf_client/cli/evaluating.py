@@ -251,7 +251,7 @@ def left_to() -> "Following | None":
 
     Raises `MedPerfError` if some were left and it names none any more, or its folder is not there.
     """
-    queue, left = queue_of(), len(site().awaited.all())
+    queue, left = queue_of(), site().awaited.count()
     if queue is not None:
         queue.executor.require_folder(is_used=left > 0)
     elif left:
@@ -265,7 +265,8 @@ def left_to() -> "Following | None":
 def _collected(notes: "Sequence[Awaited]") -> "Iterator[Outcome]":
     one = notes[0]
     benchmark, entity, record = fitting(one.benchmark, one.dataset)
-    models = [site().entity("mlcube", note.model) for note in notes]
+    # Of one that is done in parts there is a note for each.
+    models = [site().entity("mlcube", one) for one in dict.fromkeys(note.model for note in notes)]
     run = running(
         *(benchmark, entity, record, models),
         wait=False,
@@ -354,7 +355,7 @@ def tell_outcomes(outcomes: "list[Outcome]", as_json: bool) -> None:
 
 def tell_left() -> None:
     """How many models are left to the queue, if there are any."""
-    left = len(site().awaited.all())
+    left = site().awaited.count()
     if left:
         click.echo(
             f"{left} models are left to the queue. See: medperf jobs ls; then: medperf jobs wait",

@@ -112,13 +112,16 @@ def _finish(outcomes: "list[Outcome]", troubles: "list[Exception]", as_json: boo
 def cancel(elements: tuple[str, ...], yes: bool) -> None:
     """End the jobs of these elements, or all, and take back what they would have given.
 
-    What is over stays, to be collected.
+    A model that is done in parts is taken back as a whole. What is over stays, to be collected.
     """
     executor = _executor()
     chosen = _chosen(executor, elements)
     if executor is None or not chosen:
         click.echo("There are none.")
         return
+    # One part alone would be sent again with the next look at the others.
+    models = {one.made_of for one in chosen}
+    chosen = [one for one in executor.all() if one.made_of in models]
     confirm(f"cancel {', '.join(one.label for one in chosen)}?", yes)
     ended = executor.cancel([one.name for one in chosen])
     for one in chosen:

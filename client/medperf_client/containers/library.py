@@ -1,6 +1,6 @@
 """From a UID or a path to a container whose files are all here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medperf_cache import Storage
@@ -18,10 +18,14 @@ from medperf_client.transfer.fetcher import Fetcher
 
 @dataclass(frozen=True)
 class Input:
-    """A file or folder that steps read, with its digest (see `medperf_cache.digests`)."""
+    """A file or folder that steps read, with its digest (see `medperf_cache.digests`).
+
+    With `names` it is a folder that has only those entries of the one at `path`.
+    """
 
     path: Path
     digest: str
+    names: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     @property
     def is_folder(self) -> bool:

@@ -27,6 +27,9 @@ CONTAINER_TYPES = (
 # Whose image is one file, which is run as it is or loaded.
 IMAGE_FILES = (DOCKER_ARCHIVE, SINGULARITY_FILE)
 RUN_ARGS = ("command", "entrypoint", "environment", "shm_size", "gpus")
+# The variable by which a task says that the entries of an input's folder are cases, each by itself.
+# Plain MedPerf refuses keys that it does not know, and hands a variable on.
+CASES = "MEDPERF_CASES"
 ALL_GPUS = -1
 # What an engine takes as a number.
 MOST_NUMBER, MOST_DIGITS = 2**63, 10
@@ -74,6 +77,15 @@ class Task:
     gpus: int | tuple[str, ...] | None = None
     inputs: tuple[Volume, ...] = ()
     outputs: tuple[Volume, ...] = ()
+
+    @property
+    def cases(self) -> str:
+        """The input volume whose entries are cases, none of which changes what others give.
+
+        So outputs for all of them are those for some, and those for the others, in one folder.
+        Empty for a task that does not say so.
+        """
+        return self.environment.get(CASES, "")
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides what a run of this task does, as JSON that is equal when it is equal."""
@@ -204,6 +216,9 @@ class _Reader:
         inputs = self.volumes(body.get("input_volumes"), f"{path}.input_volumes")
         outputs = self.volumes(body.get("output_volumes"), f"{path}.output_volumes")
         self.distinct(inputs + outputs, path)
+        environment = self.environment(args.get("environment"), f"{args_path}.environment")
+        if CASES in environment:
+            self.cases(environment[CASES], inputs, outputs, path)
         entrypoint = args.get("entrypoint")
         return Task(
             name=name,
@@ -211,7 +226,7 @@ class _Reader:
             entrypoint=(
                 None if entrypoint is None else self.words(entrypoint, f"{args_path}.entrypoint")
             ),
-            environment=self.environment(args.get("environment"), f"{args_path}.environment"),
+            environment=environment,
             shm_size=self.size(args.get("shm_size"), f"{args_path}.shm_size"),
             gpus=self.gpus(args.get("gpus"), f"{args_path}.gpus"),
             inputs=inputs,
@@ -243,6 +258,18 @@ class _Reader:
                 if value in seen:
                     self.problems.append(f"{path}: two volumes have the {what} {value}")
                 seen.add(value)
+
+    def cases(
+        self, named: str, inputs: tuple[Volume, ...], outputs: tuple[Volume, ...], path: str
+    ) -> None:
+        folders = [volume.name for volume in inputs if volume.kind == "directory"]
+        if named not in folders:
+            expected = " or ".join(folders) or "an input volume that is a directory"
+            self.expected(f"{path}.run_args.environment.{CASES}", expected, named)
+        for volume in outputs:
+            if volume.kind != "directory":
+                kind_path = f"{path}.output_volumes.{volume.name}.type"
+                self.expected(kind_path, f"directory, for {CASES} shares out its cases", "file")
 
     def as_process(self, task: Task, path: str) -> None:
         """What an image or an engine would make up for, and a plain process cannot."""

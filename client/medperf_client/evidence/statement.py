@@ -29,7 +29,7 @@ ROLES = {"preparation": "data_preparation_mlcube", "evaluator": "data_evaluator_
 RELEASE = "release"
 OF_A_STEP = (
     *("step", "model", "container", "source", "signed_by", "seconds", "image_id"),
-    *("failed", "engine", "inputs", "outputs"),
+    *("failed", "engine", "parts", "inputs", "outputs"),
 )
 ASK_AGAIN = "Ask the site for its result again."
 

@@ -42,6 +42,10 @@ class AwaitedModels:
         """Every model. Raises `MedPerfError` for a file that cannot be read."""
         return [note for _, note in self._read()]
 
+    def count(self) -> int:
+        """How many models, of which one that is done in parts has several notes."""
+        return len({replace(note, element="") for note in self.all()})
+
     def add(self, note: Awaited) -> None:
         """Remember one, or in other words than before."""
         self._store(self._folder / f"{note.element}-{note.model}.json", note)

@@ -159,7 +159,9 @@ class Evaluations:
 
         turns = [
             replace(turn, sent=partial(sent, model), over=awaited.drop)
-            for model, turn in zip(models, self._turns(asked, models), strict=True)
+            for model, turn in zip(
+                models, self._turns(asked, models, executor.cases_per_job), strict=True
+            )
         ]
         stopped: list[MedPerfError] = []
         refused = stopped.append if fails else None
@@ -170,11 +172,13 @@ class Evaluations:
         # Also what was sent by whoever was killed, and was answered from memory by now.
         executor.sweep(self._done(asked))
 
-    def _turns(self, asked: Asked, models: Sequence[Entity]) -> list[Turn[Outcome]]:
+    def _turns(
+        self, asked: Asked, models: Sequence[Entity], cases_per_job: int | None = None
+    ) -> list[Turn[Outcome]]:
         known = self._known(asked)
         return [
             Turn(
-                partial(self._plan, asked, model),
+                partial(self._plan, asked, model, cases_per_job),
                 partial(self._made, asked, model, known),
                 partial(self._failed, asked, model),
                 self._at_hand(asked, model, known),
@@ -187,12 +191,16 @@ class Evaluations:
         known = self._known(asked)
         return [made_of for (_, made_of), one in known.items() if not one.partial]
 
-    def _plan(self, asked: Asked, model: Entity) -> "Plan":
-        """What of a model is to be done."""
+    def _plan(self, asked: Asked, model: Entity, cases_per_job: int | None) -> "Plan":
+        """What of a model is to be done. Raises `PartsFirst` where parts of it come first."""
         # Imported late: what runs on this machine, or has run, plans nothing.
         from medperf_client.execution.plan import Plan
 
-        plan = Plan(**self._means(asked, self._logs(asked, model)), made_of=asked.made_of(model))
+        plan = Plan(
+            **self._means(asked, self._logs(asked, model)),
+            made_of=asked.made_of(model),
+            cases_per_job=cases_per_job,
+        )
         self._workflow(plan, asked, model)
         return plan
 

@@ -1,18 +1,23 @@
 """The steps of a run as work to be done elsewhere: nothing runs, and all that it takes is named."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from medperf_cache.digests import is_digest
 from medperf_cache.memo import memo_key
+from medperf_cache.trees import TreeStore
 from medperf_client.containers.job import Job
 from medperf_client.containers.library import Container, Input
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ALL_GPUS
 from medperf_client.errors import Unsupported
-from medperf_client.execution.steps import AskedStep, Step, Steps, asked_step, step_key
+from medperf_client.execution.parts import join, shares
+from medperf_client.execution.steps import AskedStep, Perform, Step, Steps, asked_step, step_key
 from medperf_client.execution.work import LOG, OUTPUTS, Work
 from medperf_client.settings.config import APPTAINER, PROCESS
 
@@ -61,17 +66,30 @@ class Planned:
         return step_key(self.image_id, self.asked.task.fingerprint(), inputs)
 
 
+class PartsFirst(Exception):
+    """That a step is to be done in parts, each with some cases; `plans` has those to be done."""
+
+    def __init__(self, plans: Sequence["Plan"]) -> None:
+        super().__init__(f"{len(plans)} parts first")
+        self.plans = plans
+
+
 class Plan(Steps):
     """Takes steps as `Steps` does, but does none: what is not remembered is `planned`.
 
     A workflow is asked for its steps twice: once with this, which says what is to be done
     elsewhere, and once with `Steps` and a `perform` that has what was done. `made_of` is what the
     result will be known by, if that is not the plan's name.
+
+    With `cases_per_job` a step whose cases can be shared out is planned in parts of so many at
+    most. `take` raises `PartsFirst` until each part is remembered; then so is the whole.
     """
 
-    def __init__(self, *args: Any, made_of: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, made_of: str = "", cases_per_job: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.made_of = made_of
+        self.made_of, self._cases_per_job = made_of, cases_per_job
         self.planned: list[Planned] = []
         self._chain: list[list[Any]] = []
 
@@ -105,7 +123,8 @@ class Plan(Steps):
     ) -> Step:
         """See `Steps.take`. Outputs are promised.
 
-        Raises `Unsupported` for an image that only an engine of this machine has.
+        Raises `Unsupported` for an image that only an engine of this machine has, `PartsFirst`, and
+        `InvalidContainer` where two parts gave the same file.
         """
         asked = asked_step(name, container, offered, model, may_fail)
         runner = self._runner_for(container.spec)
@@ -121,6 +140,8 @@ class Plan(Steps):
             image_id = runner.provide(container.spec, container.archive, container.expected_image)
             step = self._recall(asked, image_id) if self._use_memo else None
         assert image_id is not None
+        if step is None and (parts := self._parts(asked)):
+            step = self._joined(asked, runner, image_id, parts)
         key = step_key(image_id, asked.task.fingerprint(), _tokens(asked))
         self._chain.append([key, may_fail])
         if step is None:
@@ -131,6 +152,82 @@ class Plan(Steps):
             for volume in asked.task.outputs
         }
         return asked.step(image_id, step is None, {"seconds": 0.0}, promised)
+
+    def take_in(self, perform: Perform) -> None:
+        """Remember what is planned, as `perform` did it. Raises what `Steps.take` does."""
+        steps = Steps(
+            self._storage,
+            self._runner_for,
+            self._logs,
+            self._limits,
+            watch=self._watch,
+            private=self._private,
+            perform=perform,
+        )
+        for planned in self.planned:
+            asked = planned.asked
+            steps.take(asked.task.name, asked.container, asked.inputs, asked.model)
+
+    def _parts(self, asked: AskedStep) -> list[AskedStep]:
+        """A step as several on some of its cases each; none if it is to be done as a whole.
+
+        That is a step, too, which is to be done anew, or counts as far as it got: neither can be
+        told from parts that are remembered.
+        """
+        whole = asked.inputs.get(asked.task.cases)
+        is_whole = self._cases_per_job is None or not self._use_memo or asked.may_fail
+        if is_whole or whole is None or (isinstance(whole, Promised) and not whole.is_there):
+            return []
+        assert self._cases_per_job is not None
+        found = shares(os.listdir(whole.path), self._cases_per_job)
+        digest = self._storage.fingerprints.digest
+        return [
+            replace(
+                asked,
+                inputs={
+                    **asked.inputs,
+                    asked.task.cases: Input(
+                        whole.path, digest(whole.path, names=names), names=names
+                    ),
+                },
+                model=f"{asked.model}, part {number} of {len(found)}",
+            )
+            for number, names in enumerate(found, 1)
+            if len(found) > 1
+        ]
+
+    def _joined(
+        self, asked: AskedStep, runner: Runner, image_id: str, parts: Sequence[AskedStep]
+    ) -> Step:
+        """A step that was done in parts, remembered as a whole. Raises `PartsFirst`."""
+        done = [self._recall(part, image_id) for part in parts]
+        if missing := [number for number, one in enumerate(done) if one is None]:
+            self._announce(runner)
+            raise PartsFirst([self._part(parts[i], i + 1, runner, image_id) for i in missing])
+        found = [one for one in done if one is not None]
+        with self._results.scratch() as scratch:
+            made = {volume.name: scratch / volume.name for volume in asked.task.outputs}
+            for name, place in made.items():
+                what = f"{asked.container.name}, task {asked.task.name},"
+                join([one.outputs[name].path for one in found], place, what)
+            record = {
+                "outputs": {
+                    name: ("directory", TreeStore.settle(place)) for name, place in made.items()
+                },
+                "seconds": sum(one.seconds for one in found),
+                "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "engine": found[0].engine if len({one.engine for one in found}) == 1 else "",
+                "parts": len(found),
+            }
+            self._check_unchanged(asked.inputs)
+            return replace(self._keep(asked, image_id, record, made), ran=False)
+
+    def _part(self, asked: AskedStep, number: int, runner: Runner, image_id: str) -> "Plan":
+        plan = copy(self)
+        key = step_key(image_id, asked.task.fingerprint(), _tokens(asked))
+        plan.planned, plan._chain = [Planned(asked, runner, image_id, key)], [[key, False]]
+        plan._logs = self._logs / f"part-{number}"
+        return plan
 
     def works(self, root: Path, at_hand: AtHand) -> list[Work]:
         """What is planned, each in a folder of its own below `root`, in order."""

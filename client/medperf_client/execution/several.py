@@ -14,7 +14,6 @@ from medperf_client.execution.used import Used
 
 if TYPE_CHECKING:
     from medperf_client.execution.plan import Plan
-    from medperf_client.executors.executor import Executor
     from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
 
@@ -89,57 +88,129 @@ def take_queued(
 ) -> Iterator[Made]:
     """Have the steps of each turn done by a job of a queue; what they make comes as it is made.
 
-    One that fails costs only itself. What was sent before, by whomever was killed, is not sent
-    again. Whoever stops in the midst of this, or does not `wait`, leaves the jobs to the queue. Why
-    the queue takes nothing of what is left, or does not tell of it, is raised as `MedPerfError`;
-    with `refused` that is told why, and each that is left fails.
+    One that fails costs only itself. One that is planned in parts has a job for each, and one more
+    for what follows them. What was sent before, by whomever was killed, is not sent again. Whoever
+    stops in the midst of this, or does not `wait`, leaves the jobs to the queue. Why the queue
+    takes nothing of what is left, or does not tell of it, is raised as `MedPerfError`; with
+    `refused` that is told why, and each that is left fails.
     """
-    executor = following.executor
-    plans: dict[str, list[tuple[Turn[Made], Plan]]] = {}
+    queued = _InQueue[Made](storage, following)
     for turn in turns:
-        try:
-            plan = _prepared(storage, turn, executor)
-        except TROUBLE as error:
-            yield turn.fail(error, ())
-            continue
-        if plan is None:
-            yield turn.taken(storage)
-        else:
-            turn.sent(plan.name)
-            plans.setdefault(plan.name, []).append((turn, plan))
-    labels = {name: these[0][1].label for name, these in plans.items()}
+        yield from queued.begin(_Going(turn))
     try:
-        for name, trouble in following.ended(labels, watch, wait):
-            these = plans.pop(name)
-            # What another process has just taken in is remembered.
-            with executor.taking_in():
-                made = [
-                    turn.taken(
-                        storage,
-                        executor.collect(plan, trouble),
-                        executor.used(name, [one.key for one in plan.planned]),
-                    )
-                    for turn, plan in these
-                ]
-            yield from made
-            with executor.taking_in():
-                executor.forget(name)
-            for turn, _ in these:
-                turn.over(name)
+        for name, trouble in following.ended(queued.labels, watch, wait):
+            yield from queued.ended(name, trouble)
     except MedPerfError as error:
-        if refused is None or not plans:
+        left = queued.left()
+        if refused is None or not left:
             raise
         refused(error)
-        yield from (turn.fail(error, ()) for these in plans.values() for turn, _ in these)
+        yield from (one.turn.fail(error, one.used) for one in left)
 
 
-def _prepared(storage: Storage, turn: Turn[Any], executor: "Executor") -> "Plan | None":
-    """What of a turn is to be done, ready for the queue; None if there is nothing."""
-    if turn.earlier is not None:
-        return None
-    with storage.in_use():
-        plan = turn.plan()
-        if not plan.planned:
-            return None
-        executor.prepare(plan)
-    return plan
+class _Going(Generic[Made]):
+    """A turn on its way: what the queue does for it now, by name, and what that has taken so far.
+
+    That is all of it, or `in_parts` the parts that come first. Those that `failed` stay in the
+    queue's folder until the turn is made: who comes later is to know of them, too.
+    """
+
+    def __init__(self, turn: Turn[Made]) -> None:
+        self.turn = turn
+        self.plans: dict[str, Plan] = {}
+        self.in_parts = False
+        self.failed: list[str] = []
+        self.used: list[Used] = []
+        self.error: Exception | None = None
+
+
+class _InQueue(Generic[Made]):
+    """The elements of several turns, each with those that want it."""
+
+    def __init__(self, storage: Storage, following: "Following") -> None:
+        self._storage, self._following = storage, following
+        self._executor = following.executor
+        self._wanted: dict[str, list[_Going[Made]]] = {}
+        self.labels: dict[str, str] = {}
+
+    def begin(self, going: _Going[Made]) -> Iterator[Made]:
+        """Have what is to be done next ready for the queue; what is made where that is nothing."""
+        turn = going.turn
+        try:
+            if turn.earlier is None:
+                with self._storage.in_use():
+                    plans = _next_of(going)
+                    for plan in plans:
+                        self._executor.prepare(plan)
+                        turn.sent(plan.name)
+                        going.plans[plan.name] = plan
+        except TROUBLE as error:
+            going.error = error
+        for name, plan in going.plans.items():
+            self._wanted.setdefault(name, []).append(going)
+            self.labels[name] = plan.label
+            self._following.add(name, plan.label)
+        if not going.plans:
+            yield self._made(going)
+
+    def ended(self, name: str, trouble: MedPerfError | None) -> Iterator[Made]:
+        """Take in what an element gave to those that want it; what they make of it."""
+        these = self._wanted.pop(name)
+        # What another process has just taken in is remembered.
+        with self._executor.taking_in():
+            made = [one for going in these for one in self._taken(going, name, trouble)]
+        yield from made
+        over = {name} - {one for going in these for one in going.failed}
+        for going in these:
+            if going.in_parts and not going.plans:
+                # Not before it is forgotten: whoever is killed meanwhile finds the last part again.
+                yield from self._after_parts(going)
+                over.update(going.failed)
+        for one in over:
+            with self._executor.taking_in():
+                self._executor.forget(one)
+            for going in these:
+                going.turn.over(one)
+
+    def left(self) -> list[_Going[Made]]:
+        """The turns that are not made yet."""
+        return list(dict.fromkeys(going for these in self._wanted.values() for going in these))
+
+    def _taken(
+        self, going: _Going[Made], name: str, trouble: MedPerfError | None
+    ) -> Iterator[Made]:
+        plan = going.plans.pop(name)
+        perform = self._executor.collect(plan, trouble)
+        going.used += self._executor.used(name, [one.key for one in plan.planned])
+        if not going.in_parts:
+            yield going.turn.taken(self._storage, perform, going.used)
+            return
+        try:
+            with self._storage.in_use():
+                plan.take_in(perform)
+        except TROUBLE as error:
+            # The others go on: what they give is remembered.
+            going.error = going.error or error
+            going.failed.append(name)
+
+    def _after_parts(self, going: _Going[Made]) -> Iterator[Made]:
+        yield from (self._made(going),) if going.error else self.begin(going)
+
+    def _made(self, going: _Going[Made]) -> Made:
+        if going.error is not None:
+            return going.turn.fail(going.error, going.used)
+        return going.turn.taken(self._storage, used=going.used)
+
+
+def _next_of(going: _Going[Any]) -> "list[Plan]":
+    """What of a turn is to be done next, which is nothing if all is remembered."""
+    # Imported late: what runs on this machine plans nothing.
+    from medperf_client.execution.plan import PartsFirst
+
+    try:
+        plan = going.turn.plan()
+    except PartsFirst as first:
+        going.in_parts = True
+        return list(first.plans)
+    going.in_parts = False
+    return [plan] if plan.planned else []

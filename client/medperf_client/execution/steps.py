@@ -49,7 +49,8 @@ class Step:
     `model` is the name of the model that it is about, empty for the steps of preparation.
     `signed_by` is the SHA-256 of the public key of who vouches for it, where it ran elsewhere.
     `failed` says how it failed, if its outputs are what it had written until then. `engine` is what
-    ran it (`Runner.name`), empty where that was not noted.
+    ran it (`Runner.name`), empty where that was not noted. `parts` is how many jobs shared its
+    cases, 0 where one did them all.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Step:
     signed_by: str = ""
     failed: str = ""
     engine: str = ""
+    parts: int = 0
 
     def output(self, name: str) -> Input:
         """An output by its volume's name. Raises `InvalidContainer` if the task defines none."""
@@ -82,6 +84,7 @@ class Step:
             **({"signed_by": self.signed_by} if self.signed_by else {}),
             **({"failed": self.failed} if self.failed else {}),
             **({"engine": self.engine} if self.engine else {}),
+            **({"parts": self.parts} if self.parts else {}),
             "seconds": round(self.seconds, 3),
             "image_id": self.image_id,
             "inputs": dict(self.inputs),
@@ -129,6 +132,7 @@ class AskedStep:
             signed_by=record.get("signed_by", ""),
             failed=record.get("failed", ""),
             engine=record.get("engine", ""),
+            parts=record.get("parts", 0),
         )
 
 
@@ -347,7 +351,7 @@ class Steps:
         for name, given in inputs.items():
             if (
                 not self._is_kept(given)
-                and self._storage.fingerprints.digest(given.path) != given.digest
+                and self._storage.fingerprints.digest(given.path, names=given.names) != given.digest
             ):
                 raise MedPerfError(
                     f"{name} ({given.path}) changed while a container read it",

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class Content:
 
     def _copy(self, given: Input, copy: Path) -> None:
         if given.is_folder:
-            shutil.copytree(given.path, copy, symlinks=True)
+            shutil.copytree(given.path, copy, symlinks=True, ignore=_all_but(given))
             found = TreeStore.settle(copy)
             paths = [copy, *(Path(one.path) for _, one in entries(copy) if not one.is_symlink())]
         else:
@@ -89,6 +89,17 @@ class Content:
         for path in paths:
             # Renaming a folder needs that its owner may write to it.
             os.chmod(path, stat.S_IMODE(path.stat().st_mode) & ~OTHERS | stat.S_IWUSR)
+
+
+def _all_but(given: Input) -> Callable[[str, list[str]], set[str]]:
+    """What of a folder is not copied: entries that are not of the input."""
+    wanted = set(given.names or ())
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        is_partly = given.names is not None and folder == str(given.path)
+        return set(names) - wanted if is_partly else set()
+
+    return left_out
 
 
 def _remove(copy: Path) -> None:

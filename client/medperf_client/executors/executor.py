@@ -166,6 +166,11 @@ class Executor(ABC):
         """
         return []
 
+    @property
+    def cases_per_job(self) -> int | None:
+        """How many cases of a model that can be shared out a job does at most; None: all."""
+        return self._settings.cases_per_job
+
     def asked(self) -> tuple[int | None, int | None]:
         """The seconds and bytes of memory that each job asks for; None for what is not known."""
         return None, None
@@ -575,10 +580,10 @@ class Executor(ABC):
     def _at_hand(self, given: Input, is_own: bool) -> Path:
         """Where the nodes find an input: a copy by its digest, unless it is on their disk already.
 
-        What `is_own` is there to stay, and is read where it lies.
+        What `is_own` is there to stay, and is read where it lies, unless it is a part of that.
         """
         path = given.path.resolve()
-        if is_own and path.is_relative_to(self.folder.resolve()):
+        if is_own and given.names is None and path.is_relative_to(self.folder.resolve()):
             return path
         return self._content.at_hand(given)
 

@@ -37,9 +37,11 @@ class Following:
 
     def __init__(self, executor: Executor, tell: Callable[[str], None]) -> None:
         self.executor, self._tell = executor, tell
-        self._labels: Mapping[str, str] = {}
+        self._labels: dict[str, str] = {}
         self._watch: Watch = lambda step, moment: None
         self._left: dict[str, None] = {}
+        # When the queue is to be asked again, on the clock that never goes back.
+        self._due = 0.0
         self._shown: dict[str, tuple[str, str, State]] = {}
         self._since: dict[str, float] = {}
         # Whose records may be there, and were not seen yet.
@@ -54,20 +56,20 @@ class Following:
         `labels` are what people call each, `watch` is told what the jobs do. Raises `MedPerfError`
         if the queue refuses all that is left. Whoever stops waiting stops nothing else; who does
         not `wait` for what is not over sees that all is sent, and raises `Away` if the queue is
-        away.
+        away. Between two of them more may be added.
         """
-        self._labels, self._watch, self._left = labels, watch, dict.fromkeys(labels)
+        self._labels, self._watch, self._left = dict(labels), watch, dict.fromkeys(labels)
         pauses = iter(QUEUE_SECONDS)
-        pause, due = 0.0, 0.0
+        pause, self._due = 0.0, 0.0
         try:
             while self._left:
                 for name in [one for one in self._left if self.executor.is_over(one)]:
                     yield from self._over(name, None)
-                if self._left and time.monotonic() >= due:
+                if self._left and time.monotonic() >= self._due:
                     for name, error in self._looked(wait):
                         yield from self._over(name, error)
                     pause = next(pauses, pause)
-                    due = time.monotonic() + pause
+                    self._due = time.monotonic() + pause
                     if not wait and not self._in_doubt & self._left.keys():
                         break
                 if self._left:
@@ -78,6 +80,10 @@ class Following:
                 "medperf jobs ls shows them, and medperf jobs cancel ends them."
             )
             raise
+
+    def add(self, name: str, label: str) -> None:
+        """Follow one more element, which is sent without delay."""
+        self._labels[name], self._left[name], self._due = label, None, 0.0
 
     def _over(
         self, name: str, error: MedPerfError | None

@@ -23,7 +23,8 @@ class ExecutorSettings:
     container that asks for all of them. `directives` are handed on as they are, an option with
     `true` without a value. `setup` are lines of shell before a step, `python` the interpreter
     on the nodes, `node_folder` where on a node's own disk what is read is copied to; variables of
-    the job's environment may stand in it.
+    the job's environment may stand in it. `cases_per_job` is how many cases of a model one job does
+    at most, where its container says that they can be shared out (`containers.spec.CASES`).
     """
 
     kind: str
@@ -37,6 +38,7 @@ class ExecutorSettings:
     setup: tuple[str, ...] = ()
     python: str | None = None
     node_folder: str | None = None
+    cases_per_job: int | None = None
 
 
 def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings:
@@ -60,9 +62,13 @@ def executor_settings(values: Mapping[str, Any], where: str) -> ExecutorSettings
     is_near = near is None or (_is_text(near) and str(near).startswith(("/", "$")))
     expected = "an absolute path on the nodes, which may begin with a variable, such as $TMPDIR"
     _expect(where, "node_folder", near, is_near, expected)
-    gpus = values.get("gpus")
-    is_number = isinstance(gpus, int) and not isinstance(gpus, bool) and 0 < gpus < 10_000
-    _expect(where, "gpus", gpus, gpus is None or is_number, "a number of GPUs")
+    for key, what, bound in (
+        ("gpus", "a number of GPUs", 10_000),
+        ("cases_per_job", "a number of cases", 10**9),
+    ):
+        count = values.get(key)
+        is_number = isinstance(count, int) and not isinstance(count, bool) and 0 < count < bound
+        _expect(where, key, count, count is None or is_number, what)
     setup = values.get("setup", ())
     is_lines = isinstance(setup, (list, tuple)) and all(map(_is_text, setup))
     _expect(where, "setup", setup, is_lines, "a list of lines, such as [module load apptainer]")
