@@ -11,9 +11,9 @@ from medperf_client.errors import InvalidContainer, UsageError
 from medperf_client.execution.parts import join, shares
 from medperf_client.settings.executors import executor_settings
 from tests.support import pool
-from tests.support.cases import INFER, CasesSite, make_benchmark, write_data
+from tests.support.cases import INFER, CasesSite, dataset_of, make_benchmark
 from tests.support.consortium import Consortium, not_json
-from tests.support.hospital import Hospital, as_committee
+from tests.support.hospital import Hospital
 from tests.support.slurm import eventually
 
 PARTS = ["abcd", "efgh", "ijkl"]
@@ -26,20 +26,10 @@ def site(
 ) -> CasesSite:
     """A hospital with twelve cases, whose jobs take four each."""
     make_benchmark(own_consortium)
-    member = hospital.member
-    member.does("sync")
-    data, labels = write_data(tmp_path / "cases")
-    words = ("-d", str(data), "-l", str(labels), "--name", "twelve", "-y")
-    uid = str(member.json("dataset", "submit", "-b", "2", *words)["id"])
-    member.does("dataset", "prepare", "-d", uid, "-y")
-    member.does("dataset", "set_operational", "-d", uid, "-y")
-    member.does("dataset", "associate", "-d", uid, "-b", "2", "-y")
-    approve = ("association", "approve", "-b", "2", "-d", uid, "-y")
-    as_committee(own_consortium).does(*approve)
-    member.does("sync")
-    monkeypatch.setattr(member, "command", pool.command)
+    uid = dataset_of(hospital, tmp_path / "cases")
+    monkeypatch.setattr(hospital.member, "command", pool.command)
     found = CasesSite(hospital, tmp_path / "shared", uid, None)
-    found.setting(cases_per_job=4)
+    found.setting(kind=pool.POOL, cases_per_job=4)
     return found
 
 
@@ -150,7 +140,7 @@ def test_parts_that_write_the_same_file_are_refused(site: CasesSite, tmp_path: P
     assert outcome["result"] is None
     assert "wrote summary.txt for some cases, and again for others" in outcome["error"]
     assert site.elements() == []
-    site.setting()
+    site.setting(kind=pool.POOL)
     assert site.outcome(model)["results"]["sum"] == SUM
 
 

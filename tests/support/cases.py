@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import Pooled
+from tests.support.cluster import Site
 from tests.support.consortium import Consortium
-from tests.support.hospital import as_committee, direct
+from tests.support.hospital import Hospital, as_committee, direct
 from tests.support.lines import packed
 
 # As many as may be told of: a result of fewer is not to be released.
@@ -116,8 +116,8 @@ class Shared:
         return self.seen.with_suffix(".broken")
 
 
-class CasesSite(Pooled):
-    """A hospital with a dataset of such a benchmark, whose models run as processes of a queue."""
+class CasesSite(Site):
+    """A hospital with a dataset of such a benchmark, whose models run in a queue."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -167,8 +167,25 @@ def make_benchmark(consortium: Consortium) -> None:
     consortium.member("administrator", admin=True).does("benchmark", "approve", "2", "-y")
 
 
-def write_data(folder: Path) -> tuple[Path, Path]:
-    """Cases 1 to 12, and labels; the two folders."""
+def dataset_of(hospital: Hospital, folder: Path) -> str:
+    """A dataset of cases 1 to 12, written to a folder, that is approved in that benchmark; its UID.
+
+    The benchmark was made after the hospital last asked.
+    """
+    member, (data, labels) = hospital.member, _written(folder)
+    member.does("sync")
+    words = ("-d", str(data), "-l", str(labels), "--name", "twelve", "-y")
+    uid = str(member.json("dataset", "submit", "-b", "2", *words)["id"])
+    member.does("dataset", "prepare", "-d", uid, "-y")
+    member.does("dataset", "set_operational", "-d", uid, "-y")
+    member.does("dataset", "associate", "-d", uid, "-b", "2", "-y")
+    approve = ("association", "approve", "-b", "2", "-d", uid, "-y")
+    as_committee(hospital.consortium).does(*approve)
+    member.does("sync")
+    return uid
+
+
+def _written(folder: Path) -> tuple[Path, Path]:
     data, labels = folder / "data", folder / "labels"
     for made in (data, labels):
         made.mkdir(parents=True)

@@ -27,6 +27,7 @@ SECONDS = {
     "tests/client/test_slurm.py": 400,
     "tests/client/test_slurm_nodes.py": 60,
     "tests/client/test_slurm_tests.py": 60,
+    "tests/client/test_slurm_parts.py": 30,
     "tests/client/test_slurm_kills.py": 120,
     "tests/client/test_bundle.py": 60,
     "tests/client/test_carrying.py": 60,
