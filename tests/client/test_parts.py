@@ -60,6 +60,10 @@ def test_the_nodes_have_but_the_cases_of_their_part(site: CasesSite, tmp_path: P
     trees = (site.shared / "content" / "trees").glob("*/*")
     found = [sorted(file.stem for file in tree.glob("?.txt")) for tree in trees]
     assert sorted("".join(names) for names in found if names) == PARTS
+    status = site.hospital.member.json("storage", "status")["executor"]
+    # The parts, and the program that all of them run.
+    assert (status["folder"], status["trees"]) == (str(site.shared), 4)
+    assert status["free_bytes"] > 0
     model.gate.unlink()
     (outcome,) = site.hospital.member.json("jobs", "wait")
     assert outcome["results"]["sum"] == SUM and sorted(model.begun) == PARTS

@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,16 +91,15 @@ def status(as_json: bool) -> None:
     """Tell where the cache is, whether it can be written, and how the shared caches are.
 
     A shared cache is one that somebody else keeps, named in the profile's shared_caches: what it
-    holds is used where it lies, and never changed.
+    holds is used where it lies, and never changed. What jobs of a queue read is copied to the
+    shared_folder of the profile's executor.
     """
-    from shutil import disk_usage
-
     from medperf_cache.names import IMAGE
+    from medperf_client.cli.evaluating import queue_of
 
-    storage = site().storage
+    storage, queue = site().storage, queue_of()
     shared = storage.shared.summaries()
-    is_there = storage.root.exists()
-    free = disk_usage(storage.root).free if is_there else 0
+    free = _free(storage.root)
     counts = {
         "blobs": len([*storage.blobs]),
         "trees": len([*storage.trees]),
@@ -106,13 +107,24 @@ def status(as_json: bool) -> None:
     }
     if as_json:
         own = {"folder": str(storage.root), "writable": storage.is_writable, "free_bytes": free}
-        print_json({**own, **counts, "shared": [_summary(one) for one in shared]})
+        of_jobs = queue and {
+            "folder": str(queue.executor.folder),
+            **queue.executor.content(),
+            "free_bytes": _free(queue.executor.folder),
+        }
+        summaries = [_summary(one) for one in shared]
+        print_json({**own, **counts, "shared": summaries, "executor": of_jobs})
         return
     state = f"{human_size(free)} are free" if storage.is_writable else "it can only be read"
     rows = [(storage.root, "your own", *counts.values(), state)]
     rows += [
         (one.folder, "shared", *(_counts(one).values()), one.trouble or "ok") for one in shared
     ]
+    if queue:
+        folder, kept = queue.executor.folder, queue.executor.content()
+        rows.append(
+            (folder, "for jobs", *kept.values(), "-", f"{human_size(_free(folder))} are free")
+        )
     print_table(("CACHE", "WHOSE", "FILES", "FOLDERS", "IMAGES", "STATE"), rows)
 
 
@@ -138,6 +150,10 @@ def share(as_json: bool) -> None:
     if done.closed:
         said = f"Not everybody can get there: {done.closed} is closed to others. Open it with: "
         click.echo(plain(f"{said}chmod o+x {done.closed}"), err=True)
+
+
+def _free(folder: Path) -> int:
+    return disk_usage(folder).free if folder.exists() else 0
 
 
 def _counts(summary: "Summary") -> dict[str, int]:

@@ -55,6 +55,10 @@ class Content:
         lend(kept)
         return kept
 
+    def counts(self) -> dict[str, int]:
+        """How many files (`blobs`) and folders (`trees`) there are copies of."""
+        return {kind: len(stored(self._root / kind)) for kind in ("blobs", "trees")}
+
     def unused(self, seconds: float = UNUSED_SECONDS) -> list[Path]:
         """The copies that were not used for so long, those used last at the end."""
         before, found = time.time() - seconds, list[tuple[float, Path]]()

@@ -398,6 +398,10 @@ class Executor(ABC):
             self._sweep_runs()
         self.sweep_content()
 
+    def content(self) -> dict[str, int]:
+        """How many files (`blobs`) and folders (`trees`) the nodes have a copy of."""
+        return self._content.counts()
+
     def sweep_content(self, seconds: float = UNUSED_SECONDS) -> None:
         """Delete content that no element names, and that was not used for so long.
 
