@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
@@ -74,14 +74,9 @@ def _listing(folder: str, prefix: str) -> list[Entry]:
     return [(prefix + entry.name, entry) for entry in ordered]
 
 
-def entries(root: Path, names: Collection[str] | None = None) -> Iterator[Entry]:
-    """Every entry below `root` with its path relative to it, sorted within each folder.
-
-    With `names` only those in it that are called so, and what is below them.
-    """
+def entries(root: Path) -> Iterator[Entry]:
+    """Every entry below `root` with its path relative to it, sorted within each folder."""
     waiting = _listing(str(root), "")
-    if names is not None:
-        waiting = [one for one in waiting if one[0] in names]
     while waiting:
         path, entry = waiting.pop()
         yield path, entry

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,27 +58,19 @@ class Fingerprints:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def digest(
-        self,
-        path: Path,
-        progress: Progress = silent,
-        again: bool = False,
-        names: Collection[str] | None = None,
-    ) -> str:
+    def digest(self, path: Path, progress: Progress = silent, again: bool = False) -> str:
         """The digest of a file (of its bytes) or of a folder (see `tree_digest`).
 
-        With `again` all of it is read, whatever is remembered. With `names` it is that of a folder
-        which has only those of its entries. Raises `OSError` naming what cannot be read, or
-        vanished meanwhile.
+        With `again` all of it is read, whatever is remembered. Raises `OSError` naming what cannot
+        be read, or vanished meanwhile.
         """
         path = path.resolve()
         status = path.stat()
-        partly = None if names is None else str(path)
-        with _Look(self._store, f"hashing {path}", progress, again, partly) as look:
+        with _Look(self._store, f"hashing {path}", progress, again) as look:
             if stat.S_ISDIR(status.st_mode):
                 lines = [
                     (line, look.at_entry(entry, follow=False) if entry else None)
-                    for line, entry in listing(path, entries(path, names))
+                    for line, entry in listing(path, entries(path))
                 ]
                 look.finish()
                 return described(line + (file.digest if file else "") for line, file in lines)
@@ -87,6 +79,33 @@ class Fingerprints:
             file = look.at(str(path), "", status)
             look.finish()
             return file.digest
+
+    def parts(
+        self, folder: Path, groups: Iterable[Iterable[str]], progress: Progress = silent
+    ) -> list[str]:
+        """The digest of a folder that has only those entries of this one, for each group of names.
+
+        What is in none counts for nothing, and what is not there is in none. Raises `OSError` as
+        `digest` does.
+        """
+        folder = folder.resolve()
+        of_entry: dict[str, list[tuple[str, _File | None]]] = {}
+        with _Look(self._store, f"hashing {folder}", progress) as look:
+            found = list(entries(folder))
+            for (path, _), (line, entry) in zip(found, listing(folder, found), strict=True):
+                file = look.at_entry(entry, follow=False) if entry else None
+                of_entry.setdefault(path.partition("/")[0], []).append((line, file))
+            look.finish()
+        # In the order of the whole, whatever that of a group is.
+        order = {name: number for number, name in enumerate(of_entry)}
+        return [
+            described(
+                line + (file.digest if file else "")
+                for name in sorted(set(group) & order.keys(), key=order.__getitem__)
+                for line, file in of_entry[name]
+            )
+            for group in groups
+        ]
 
     def folder_hash(self, *folders: Path, called: str = "", progress: Progress = silent) -> str:
         """MedPerf's hash of folders: of what their files hold, wherever and however often.
@@ -150,21 +169,10 @@ class _Interrupted(Exception):
 
 
 class _Look:
-    """One look at files: those that are as they were are known, the others are read meanwhile.
+    """One look at files: those that are as they were are known, the others are read meanwhile."""
 
-    Of the folder `partly` only some files are looked at: what is known of the others stays.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        what: str,
-        progress: Progress,
-        again: bool = False,
-        partly: str | None = None,
-    ) -> None:
+    def __init__(self, store: Store, what: str, progress: Progress, again: bool = False) -> None:
         self._store, self._what, self._progress, self._again = store, what, progress, again
-        self._partly = partly
         self._rows: dict[str, _Row] = {}
         self._batch: list[_File] = []
         self._batch_bytes = 0
@@ -242,10 +250,9 @@ class _Look:
         """Wait until all that was looked at is read. Raises what reading it did."""
         self._all_seen = True
         for row in self._rows.values():
-            if row.path != self._partly:
-                # What vanished is to be forgotten.
-                row.changed |= len(row.seen) < len(row.known)
-                row.known = {}
+            # What vanished is to be forgotten.
+            row.changed |= len(row.seen) < len(row.known)
+            row.known = {}
         unread = bool(self._reading or self._batch)
         self._read(self._batch)
         for reading in self._reading:

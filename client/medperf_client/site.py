@@ -427,6 +427,7 @@ class Site:
             self.results,
             watch,
             self.tell,
+            self.progress,
         )
 
     def _real_uid(self, uid: int | str) -> int | str:

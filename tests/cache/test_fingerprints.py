@@ -134,21 +134,18 @@ def test_a_folder_is_fingerprinted_through_a_link_to_it(tmp_path: Path, storage:
     assert storage.fingerprints.digest(tmp_path / "link") == tree_digest(folder)
 
 
-def test_a_folder_in_part_is_one_that_has_but_that(
-    tmp_path: Path, storage: Storage, opened: list[str]
+def test_parts_of_a_folder_are_as_folders_that_have_but_these(
+    tmp_path: Path, storage: Storage
 ) -> None:
-    tree: Tree = {"a": File(b"a"), "b": {"a": File(b"ba"), "c": File(b"bc")}, "c": File(b"c")}
+    tree: Tree = {"a": File(b"a"), "a.b": File(b"ab"), "b": {"a": File(b"ba"), "c": {}}}
     whole = build(tree, tmp_path / "whole")
-    part = build({"a": tree["a"], "b": tree["b"]}, tmp_path / "part")
-    time.sleep(2 * FINE_TICK_NS / 1e9)
-    digest = storage.fingerprints.digest
-    everything = digest(whole)
-    assert digest(whole, names=("b", "a")) == tree_digest(part) != everything
-    # What a look at a part does not see stays known.
-    opened.clear()
-    assert digest(whole, names=("c",)) == tree_digest(build({"c": tree["c"]}, tmp_path / "other"))
-    assert digest(whole) == everything
-    assert not [path for path in opened if path.startswith(f"{whole}/")]
+    groups = [("b", "a"), ("a.b", "nothing"), (), ("b", "a.b", "a")]
+    expected = [
+        tree_digest(build({name: tree[name] for name in group if name in tree}, tmp_path / str(n)))
+        for n, group in enumerate(groups)
+    ]
+    assert storage.fingerprints.parts(whole, groups) == expected
+    assert expected[-1] == storage.fingerprints.digest(whole)
 
 
 def test_the_folder_hash_is_medperf_s(tmp_path: Path, storage: Storage) -> None:

@@ -224,7 +224,7 @@ def test_of_a_folder_in_part_nothing_else_is_copied(tmp_path: Path) -> None:
         (data / path).parent.mkdir(parents=True, exist_ok=True)
         (data / path).write_text(path)
     names = ("a", "c")
-    digest = Storage(tmp_path / "cache").fingerprints.digest(data, names=names)
+    (digest,) = Storage(tmp_path / "cache").fingerprints.parts(data, [names])
     copy = content.at_hand(Input(data, digest, names=names))
     assert tree_digest(copy) == digest and copy != content.place(Input(data, tree_digest(data)))
     # What is called so further down is part of it.

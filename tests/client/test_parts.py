@@ -1,6 +1,7 @@
 """Models whose cases are shared out: a job for each part, and one result as of one job."""
 
 import json
+import shutil
 from pathlib import Path
 
 import psutil
@@ -8,10 +9,10 @@ import pytest
 
 from medperf_client.containers.spec import CASES, parse
 from medperf_client.errors import InvalidContainer, UsageError
-from medperf_client.execution.parts import join, shares
+from medperf_client.execution.parts import join, shares, stand_alone
 from medperf_client.settings.executors import executor_settings
 from tests.support import pool
-from tests.support.cases import INFER, CasesSite, dataset_of, make_benchmark
+from tests.support.cases import INFER, NAMES, CasesSite, dataset_of, make_benchmark
 from tests.support.consortium import Consortium, not_json
 from tests.support.hospital import Hospital
 from tests.support.slurm import eventually
@@ -126,16 +127,107 @@ def test_a_part_that_failed_is_not_sent_again_while_others_run(
     assert len(model.begun) == 5 and site.elements() == []
 
 
-def test_who_cancels_a_part_cancels_its_model(site: CasesSite, tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", [0, 2])
+def test_who_cancels_a_part_cancels_its_model(site: CasesSite, tmp_path: Path, over: int) -> None:
     model, member = site.model("apart", tmp_path), site.hospital.member
     model.gate.touch()
     site.run("--no-wait")
     eventually(lambda: len(model.begun) == 3, "each part began")
-    assert "Ended 3 jobs" in member.does(
-        "jobs", "cancel", member.json("jobs", "ls")[0]["element"][:12], "-y"
-    )
-    assert member.json("jobs", "wait") == [] and site.elements() == []
+    if over:
+        # All but that one end, and nobody collects them.
+        model.gate.write_text("f")
+        eventually(lambda: len(list(pool.running())) == 1, "two ended")
+    live = [one for one in member.json("jobs", "ls") if one["state"] == "runs"]
+    said = member.does("jobs", "cancel", live[0]["element"][:12], "-y")
+    assert f"Ended {3 - over} jobs" in said
+    assert member.json("jobs", "wait") == [] and len(site.elements()) == over
     assert len(model.begun) == 3
+    model.gate.unlink(missing_ok=True)
+    assert site.outcome(model)["results"]["sum"] == SUM
+    assert len(model.begun) == 3 + 3 - over and site.elements() == []
+
+
+def test_parts_of_another_number_of_cases_take_the_place_of_those_of_before(
+    site: CasesSite, tmp_path: Path
+) -> None:
+    model, member = site.model("apart", tmp_path), site.hospital.member
+    model.broken.write_text("f")
+    model.gate.touch()
+    site.run("--no-wait")
+    eventually(lambda: len(model.begun) == 3, "each part began")
+    site.setting(kind=pool.POOL, cases_per_job=6)
+    model.gate.unlink()
+    # However it ends, it does.
+    ((outcome,), _) = not_json(member, "jobs", "wait")
+    assert "part 1 of 2" in outcome["error"]
+    assert sorted(model.begun) == sorted([*PARTS, "abcdef", "ghijkl"])
+    assert site.elements() == [] and member.json("jobs", "ls") == []
+    model.broken.unlink()
+    assert site.outcome(model)["results"]["sum"] == SUM
+    assert model.begun[5:] == ["abcdef"]
+
+
+def test_what_a_killed_client_had_taken_in_is_not_sent_again(
+    site: CasesSite, tmp_path: Path
+) -> None:
+    model, member = site.model("apart", tmp_path), site.hospital.member
+    model.broken.write_text("f")
+    site.run("--no-wait")
+    eventually(lambda: len(model.begun) == 3, "each part began")
+    eventually(lambda: not list(pool.running()), "the parts ended")
+    (good,) = [one["element"] for one in member.json("jobs", "ls") if "part 1 of" in one["model"]]
+    (note,) = tmp_path.rglob(f"{good}-*.json")
+    element, text = site.shared / "elements" / good, note.read_text()
+    shutil.copytree(element, tmp_path / "element")
+    assert len(not_json(member, "jobs", "collect")[0]) == 1
+    # As it is for who was killed after that was taken in, and before it was forgotten.
+    shutil.copytree(tmp_path / "element", element)
+    note.write_text(text)
+    ((outcome,), _) = not_json(member, "jobs", "wait")
+    assert "part 2 of 3" in outcome["error"]
+    assert sorted(model.begun) == sorted([*PARTS, "efgh"]) and site.elements() == []
+
+
+def test_a_whole_that_failed_is_not_in_the_way_of_its_parts(
+    site: CasesSite, tmp_path: Path
+) -> None:
+    model = site.model("apart", tmp_path)
+    model.broken.write_text("f")
+    site.setting(kind=pool.POOL)
+    site.run("--no-wait")
+    eventually(lambda: len(model.begun) == 1, "it began")
+    eventually(lambda: not list(pool.running()), "it ended")
+    model.broken.unlink()
+    site.setting(kind=pool.POOL, cases_per_job=4)
+    assert site.outcome(model)["results"]["sum"] == SUM
+    assert sorted(model.begun[1:]) == PARTS and site.elements() == []
+
+
+def test_two_datasets_that_have_the_same_cases_are_each_waited_for(
+    site: CasesSite, tmp_path: Path
+) -> None:
+    model, member = site.model("apart", tmp_path), site.hospital.member
+    more = dataset_of(site.hospital, tmp_path / "more", f"{NAMES}mnop")
+    model.gate.touch()
+    site.run("--no-wait")
+    site.uid, first = more, site.uid
+    site.run("--no-wait")
+    assert "2 models are left to the queue" in member.run("jobs", "collect").stderr
+    model.gate.unlink()
+    member.json("jobs", "wait")
+    found = {one["dataset"]: one["model"] for one in member.json("result", "ls")}
+    assert found == {int(first): model.uid, int(more): model.uid} and site.elements() == []
+
+
+def test_nothing_that_parts_write_together_is_outside_of_it(
+    site: CasesSite, tmp_path: Path
+) -> None:
+    model = site.model("leaving", tmp_path, LEAVES="yes")
+    outcome = site.outcome(model)
+    assert "wrote d for some cases, and again for others" in outcome["error"]
+    # What one part wrote is where it was put.
+    (left,) = site.hospital.member.home.rglob("LEFT")
+    assert left.parts[-5] == "trees"
 
 
 def test_parts_that_write_the_same_file_are_refused(site: CasesSite, tmp_path: Path) -> None:
@@ -156,14 +248,6 @@ def test_a_run_that_is_to_be_anew_or_may_be_partial_is_one_job(
     other = site.model("other", tmp_path)
     assert site.outcome(other, "--ignore-model-errors")["results"]["sum"] == SUM
     assert model.begun == other.begun == ["abcdefghijkl"]
-
-
-def test_two_models_that_are_the_same_share_their_parts(site: CasesSite, tmp_path: Path) -> None:
-    model = site.model("apart", tmp_path)
-    twin = site.again("twin", model)
-    outcomes = {one["model"]: one for one in site.run()}
-    assert outcomes[model.uid]["results"] == outcomes[twin]["results"]
-    assert outcomes[twin]["results"]["sum"] == SUM and sorted(model.begun) == PARTS
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, "4", True, 10**9])
@@ -201,11 +285,32 @@ def test_what_is_no_folder_of_cases_is_refused_where_it_is_written() -> None:
         parse(text("data_path", "file"), "it")
 
 
-def test_a_folder_and_a_file_of_the_same_name_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "one" / "a").mkdir(parents=True)
-    (tmp_path / "one" / "a" / "x").write_text("1")
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "a").write_text("2")
-    for first, second in (("one", "two"), ("two", "one")):
-        with pytest.raises(InvalidContainer, match="wrote a"):
-            join([tmp_path / first, tmp_path / second], tmp_path / f"of-{first}", "it")
+@pytest.mark.parametrize(
+    ("link", "target", "alone"),
+    [("b", "a", False), ("a/x", "../c", False), ("a/x", "y", True), ("a/b/x", "../y", True)],
+)
+def test_cases_with_links_to_others_are_not_shared_out(
+    tmp_path: Path, link: str, target: str, alone: bool
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / link).symlink_to(target)
+    assert stand_alone(tmp_path) == alone
+
+
+@pytest.mark.parametrize("pair", [("folder", "file"), ("link", "folder"), ("link", "file")])
+def test_what_is_there_twice_and_no_folder_in_both_is_refused(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    for name in pair:
+        place = tmp_path / name / "a"
+        place.parent.mkdir()
+        if name == "folder":
+            place.mkdir()
+            (place / "x").touch()
+        elif name == "link":
+            place.symlink_to(".")
+        else:
+            place.touch()
+    for order in (pair, pair[::-1]):
+        with pytest.raises(InvalidContainer, match="wrote a for some cases"):
+            join([tmp_path / name for name in order], tmp_path / f"of-{order[0]}", "it")

@@ -23,6 +23,12 @@ from pathlib import Path
 def at(name):
     return Path(os.environ["MEDPERF_VOLUMES"] + "/volumes/" + name)
 
+def waits(gate, names):
+    try:
+        return gate.read_text() in names
+    except FileNotFoundError:
+        return False
+
 task, data = sys.argv[1], at("data")
 if task == "prepare":
     for case in data.iterdir():
@@ -37,7 +43,7 @@ elif task == "infer":
         seen = Path(os.environ["SEEN"])
         with open(seen, "a") as file:
             file.write(names + "\\n")
-        while seen.with_suffix(".gate").exists():
+        while waits(seen.with_suffix(".gate"), names):
             time.sleep(0.05)
         broken = seen.with_suffix(".broken")
         if broken.exists() and broken.read_text() in names:
@@ -47,6 +53,17 @@ elif task == "infer":
         (made / case.name).write_text(str(FACTOR * int(case.read_text())))
     if "SUMMARY" in os.environ:
         (at("predictions") / "summary.txt").write_text(names)
+    if "LEAVES" in os.environ:
+        # Each part by itself stays where it is.
+        made = at("predictions")
+        if "a" in names:
+            (made / "d").symlink_to(".")
+            (made / "e").symlink_to(".")
+        elif "e" in names:
+            (made / "d" / "e").mkdir(parents=True)
+            (made / "d" / "e" / "l").symlink_to("../..")
+            (made / "l").mkdir()
+            (made / "l" / "LEFT").touch()
 elif task == "evaluate":
     made = [int(one.read_text()) for one in (at("predictions") / "by_case").iterdir()]
     at("results.yaml").write_text(f"cases: {len(made)}\\nsum: {sum(made)}\\n")
@@ -107,7 +124,7 @@ class Shared:
 
     @property
     def gate(self) -> Path:
-        """While this file is there, whatever began waits."""
+        """While this file is there, what began waits: all of it, or the job with the case in it."""
         return self.seen.with_suffix(".gate")
 
     @property
@@ -128,23 +145,13 @@ class CasesSite(Site):
         """Have one more model, approved, that says that its cases can be shared out."""
         consortium, seen = self.hospital.consortium, folder / name
         variables = {"MEDPERF_CASES": "data_path", "SEEN": str(seen), **environment}
-        return Shared(self._approved(_container(consortium, name, INFER, variables)), seen)
-
-    def _approved(self, uid: int) -> int:
+        uid = _container(consortium, name, INFER, variables)
         association = {"model_mlcube": uid, "benchmark": 2, "approval_status": "PENDING"}
-        direct(self.hospital.consortium, "committee").post(
+        direct(consortium, "committee").post(
             "/mlcubes/benchmarks/", {**association, "metadata": {}}, f"{uid:036}"
         )
         self.hospital.member.does("sync")
-        return uid
-
-    def again(self, name: str, model: Shared) -> int:
-        """Have one more model that does the very same; its UID."""
-        consortium = self.hospital.consortium
-        config = consortium.host.folder / model.seen.name / "config.yaml"
-        config.with_name(f"{name}.yaml").write_text(f"{config.read_text()}# {name}\n")
-        url = f"{consortium.host.url}{model.seen.name}/{name}.yaml"
-        return self._approved(_submitted(consortium, name, url))
+        return Shared(uid, seen)
 
     def outcome(self, model: Shared, *more: str) -> dict[str, Any]:
         """Run all models; what became of one."""
@@ -167,14 +174,14 @@ def make_benchmark(consortium: Consortium) -> None:
     consortium.member("administrator", admin=True).does("benchmark", "approve", "2", "-y")
 
 
-def dataset_of(hospital: Hospital, folder: Path) -> str:
+def dataset_of(hospital: Hospital, folder: Path, names: str = NAMES) -> str:
     """A dataset of cases 1 to 12, written to a folder, that is approved in that benchmark; its UID.
 
     The benchmark was made after the hospital last asked.
     """
-    member, (data, labels) = hospital.member, _written(folder)
+    member, (data, labels) = hospital.member, _written(folder, names)
     member.does("sync")
-    words = ("-d", str(data), "-l", str(labels), "--name", "twelve", "-y")
+    words = ("-d", str(data), "-l", str(labels), "--name", folder.name, "-y")
     uid = str(member.json("dataset", "submit", "-b", "2", *words)["id"])
     member.does("dataset", "prepare", "-d", uid, "-y")
     member.does("dataset", "set_operational", "-d", uid, "-y")
@@ -185,11 +192,11 @@ def dataset_of(hospital: Hospital, folder: Path) -> str:
     return uid
 
 
-def _written(folder: Path) -> tuple[Path, Path]:
+def _written(folder: Path, names: str) -> tuple[Path, Path]:
     data, labels = folder / "data", folder / "labels"
     for made in (data, labels):
         made.mkdir(parents=True)
-    for number, name in enumerate(NAMES, 1):
+    for number, name in enumerate(names, 1):
         (data / f"{name}.txt").write_text(str(number))
     (labels / "label.txt").write_text("any")
     return data, labels
@@ -206,10 +213,6 @@ def _container(consortium: Consortium, name: str, tasks: str, environment: dict[
     text = (HEAD + tasks).replace("ENVIRONMENT", json.dumps(environment))
     url = f"{consortium.host.url}{name}/"
     (place / "config.yaml").write_text(text.replace("project.tar", f"{url}project.tar"))
-    return _submitted(consortium, name, f"{url}config.yaml")
-
-
-def _submitted(consortium: Consortium, name: str, config: str) -> int:
-    words = ("--name", name, "--container-config-file", config, "--operational")
+    words = ("--name", name, "--container-config-file", f"{url}config.yaml", "--operational")
     uid: int = as_committee(consortium).json("container", "submit", *words, "-y")["id"]
     return uid

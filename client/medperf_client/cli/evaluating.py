@@ -230,11 +230,12 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     notes, queue = here.awaited.all(), left_to()
     together: dict[Awaited, list[Awaited]] = {}
     for note in notes if queue else ():
-        if queue and queue.executor.has(note.element):
+        # What somebody else has collected is remembered, but not what was to be run anew.
+        if queue and (queue.executor.has(note.element) or note.use_memo):
             together.setdefault(replace(note, element="", model=""), []).append(note)
         else:
-            # It was taken back, or collected by somebody who was killed before this was noted.
-            here.awaited.drop(note.element)
+            # It was collected by somebody who was killed before this was noted.
+            here.awaited.drop(note)
     for notes in together.values():
         by_model = {note.model: note for note in notes}
         try:

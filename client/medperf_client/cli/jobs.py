@@ -112,7 +112,8 @@ def _finish(outcomes: "list[Outcome]", troubles: "list[Exception]", as_json: boo
 def cancel(elements: tuple[str, ...], yes: bool) -> None:
     """End the jobs of these elements, or all, and take back what they would have given.
 
-    A model that is done in parts is taken back as a whole. What is over stays, to be collected.
+    A model that is done in parts is taken back as a whole: medperf benchmark run finds what parts
+    of it gave. Other models that are over stay, to be collected.
     """
     executor = _executor()
     chosen = _chosen(executor, elements)
@@ -124,9 +125,10 @@ def cancel(elements: tuple[str, ...], yes: bool) -> None:
     chosen = [one for one in executor.all() if one.made_of in models]
     confirm(f"cancel {', '.join(one.label for one in chosen)}?", yes)
     ended = executor.cancel([one.name for one in chosen])
+    taken_back = {one.made_of for one in chosen if not executor.has(one.name)}
     for one in chosen:
-        if not executor.has(one.name):
-            site().awaited.drop(one.name)
+        if one.made_of in taken_back:
+            site().awaited.cancel(one.name)
     click.echo(f"Ended {len(ended)} jobs.")
 
 

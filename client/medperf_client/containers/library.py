@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medperf_cache import Storage
 from medperf_client.containers.spec import (
@@ -14,6 +15,9 @@ from medperf_client.containers.spec import (
 from medperf_client.errors import InvalidContainer, Refused
 from medperf_client.kinds.form import Entity
 from medperf_client.transfer.fetcher import Fetcher
+
+if TYPE_CHECKING:
+    from medperf_cache.fingerprints import Fingerprints
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Input:
     def is_folder(self) -> bool:
         """Whether it is a folder, and not a file."""
         return self.path.is_dir()
+
+    def digest_now(self, fingerprints: "Fingerprints") -> str:
+        """Its digest as it is now. Raises what `Fingerprints.digest` does."""
+        if self.names is None:
+            return fingerprints.digest(self.path)
+        return fingerprints.parts(self.path, [self.names])[0]
 
 
 @dataclass(frozen=True)

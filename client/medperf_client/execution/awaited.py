@@ -48,23 +48,34 @@ class AwaitedModels:
 
     def add(self, note: Awaited) -> None:
         """Remember one, or in other words than before."""
-        self._store(self._folder / f"{note.element}-{note.model}.json", note)
+        write_atomically(self._place(note), versioned(FORMAT, asdict(note)))
 
-    def drop(self, element: str) -> None:
-        """Forget the models of an element: they were collected, or nobody wants them any more."""
+    def drop(self, note: Awaited) -> None:
+        """Forget one: it was collected."""
+        self._place(note).unlink(missing_ok=True)
+
+    def cancel(self, element: str) -> None:
+        """Forget all that an element is for: nobody wants it any more."""
         for path in self._folder.glob(f"{element}-*.json"):
             path.unlink(missing_ok=True)
+
+    def elements(self, like: Awaited) -> list[str]:
+        """Those of which all that a note says holds, but for the element."""
+        found = self._read(f"*-{_ending(like)}")
+        return [note.element for _, note in found if replace(note, element=like.element) == like]
 
     def bind(self) -> None:
         """Write down the UIDs that the registry has given by now, before the queue forgets them."""
         for path, note in self._read():
-            self._store(path, note)
+            self.add(note)
+            if path != self._place(note):
+                path.unlink(missing_ok=True)
 
-    def _store(self, path: Path, note: Awaited) -> None:
-        write_atomically(path, versioned(FORMAT, asdict(note)))
+    def _place(self, note: Awaited) -> Path:
+        return self._folder / f"{note.element}-{_ending(note)}"
 
-    def _read(self) -> Iterator[tuple[Path, Awaited]]:
-        for path in sorted(self._folder.glob("*.json")):
+    def _read(self, pattern: str = "*.json") -> Iterator[tuple[Path, Awaited]]:
+        for path in sorted(self._folder.glob(pattern)):
             try:
                 note = Awaited(**read_versioned(FORMAT, path))
             except FileNotFoundError:
@@ -84,3 +95,8 @@ class AwaitedModels:
                     model=self._real_uid(note.model),
                 ),
             )
+
+
+def _ending(note: Awaited) -> str:
+    """How the name of a note's file ends, whatever its element."""
+    return f"b{note.benchmark}d{note.dataset}m{note.model}.json"

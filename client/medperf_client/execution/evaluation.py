@@ -10,6 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from medperf_cache import Storage
+from medperf_cache.fingerprints import Progress, silent
 from medperf_cache.private import Private
 from medperf_client.containers.job import Limits
 from medperf_client.containers.library import Container, Input, Library, called
@@ -19,6 +20,7 @@ from medperf_client.errors import MedPerfError, Unsupported
 from medperf_client.execution.awaited import Awaited, AwaitedModels
 from medperf_client.execution.compatibility import read_yaml
 from medperf_client.execution.parallel import one_at_a_time
+from medperf_client.execution.parts import Cases
 from medperf_client.execution.results import Result, Results
 from medperf_client.execution.several import Turn, take, take_queued
 from medperf_client.execution.steps import Perform, Steps, Watch
@@ -120,8 +122,9 @@ class Evaluations:
         results: Results,
         watch: Watch = lambda step, moment: None,
         tell: Callable[[str], None] = lambda line: None,
+        progress: Progress = silent,
     ) -> None:
-        self._admit = admit
+        self._admit, self._progress = admit, progress
         self._storage, self._library, self._runner_for = storage, library, runner_for
         self._limits, self._private, self._results = limits, private, results
         self._watch, self._tell = one_at_a_time(watch), tell
@@ -157,11 +160,22 @@ class Evaluations:
         def sent(model: Entity, element: str) -> None:
             awaited.add(asked.awaited(model, element))
 
+        def over(model: Entity, element: str) -> None:
+            awaited.drop(asked.awaited(model, element))
+
+        def left(model: Entity) -> list[str]:
+            return awaited.elements(asked.awaited(model, ""))
+
+        most = executor.cases_per_job
+        cases = Cases(most, self._storage.fingerprints, self._progress) if most else None
         turns = [
-            replace(turn, sent=partial(sent, model), over=awaited.drop)
-            for model, turn in zip(
-                models, self._turns(asked, models, executor.cases_per_job), strict=True
+            replace(
+                turn,
+                sent=partial(sent, model),
+                over=partial(over, model),
+                left=partial(left, model),
             )
+            for model, turn in zip(models, self._turns(asked, models, cases), strict=True)
         ]
         stopped: list[MedPerfError] = []
         refused = stopped.append if fails else None
@@ -173,12 +187,12 @@ class Evaluations:
         executor.sweep(self._done(asked))
 
     def _turns(
-        self, asked: Asked, models: Sequence[Entity], cases_per_job: int | None = None
+        self, asked: Asked, models: Sequence[Entity], cases: Cases | None = None
     ) -> list[Turn[Outcome]]:
         known = self._known(asked)
         return [
             Turn(
-                partial(self._plan, asked, model, cases_per_job),
+                partial(self._plan, asked, model, cases),
                 partial(self._made, asked, model, known),
                 partial(self._failed, asked, model),
                 self._at_hand(asked, model, known),
@@ -191,7 +205,7 @@ class Evaluations:
         known = self._known(asked)
         return [made_of for (_, made_of), one in known.items() if not one.partial]
 
-    def _plan(self, asked: Asked, model: Entity, cases_per_job: int | None) -> "Plan":
+    def _plan(self, asked: Asked, model: Entity, cases: Cases | None) -> "Plan":
         """What of a model is to be done. Raises `PartsFirst` where parts of it come first."""
         # Imported late: what runs on this machine, or has run, plans nothing.
         from medperf_client.execution.plan import Plan
@@ -199,7 +213,7 @@ class Evaluations:
         plan = Plan(
             **self._means(asked, self._logs(asked, model)),
             made_of=asked.made_of(model),
-            cases_per_job=cases_per_job,
+            cases=cases,
         )
         self._workflow(plan, asked, model)
         return plan

@@ -1,6 +1,5 @@
 """The steps of a run as work to be done elsewhere: nothing runs, and all that it takes is named."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -16,7 +15,8 @@ from medperf_client.containers.library import Container, Input
 from medperf_client.containers.runner import Runner
 from medperf_client.containers.spec import ALL_GPUS
 from medperf_client.errors import Unsupported
-from medperf_client.execution.parts import join, shares
+from medperf_client.execution.outputs import check_outputs
+from medperf_client.execution.parts import Cases, join
 from medperf_client.execution.steps import AskedStep, Perform, Step, Steps, asked_step, step_key
 from medperf_client.execution.work import LOG, OUTPUTS, Work
 from medperf_client.settings.config import APPTAINER, PROCESS
@@ -81,15 +81,15 @@ class Plan(Steps):
     elsewhere, and once with `Steps` and a `perform` that has what was done. `made_of` is what the
     result will be known by, if that is not the plan's name.
 
-    With `cases_per_job` a step whose cases can be shared out is planned in parts of so many at
-    most. `take` raises `PartsFirst` until each part is remembered; then so is the whole.
+    With `cases` a step whose cases can be shared out is planned in parts. `take` raises
+    `PartsFirst` until each part is remembered; then so is the whole.
     """
 
     def __init__(
-        self, *args: Any, made_of: str = "", cases_per_job: int | None = None, **kwargs: Any
+        self, *args: Any, made_of: str = "", cases: Cases | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.made_of, self._cases_per_job = made_of, cases_per_job
+        self.made_of, self._cases = made_of, cases
         self.planned: list[Planned] = []
         self._chain: list[list[Any]] = []
 
@@ -175,25 +175,18 @@ class Plan(Steps):
         told from parts that are remembered.
         """
         whole = asked.inputs.get(asked.task.cases)
-        is_whole = self._cases_per_job is None or not self._use_memo or asked.may_fail
-        if is_whole or whole is None or (isinstance(whole, Promised) and not whole.is_there):
+        if self._cases is None or whole is None or not self._use_memo or asked.may_fail:
             return []
-        assert self._cases_per_job is not None
-        found = shares(os.listdir(whole.path), self._cases_per_job)
-        digest = self._storage.fingerprints.digest
+        if isinstance(whole, Promised) and not whole.is_there:
+            return []
+        found = self._cases.parts(whole)
         return [
             replace(
                 asked,
-                inputs={
-                    **asked.inputs,
-                    asked.task.cases: Input(
-                        whole.path, digest(whole.path, names=names), names=names
-                    ),
-                },
+                inputs={**asked.inputs, asked.task.cases: part},
                 model=f"{asked.model}, part {number} of {len(found)}",
             )
-            for number, names in enumerate(found, 1)
-            if len(found) > 1
+            for number, part in enumerate(found, 1)
         ]
 
     def _joined(
@@ -210,6 +203,7 @@ class Plan(Steps):
             for name, place in made.items():
                 what = f"{asked.container.name}, task {asked.task.name},"
                 join([one.outputs[name].path for one in found], place, what)
+            check_outputs(made.values(), self._limits, f"task {asked.called}")
             record = {
                 "outputs": {
                     name: ("directory", TreeStore.settle(place)) for name, place in made.items()
@@ -225,7 +219,9 @@ class Plan(Steps):
     def _part(self, asked: AskedStep, number: int, runner: Runner, image_id: str) -> "Plan":
         plan = copy(self)
         key = step_key(image_id, asked.task.fingerprint(), _tokens(asked))
-        plan.planned, plan._chain = [Planned(asked, runner, image_id, key)], [[key, False]]
+        plan.planned = [Planned(asked, runner, image_id, key)]
+        # Another dataset may have a part that is the same; each is waited for by itself.
+        plan._chain = [[key, False], ["part of", self.made_of]]
         plan._logs = self._logs / f"part-{number}"
         return plan
 

@@ -1,7 +1,7 @@
 """Several models: one after the other, some at a time on this machine, or as jobs of a queue."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,7 +29,7 @@ class Turn(Generic[Made]):
     Where `plan` or `make` raises what concerns this one only, `fail` gives what is made in place.
     Both find what steps took, as far as it was measured, once a `Perform` did them. `earlier` was
     made before, and counts. Where an element of a queue is to do the steps, `sent` is told its name
-    before it is sent, and `over` once it is forgotten.
+    before it is sent, and `over` once it is forgotten; `left` has the names of those between.
     """
 
     plan: "Callable[[], Plan]"
@@ -38,6 +38,7 @@ class Turn(Generic[Made]):
     earlier: Made | None = None
     sent: Callable[[str], None] = lambda element: None
     over: Callable[[str], None] = lambda element: None
+    left: Callable[[], Collection[str]] = tuple
 
     def taken(
         self,
@@ -111,15 +112,15 @@ def take_queued(
 class _Going(Generic[Made]):
     """A turn on its way: what the queue does for it now, by name, and what that has taken so far.
 
-    That is all of it, or `in_parts` the parts that come first. Those that `failed` stay in the
-    queue's folder until the turn is made: who comes later is to know of them, too.
+    That is all of it, or `in_parts` the parts that come first. What `ended` is not forgotten yet:
+    the last of them, and those that failed with `error`, of which who comes later is to know, too.
     """
 
     def __init__(self, turn: Turn[Made]) -> None:
         self.turn = turn
         self.plans: dict[str, Plan] = {}
         self.in_parts = False
-        self.failed: list[str] = []
+        self.ended: set[str] = set()
         self.used: list[Used] = []
         self.error: Exception | None = None
 
@@ -139,8 +140,7 @@ class _InQueue(Generic[Made]):
         try:
             if turn.earlier is None:
                 with self._storage.in_use():
-                    plans = _next_of(going)
-                    for plan in plans:
+                    for plan in _next_of(going):
                         self._executor.prepare(plan)
                         turn.sent(plan.name)
                         going.plans[plan.name] = plan
@@ -151,7 +151,10 @@ class _InQueue(Generic[Made]):
             self.labels[name] = plan.label
             self._following.add(name, plan.label)
         if not going.plans:
-            yield self._made(going)
+            yield from self._made(going)
+        elif going.error is None:
+            # Such as other parts, of another number of cases.
+            self._release(going, {*going.ended, *turn.left()} - going.plans.keys())
 
     def ended(self, name: str, trouble: MedPerfError | None) -> Iterator[Made]:
         """Take in what an element gave to those that want it; what they make of it."""
@@ -160,17 +163,16 @@ class _InQueue(Generic[Made]):
         with self._executor.taking_in():
             made = [one for going in these for one in self._taken(going, name, trouble)]
         yield from made
-        over = {name} - {one for going in these for one in going.failed}
         for going in these:
-            if going.in_parts and not going.plans:
-                # Not before it is forgotten: whoever is killed meanwhile finds the last part again.
-                yield from self._after_parts(going)
-                over.update(going.failed)
-        for one in over:
-            with self._executor.taking_in():
-                self._executor.forget(one)
-            for going in these:
-                going.turn.over(one)
+            if not going.in_parts:
+                self._release(going, {*going.ended, *going.turn.left()})
+            elif going.plans:
+                self._release(going, going.ended if going.error is None else ())
+            # The last part is forgotten after that: who is killed meanwhile finds it again.
+            elif going.error is None:
+                yield from self.begin(going)
+            else:
+                yield from self._made(going)
 
     def left(self) -> list[_Going[Made]]:
         """The turns that are not made yet."""
@@ -180,6 +182,7 @@ class _InQueue(Generic[Made]):
         self, going: _Going[Made], name: str, trouble: MedPerfError | None
     ) -> Iterator[Made]:
         plan = going.plans.pop(name)
+        going.ended.add(name)
         perform = self._executor.collect(plan, trouble)
         going.used += self._executor.used(name, [one.key for one in plan.planned])
         if not going.in_parts:
@@ -191,15 +194,29 @@ class _InQueue(Generic[Made]):
         except TROUBLE as error:
             # The others go on: what they give is remembered.
             going.error = going.error or error
-            going.failed.append(name)
 
-    def _after_parts(self, going: _Going[Made]) -> Iterator[Made]:
-        yield from (self._made(going),) if going.error else self.begin(going)
-
-    def _made(self, going: _Going[Made]) -> Made:
+    def _made(self, going: _Going[Made]) -> Iterator[Made]:
         if going.error is not None:
-            return going.turn.fail(going.error, going.used)
-        return going.turn.taken(self._storage, used=going.used)
+            yield going.turn.fail(going.error, going.used)
+        else:
+            yield going.turn.taken(self._storage, used=going.used)
+        self._release(going, {*going.ended, *going.turn.left()})
+
+    def _release(self, going: _Going[Made], names: Collection[str]) -> None:
+        """Forget elements of a turn that nobody here wants any more; end their jobs, if need be."""
+        unwanted = [one for one in names if one not in self._wanted]
+        live = [one for one in unwanted if not self._executor.is_over(one)]
+        # What cannot be ended now does what nobody takes in.
+        with suppress(MedPerfError):
+            if any(map(self._executor.has, live)):
+                self._executor.cancel(live)
+        if unwanted:
+            with self._executor.taking_in():
+                for one in unwanted:
+                    self._executor.forget(one)
+        for one in names:
+            going.turn.over(one)
+        going.ended.difference_update(names)
 
 
 def _next_of(going: _Going[Any]) -> "list[Plan]":

@@ -351,7 +351,7 @@ class Steps:
         for name, given in inputs.items():
             if (
                 not self._is_kept(given)
-                and self._storage.fingerprints.digest(given.path, names=given.names) != given.digest
+                and given.digest_now(self._storage.fingerprints) != given.digest
             ):
                 raise MedPerfError(
                     f"{name} ({given.path}) changed while a container read it",

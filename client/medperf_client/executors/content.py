@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class Content:
 
     def _copy(self, given: Input, copy: Path) -> None:
         if given.is_folder:
-            shutil.copytree(given.path, copy, symlinks=True, ignore=_all_but(given))
+            _lay_out(given, copy)
             found = TreeStore.settle(copy)
             paths = [copy, *(Path(one.path) for _, one in entries(copy) if not one.is_symlink())]
         else:
@@ -95,15 +95,18 @@ class Content:
             os.chmod(path, stat.S_IMODE(path.stat().st_mode) & ~OTHERS | stat.S_IWUSR)
 
 
-def _all_but(given: Input) -> Callable[[str, list[str]], set[str]]:
-    """What of a folder is not copied: entries that are not of the input."""
-    wanted = set(given.names or ())
-
-    def left_out(folder: str, names: list[str]) -> set[str]:
-        is_partly = given.names is not None and folder == str(given.path)
-        return set(names) - wanted if is_partly else set()
-
-    return left_out
+def _lay_out(given: Input, copy: Path) -> None:
+    """Copy a folder, or what of it is in the input."""
+    if given.names is None:
+        shutil.copytree(given.path, copy, symlinks=True)
+        return
+    copy.mkdir(mode=0o700)
+    for name in given.names:
+        entry = given.path / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, copy / name, symlinks=True)
+        else:
+            shutil.copy2(entry, copy / name, follow_symlinks=False)
 
 
 def _remove(copy: Path) -> None:

@@ -203,6 +203,11 @@ def is_failed(place: Path) -> bool:
     return (place / records.RECORD).exists() and "error" in _record(place)
 
 
+def is_done(place: Path) -> bool:
+    """Whether a step has a record, and did not fail."""
+    return (place / records.RECORD).exists() and not is_failed(place)
+
+
 def is_over(folder: Path | str, element: Element) -> bool:
     """Whether nothing of an element is left to do: its steps have records, or one says it failed.
 

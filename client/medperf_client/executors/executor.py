@@ -198,6 +198,7 @@ class Executor(ABC):
     def prepare(self, plan: Plan) -> None:
         """Have a folder for what is planned, and all that it reads; one that is there is kept.
 
+        Unless it has other steps to do first, which somebody else has done by now.
         Raises `MedPerfError` if others may enter the shared folder, `WrongHash` for what is not
         what its digest says, and what `Steps.take` does.
         """
@@ -206,7 +207,9 @@ class Executor(ABC):
         found = Element.read(folder)
         keys = tuple(one.key for one in plan.planned)
         if found is not None and set(keys) <= set(found.steps):
-            return
+            others = [folder / key for key in found.steps if key not in keys]
+            if all(map(elements.is_done, others)):
+                return
         if found is not None:
             self.cancel([plan.name])
         made_of = plan.made_of or plan.name
