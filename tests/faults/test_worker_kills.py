@@ -30,7 +30,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Reg
     """A registry under gunicorn with two workers, and the process ID of their parent."""
     new = request.param == "postgres" and request.getfixturevalue("postgres").new_database()
     registry = Registry(tmp_path, new or None)
-    registry.command("init")
+    registry.initialise()
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         registry.port = listener.getsockname()[1]
         command = [sys.executable, "-m", "gunicorn", "medperf_server.wsgi:app", "--workers", "2"]

@@ -74,7 +74,7 @@ class Workers:
 def workers(tmp_path: Path) -> Iterator[Workers]:
     """A new registry under gunicorn."""
     served = Registry(tmp_path / "registry")
-    served.command("init")
+    served.initialise()
     made = Workers(served)
     yield made
     made.stop()

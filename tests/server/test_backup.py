@@ -55,7 +55,7 @@ def new_registry(cluster: PostgresCluster | None, tmp_path: Path) -> NewRegistry
 def source(new_registry: NewRegistry) -> Iterator[Registry]:
     """A registry that is served."""
     registry = new_registry("source")
-    registry.command("init")
+    registry.initialise()
     registry.start()
     yield registry
     registry.stop()
@@ -205,7 +205,7 @@ def other(new_registry: NewRegistry) -> Registry:
 
 def with_eve(other: Registry) -> Registry:
     """A registry of which Eve is a member by now."""
-    other.command("init")
+    other.initialise()
     other.command("user", "add", "eve@example.org")
     return other
 
@@ -218,7 +218,7 @@ def in_use(
     folder = tmp_path_factory.mktemp("in_use")
     new = makes_registries(folder, cluster)
     source, backup = new("source"), folder / "registry.backup"
-    source.command("init")
+    source.initialise()
     source.start()
     try:
         with_everything(source)

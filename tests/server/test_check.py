@@ -37,7 +37,7 @@ def fill(registry: Registry) -> None:
     from medperf_server.base import db
     from medperf_server.models import Asset, AssetHolder
 
-    registry.command("init")
+    registry.initialise()
     ada = json.loads(registry.command("user", "add", "ada@example.org", "--admin", "--json"))
     settings = registry.settings
     files = store_at(settings["MEDPERF_ASSETS"], settings.get("MEDPERF_S3_ENDPOINT"))

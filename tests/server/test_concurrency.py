@@ -19,7 +19,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Registr
     """Two server processes on one SQLite file."""
     folder: Path = tmp_path_factory.mktemp("shared")
     first = Registry(folder / "0")
-    first.command("init")
+    first.initialise()
     servers = [first, Registry(folder / "1", first.database_url)]
     for server in servers:
         server.start()

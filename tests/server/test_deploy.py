@@ -96,7 +96,7 @@ def test_units_are_sound(unit: Path, tmp_path: Path) -> None:
 
 def test_the_nightly_backup_replaces_that_of_a_week_ago(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    registry.command("init")
+    registry.initialise()
     text = (DEPLOY / "systemd" / "medperf-backup.service").read_text().replace("%%", "%")
     text = text.replace("/var/lib/medperf", str(tmp_path))
     server = f"{sys.executable} -m medperf_server.cli"

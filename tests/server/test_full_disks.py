@@ -60,7 +60,7 @@ def test_a_database_without_room_says_so_too(tmp_path: Path, small_disk: Path) -
 
 def test_a_check_looks_where_requests_are_kept(tmp_path: Path, small_disk: Path) -> None:
     served = Registry(tmp_path / "registry", MEDPERF_STAGING=str(small_disk))
-    served.command("init")
+    served.initialise()
     found = json.loads(served.invoke("check", "--json").stdout)
     troubles = {one["what"]: one["trouble"] for one in found}
     assert "make room" in troubles[f"there is room in {small_disk}"]

@@ -47,7 +47,7 @@ def test_a_database_without_tables_is_not_ready(uninitialised: Any) -> None:
 
 def test_a_store_that_is_no_folder_is_not_ready(tmp_path: Path) -> None:
     registry = Registry(tmp_path, MEDPERF_ASSETS=str(tmp_path / "assets"))
-    registry.command("init")
+    registry.initialise()
     (tmp_path / "assets").write_text("in the way")
     registry.start()
     try:
@@ -66,7 +66,7 @@ def test_a_lost_database_is_told_without_secrets(tmp_path: Path) -> None:
         with postgres_cluster(Path(folder)) as cluster:
             url = cluster.new_database().replace("registry@", "registry:hush@")
             registry = Registry(tmp_path, url)
-            registry.command("init")
+            registry.initialise()
             registry.start()
             assert get(registry, "/readyz").status_code == 200
         try:
@@ -131,7 +131,7 @@ def test_what_there_is_and_what_waits_is_counted(counting: Registry) -> None:
 def app(tmp_path: Path) -> Any:
     """The application, to be asked from other addresses."""
     registry = Registry(tmp_path)
-    registry.command("init")
+    registry.initialise()
     return registry.app
 
 

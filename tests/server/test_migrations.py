@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -210,6 +212,34 @@ def test_init_makes_what_the_models_say(fresh: Registry) -> None:
     fresh.command("init")
     with fresh.app.app_context():
         check()
+
+
+def cells(registry: Registry) -> dict[tuple[str, int, str], Any]:
+    """All that stands in a registry's file on SQLite."""
+    found: dict[tuple[str, int, str], Any] = {}
+    with closing(sqlite3.connect(registry.file)) as connection:
+        connection.row_factory = sqlite3.Row
+        named = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        for table in ["sqlite_master", *(name for (name,) in named.fetchall())]:
+            for number, row in enumerate(connection.execute(f"SELECT * FROM {table}")):
+                found.update({(table, number, key): row[key] for key in dict(row)})
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return {**found, ("", 0, "mode"): (mode, registry.file.stat().st_mode)}
+
+
+def test_what_the_other_tests_begin_with_is_what_init_makes(tmp_path: Path) -> None:
+    registries = [Registry(tmp_path / name) for name in ("a", "b", "c", "d")]
+    for registry in registries[:2]:
+        registry.command("init")
+    for registry in registries[2:]:
+        registry.initialise()
+    made, again, copied, another = map(cells, registries)
+    drawn = {where for where in made if made[where] != again[where]}
+    assert len(drawn) >= 4
+    for one, other in ((made, copied), (copied, another)):
+        assert one.keys() == other.keys()
+        assert {where for where in one if one[where] != other[where]} == drawn
+    assert all(len(made[where]) == len(copied[where]) for where in drawn)
 
 
 def test_init_twice_is_harmless(fresh: Registry) -> None:

@@ -53,7 +53,7 @@ def gunicorn(registry: Registry, log: Path) -> Iterator[None]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry under gunicorn."""
     registry = Registry(tmp_path_factory.mktemp("gunicorn"))
-    registry.command("init")
+    registry.initialise()
     registry.port = own_port()
     with gunicorn(registry, registry.log):
         for _ in range(600):

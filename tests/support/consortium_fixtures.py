@@ -39,7 +39,7 @@ def own_consortium(beginning: Consortium, tmp_path: Path) -> Iterator[Consortium
 
 def _with_benchmark(folder: Path) -> Consortium:
     registry = Registry(folder / "registry")
-    registry.command("init")
+    registry.initialise()
     registry.start()
     consortium = Consortium(folder, registry, "process")
     consortium.make_benchmark()

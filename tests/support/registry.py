@@ -1,13 +1,17 @@
 """A real registry in a process of its own, on a database of its own."""
 
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from functools import cached_property
+from datetime import datetime, timezone
+from functools import cache, cached_property
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -28,6 +32,16 @@ def copy_database(source: Path, target: Path) -> None:
         old.backup(new)
 
 
+@cache
+def _initialised() -> bytes:
+    """What `medperf-server init` makes of no database, on SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        registry = Registry(Path(folder))
+        registry.command("init")
+        assert sorted(os.listdir(folder)) == ["registry.db"]
+        return registry.file.read_bytes()
+
+
 class Registry:
     """`medperf-server run` on a loopback port that stays the same over stops and starts."""
 
@@ -40,7 +54,7 @@ class Registry:
         folder.mkdir(parents=True, exist_ok=True)
         self.settings = {**UNLIMITED, **settings}
         self.folder = folder
-        self.database_url = database_url or f"sqlite:///{folder / 'registry.db'}"
+        self.database_url = database_url or f"sqlite:///{self.file}"
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
         self._tokens: dict[str, str] = {}
@@ -51,7 +65,7 @@ class Registry:
     ) -> Iterator["Registry"]:
         """A registry on a new database (SQLite in `folder` unless a URL is given), as a fixture."""
         registry = cls(folder, database_url, **settings)
-        registry.command("init")
+        registry.initialise()
         registry.start()
         yield registry
         registry.stop()
@@ -59,9 +73,14 @@ class Registry:
     def copied(self, folder: Path) -> "Registry":
         """A registry, not serving yet, on a copy of this one's SQLite database, for its port."""
         other = Registry(folder, **self.settings)
-        copy_database(self.folder / "registry.db", folder / "registry.db")
+        copy_database(self.file, other.file)
         other.port, other._tokens = self.port, dict(self._tokens)
         return other
+
+    @property
+    def file(self) -> Path:
+        """Its database, if that is on SQLite and nobody said where."""
+        return self.folder / "registry.db"
 
     @property
     def url(self) -> str:
@@ -97,6 +116,26 @@ class Registry:
         done = self.invoke(*arguments)
         assert done.exit_code == 0, f"medperf-server {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def initialise(self) -> None:
+        """Make its database, as `medperf-server init` does: on SQLite a copy of one that it made.
+
+        What `init` draws is drawn anew; tests/server/test_migrations.py says if that is all of it.
+        """
+        if self.database_url != f"sqlite:///{self.file}":
+            self.command("init")
+            return
+        content, past, now = _initialised(), token_hex(32), datetime.now(timezone.utc)
+        with open(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("UPDATE change_counter SET genesis = ?, digest = ?", (past, past))
+            connection.execute(
+                "UPDATE link_secret SET secret = ?, renewed_at = ?",
+                (token_hex(32), now.strftime("%Y-%m-%d %H:%M:%S.%f")),
+            )
+            connection.execute("UPDATE calendar SET date = ?", (now.date().toordinal(),))
 
     def restore(self, backup: Path) -> None:
         """Put a backup back, as the manual says: nobody has the database open meanwhile."""

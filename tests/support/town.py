@@ -47,7 +47,7 @@ class Town:
         self.registry.stop()
         other = Registry(self.registry.folder / "new")
         other.port = self.registry.port
-        other.command("init")
+        other.initialise()
         for person in reversed(self.people):
             person.token = other.token_for(person.email, admin=person is self.admin)
             Credentials(person.home.data).store(self.at.url, person.token)
