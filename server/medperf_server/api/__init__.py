@@ -14,8 +14,6 @@ def init_app(app: Flask) -> None:
     resources = [kind.part("resource") for kind in KINDS]
     blueprints = [blueprint for module in resources if module for blueprint in module.blueprints]
     others = [module.blueprint for module in (assets, uploads, audit, notices)]
-    # In its context: the document tells the limits of its settings.
-    with app.app_context():
-        for blueprint in (service.blueprint, *blueprints, *others):
-            registry.register_blueprint(blueprint, url_prefix="/api/v0")
+    for blueprint in (service.blueprint, *blueprints, *others):
+        registry.register_blueprint(blueprint, url_prefix="/api/v0")
     service.init_app(app)

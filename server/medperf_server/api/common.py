@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -67,9 +67,13 @@ class StrictParser(FlaskParser):
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """flask-smorest's blueprint with our parser."""
+    """flask-smorest's blueprint with our parser, described when somebody asks for that."""
 
     ARGUMENTS_PARSER = StrictParser()
+
+    def register_views_in_doc(self, api: Any, *of: Any, **named: Any) -> None:
+        """Have the API describe what is here once it is asked."""
+        api.undescribed.append(partial(super().register_views_in_doc, api, *of, **named))
 
 
 def find(kind: Kind[Entity], uid: int, lock: bool = False) -> Entity:

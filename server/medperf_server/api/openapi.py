@@ -1,6 +1,8 @@
 """The OpenAPI document: besides what the resources say of themselves, what each may refuse."""
 
+from collections.abc import Callable
 from http import HTTPStatus
+from threading import Lock
 from typing import Any
 
 from apispec import BasePlugin
@@ -59,7 +61,11 @@ class Refusals(BasePlugin):
 
 
 class RegistryApi(Api):
-    """flask-smorest's Api, its errors in MedPerf's form."""
+    """flask-smorest's Api, its errors in MedPerf's form; it is described when somebody asks.
+
+    What describes it takes longer than all else that an application begins with, and commands, and
+    most processes that serve, are never asked.
+    """
 
     ERROR_SCHEMA = ErrorSchema
     # Each status is described on its own, and none goes without saying.
@@ -68,7 +74,16 @@ class RegistryApi(Api):
     def __init__(self, app: Flask) -> None:
         names = MarshmallowPlugin(schema_name_resolver=_schema_name)
         plugins = {"marshmallow_plugin": names, "extra_plugins": [Refusals()]}
+        self.undescribed: list[Callable[[], None]] = []
+        self._describing = Lock()
         super().__init__(app, spec_kwargs=plugins)
+
+    def _openapi_json(self) -> Any:
+        with self._describing:
+            for describe in self.undescribed:
+                describe()
+            self.undescribed.clear()
+        return super()._openapi_json()
 
     def _register_responses(self) -> None:
         super()._register_responses()
