@@ -9,14 +9,19 @@ import pytest
 MOST_KIB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def bounded_memory() -> Iterator[None]:
-    """No case takes a GiB more than there was in use before."""
+@pytest.fixture(scope="module", autouse=True)
+def tidied() -> Iterator[None]:
+    """Tidying up, after some commands, looks only at what came since."""
     gc.collect()
-    # So that tidying up, after every command, looks only at what came since.
     gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory(tidied: None) -> Iterator[None]:
+    """No case takes a GiB more than there was in use before."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    gc.unfreeze()
     assert taken < MOST_KIB

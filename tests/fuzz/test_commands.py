@@ -295,7 +295,7 @@ def check(arguments: list[str]) -> None:
     code, out, err = command(*arguments)
     assert code in (0, 1, 2, 3), (arguments, code, err)
     assert "Traceback" not in err
-    strange = {char for char in out + err if not char.isprintable() and char not in "\n\t"}
+    strange = {char for char in set(out + err) if not char.isprintable() and char not in "\n\t"}
     assert not strange, (arguments, strange)
     if "--json" in arguments and out:
         assert out.isascii()

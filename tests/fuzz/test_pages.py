@@ -123,7 +123,7 @@ def commands_hold(registry: Registry, command: str) -> None:
     done = registry.invoke(*command.split())
     assert done.exit_code in (0, 1), (command, done.stderr)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    strange = {char for char in done.output if not char.isprintable() and char not in "\n\t"}
+    strange = {char for char in set(done.output) if not char.isprintable() and char not in "\n\t"}
     assert not strange, (command, strange)
 
 

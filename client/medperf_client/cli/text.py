@@ -48,6 +48,8 @@ def _cut(text: str) -> str:
 
 def plain(text: str) -> str:
     """Text that may come from other members or machines, with nothing that steers a terminal."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
 
 

@@ -155,8 +155,8 @@ def _time(moment: str) -> str:
 
 def _text(value: object) -> str:
     """Text of anybody, with nothing that is markup, or that turns around what stands beside it."""
-    shown = (
-        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for char in str(value)
-    )
-    return escape("".join(shown))
+    text = str(value)
+    if not text.isprintable():
+        shown = "\N{REPLACEMENT CHARACTER}"
+        text = "".join(char if char.isprintable() or char == "\n" else shown for char in text)
+    return escape(text)

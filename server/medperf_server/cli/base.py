@@ -132,6 +132,8 @@ def show(rows: Any, fields: Sequence[str], as_json: bool) -> None:
 
 def plain(text: str, kept: str = "") -> str:
     """Text that members wrote, with nothing that steers a terminal but the characters in `kept`."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char in kept else " " for char in text)
 
 
