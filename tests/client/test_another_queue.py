@@ -46,7 +46,7 @@ def test_it_has_all_that_a_queue_has(own_consortium: Consortium, site: Pooled) -
         eventually(lambda: len(site.elements()) == 1, "the other model is collected")
         (row,) = member.json("jobs", "ls")
         assert (row["state"], row["node"], row["tries"]) == ("runs", "here", 1)
-        (marked,) = pool.running()
+        (marked,) = pool.running(site.shared)
         marked[0].kill()
         gate.is_reached(2)
         gate.open()
@@ -54,7 +54,7 @@ def test_it_has_all_that_a_queue_has(own_consortium: Consortium, site: Pooled) -
     assert {one["error"] for one in json.loads(said)} == {None}, told
     assert "is not known to the queue any more, and is sent again" in told
     assert gate.times == 2 and site.elements() == []
-    assert member.json("jobs", "ls") == [] and list(pool.running()) == []
+    assert member.json("jobs", "ls") == [] and list(pool.running(site.shared)) == []
     wrong = {"kind": pool.POOL, "shared_folder": "/", "directives": {"nice": 1}}
     done = member.run("profile", "set", "executor", json.dumps(wrong))
     assert done.returncode == 2

@@ -82,7 +82,7 @@ def test_whoever_comes_later_finds_the_parts_and_does_none_twice(
     assert {one["state"] for one in rows} == {"runs"} and len(rows) == 3
     assert "1 models are left to the queue" in member.run("jobs", "collect").stderr
     model.gate.unlink()
-    eventually(lambda: not list(pool.running()), "the parts ended")
+    eventually(lambda: not list(pool.running(site.shared)), "the parts ended")
     # This takes them in, and sends what follows.
     done = member.run("jobs", "collect", "--json")
     assert json.loads(done.stdout) == [], done.stderr
@@ -136,7 +136,7 @@ def test_who_cancels_a_part_cancels_its_model(site: CasesSite, tmp_path: Path, o
     if over:
         # All but that one end, and nobody collects them.
         model.gate.write_text("f")
-        eventually(lambda: len(list(pool.running())) == 1, "two ended")
+        eventually(lambda: len(list(pool.running(site.shared))) == 1, "two ended")
     live = [one for one in member.json("jobs", "ls") if one["state"] == "runs"]
     said = member.does("jobs", "cancel", live[0]["element"][:12], "-y")
     assert f"Ended {3 - over} jobs" in said
@@ -174,7 +174,7 @@ def test_what_a_killed_client_had_taken_in_is_not_sent_again(
     model.broken.write_text("f")
     site.run("--no-wait")
     eventually(lambda: len(model.begun) == 3, "each part began")
-    eventually(lambda: not list(pool.running()), "the parts ended")
+    eventually(lambda: not list(pool.running(site.shared)), "the parts ended")
     (good,) = [one["element"] for one in member.json("jobs", "ls") if "part 1 of" in one["model"]]
     (note,) = tmp_path.rglob(f"{good}-*.json")
     element, text = site.shared / "elements" / good, note.read_text()
@@ -196,7 +196,7 @@ def test_a_whole_that_failed_is_not_in_the_way_of_its_parts(
     site.setting(kind=pool.POOL)
     site.run("--no-wait")
     eventually(lambda: len(model.begun) == 1, "it began")
-    eventually(lambda: not list(pool.running()), "it ended")
+    eventually(lambda: not list(pool.running(site.shared)), "it ended")
     model.broken.unlink()
     site.setting(kind=pool.POOL, cases_per_job=4)
     assert site.outcome(model)["results"]["sum"] == SUM

@@ -60,7 +60,7 @@ class Pool(Executor):
         ]
         return held + [
             Seen(str(process.pid), marks[RUN], int(marks[NUMBER]), State.RUNS, "here")
-            for process, marks in running()
+            for process, marks in running(self.folder)
             if marks[RUN] in runs
         ]
 
@@ -78,13 +78,14 @@ def _begun(run: Run) -> list[int]:
     return [number for number, tries in enumerate(run.tries) if tries > HELD]
 
 
-def running() -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
-    """What this queue started and has not ended, with its environment."""
+def running(shared: Path) -> Iterator[tuple[psutil.Process, Mapping[str, str]]]:
+    """What this queue started for that folder and has not ended, with its environment."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             marks, words = process.environ(), process.cmdline()
             # What a job starts has its environment, too.
-            if RUN in marks and ("--element" in words or Path(words[-1]).name == SCRIPT):
+            is_job = "--element" in words or any(word.endswith(f"/{SCRIPT}") for word in words)
+            if RUN in marks and is_job and any(word.startswith(f"{shared}/") for word in words):
                 yield process, marks
 
 

@@ -230,11 +230,10 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     notes, queue = here.awaited.all(), left_to()
     together: dict[Awaited, list[Awaited]] = {}
     for note in notes if queue else ():
-        # What somebody else has collected is remembered, but not what was to be run anew.
-        if queue and (queue.executor.has(note.element) or note.use_memo):
+        if queue and queue.executor.has(note.element):
             together.setdefault(replace(note, element="", model=""), []).append(note)
         else:
-            # It was collected by somebody who was killed before this was noted.
+            # It was taken back, or collected by somebody who was killed before this was noted.
             here.awaited.drop(note)
     for notes in together.values():
         by_model = {note.model: note for note in notes}

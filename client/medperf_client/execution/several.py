@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medperf_cache import CacheError, Storage
-from medperf_client.errors import MedPerfError
+from medperf_client.errors import ContainerFailed, InvalidContainer, MedPerfError
 from medperf_client.execution.parallel import as_done
 from medperf_client.execution.steps import Perform, Watch
 from medperf_client.execution.used import Used
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from medperf_client.executors.local import Local
 
 Made = TypeVar("Made")
-# What concerns one model only: the others go on.
+# What concerns one model only: the others go on. Some will be the same whenever it is tried.
 TROUBLE = (MedPerfError, CacheError, OSError)
+OF_THE_MODEL = (InvalidContainer, ContainerFailed)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,10 @@ class _InQueue(Generic[Made]):
             self.labels[name] = plan.label
             self._following.add(name, plan.label)
         if not going.plans:
-            yield from self._made(going)
+            yield self._made(going)
+            # What cannot be sent now may be another time: until then all stays as it is.
+            if going.error is None or isinstance(going.error, OF_THE_MODEL):
+                self._release(going, {*going.ended, *turn.left()})
         elif going.error is None:
             # Such as other parts, of another number of cases.
             self._release(going, {*going.ended, *turn.left()} - going.plans.keys())
@@ -164,15 +168,15 @@ class _InQueue(Generic[Made]):
             made = [one for going in these for one in self._taken(going, name, trouble)]
         yield from made
         for going in these:
-            if not going.in_parts:
-                self._release(going, {*going.ended, *going.turn.left()})
-            elif going.plans:
+            if going.in_parts and going.plans:
                 self._release(going, going.ended if going.error is None else ())
-            # The last part is forgotten after that: who is killed meanwhile finds it again.
-            elif going.error is None:
+            elif going.in_parts and going.error is None:
+                # The last part is forgotten after that: who is killed meanwhile finds it again.
                 yield from self.begin(going)
             else:
-                yield from self._made(going)
+                if going.in_parts:
+                    yield self._made(going)
+                self._release(going, {*going.ended, *going.turn.left()})
 
     def left(self) -> list[_Going[Made]]:
         """The turns that are not made yet."""
@@ -195,12 +199,10 @@ class _InQueue(Generic[Made]):
             # The others go on: what they give is remembered.
             going.error = going.error or error
 
-    def _made(self, going: _Going[Made]) -> Iterator[Made]:
+    def _made(self, going: _Going[Made]) -> Made:
         if going.error is not None:
-            yield going.turn.fail(going.error, going.used)
-        else:
-            yield going.turn.taken(self._storage, used=going.used)
-        self._release(going, {*going.ended, *going.turn.left()})
+            return going.turn.fail(going.error, going.used)
+        return going.turn.taken(self._storage, used=going.used)
 
     def _release(self, going: _Going[Made], names: Collection[str]) -> None:
         """Forget elements of a turn that nobody here wants any more; end their jobs, if need be."""
