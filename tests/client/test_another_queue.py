@@ -72,3 +72,31 @@ def test_what_no_node_could_begin_is_sent_more_often_than_what_was_cut_off(
     assert {one["error"] for one in json.loads(done.stdout)} == {None}, done.stderr
     assert done.stderr.count("is held, for it could not be started, and is sent again") == 4
     assert site.elements() == []
+
+
+def test_a_note_is_found_whatever_the_name_of_its_file(
+    own_consortium: Consortium, site: Pooled
+) -> None:
+    model, member = with_another_model(own_consortium), site.hospital.member
+    member.does("sync")
+    member.does(*site.words, "--no-wait")
+    eventually(lambda: not list(pool.running(site.shared)), "the job ended")
+    (note,) = member.home.rglob("awaited/*.json")
+    # As its dataset was called by the queue, before the registry gave it a UID.
+    note.rename(note.with_name(note.name.replace(f"d{site.uid}m", "dq5m")))
+    assert [one["model"] for one in member.json("jobs", "wait")] == [model]
+    assert list(member.home.rglob("awaited/*.json")) == []
+
+
+def test_no_other_job_is_cancelled_than_the_one_that_is_named(
+    own_consortium: Consortium, site: Pooled
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    member.does(*site.words, "--no-wait")
+    member.does(*site.words, "--no-wait", "--ignore-model-errors")
+    gate.is_reached(2)
+    first, second = member.json("jobs", "ls")
+    assert "Ended 1 jobs" in member.does("jobs", "cancel", first["element"][:12], "-y")
+    assert [one["element"] for one in member.json("jobs", "ls")] == [second["element"]]
+    gate.open()
+    assert [one["model"] for one in member.json("jobs", "wait")] == [gate.model]

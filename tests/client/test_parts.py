@@ -203,6 +203,20 @@ def test_a_whole_that_failed_is_not_in_the_way_of_its_parts(
     assert sorted(model.begun[1:]) == PARTS and site.elements() == []
 
 
+def test_what_was_sent_as_a_whole_goes_on_as_that(site: CasesSite, tmp_path: Path) -> None:
+    model, member = site.model("apart", tmp_path), site.hospital.member
+    site.setting(kind=pool.POOL)
+    model.gate.touch()
+    site.run("--no-wait")
+    eventually(lambda: len(model.begun) == 1, "it began")
+    site.setting(kind=pool.POOL, cases_per_job=4)
+    assert member.json("jobs", "collect") == []
+    model.gate.unlink()
+    (outcome,) = member.json("jobs", "wait")
+    assert outcome["results"]["sum"] == SUM and model.begun == ["abcdefghijkl"]
+    assert site.elements() == []
+
+
 def test_two_datasets_that_have_the_same_cases_are_each_waited_for(
     site: CasesSite, tmp_path: Path
 ) -> None:

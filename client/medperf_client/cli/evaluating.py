@@ -227,6 +227,7 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     from medperf_client.execution.several import TROUBLE
 
     here = site()
+    here.awaited.bind()
     notes, queue = here.awaited.all(), left_to()
     together: dict[Awaited, list[Awaited]] = {}
     for note in notes if queue else ():

@@ -121,13 +121,14 @@ def cancel(elements: tuple[str, ...], yes: bool) -> None:
         click.echo("There are none.")
         return
     # One part alone would be sent again with the next look at the others.
-    models = {one.made_of for one in chosen}
-    chosen = [one for one in executor.all() if one.made_of in models]
+    models = {one.part_of for one in chosen} - {""}
+    chosen += [one for one in executor.all() if one.part_of in models and one not in chosen]
     confirm(f"cancel {', '.join(one.label for one in chosen)}?", yes)
     ended = executor.cancel([one.name for one in chosen])
-    taken_back = {one.made_of for one in chosen if not executor.has(one.name)}
+    gone = [one for one in chosen if not executor.has(one.name)]
+    models = {one.part_of for one in gone} - {""}
     for one in chosen:
-        if one.made_of in taken_back:
+        if one in gone or one.part_of in models:
             site().awaited.cancel(one.name)
     click.echo(f"Ended {len(ended)} jobs.")
 

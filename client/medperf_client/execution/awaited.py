@@ -65,10 +65,13 @@ class AwaitedModels:
         return [note.element for _, note in found if replace(note, element=like.element) == like]
 
     def bind(self) -> None:
-        """Write down the UIDs that the registry has given by now, before the queue forgets them."""
+        """Write down the UIDs that the registry has given by now, before the queue forgets them.
+
+        A note is found by these in the name of its file.
+        """
         for path, note in self._read():
-            self.add(note)
             if path != self._place(note):
+                self.add(note)
                 path.unlink(missing_ok=True)
 
     def _place(self, note: Awaited) -> Path:

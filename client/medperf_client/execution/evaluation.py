@@ -166,6 +166,7 @@ class Evaluations:
         def left(model: Entity) -> list[str]:
             return awaited.elements(asked.awaited(model, ""))
 
+        awaited.bind()
         most = executor.cases_per_job
         cases = Cases(most, self._storage.fingerprints, self._progress) if most else None
         turns = [
@@ -174,6 +175,7 @@ class Evaluations:
                 sent=partial(sent, model),
                 over=partial(over, model),
                 left=partial(left, model),
+                whole=partial(self._plan, asked, model, None),
             )
             for model, turn in zip(models, self._turns(asked, models, cases), strict=True)
         ]

@@ -89,7 +89,7 @@ class Plan(Steps):
         self, *args: Any, made_of: str = "", cases: Cases | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.made_of, self._cases = made_of, cases
+        self.made_of, self._cases, self.is_part = made_of, cases, False
         self.planned: list[Planned] = []
         self._chain: list[list[Any]] = []
 
@@ -219,7 +219,7 @@ class Plan(Steps):
     def _part(self, asked: AskedStep, number: int, runner: Runner, image_id: str) -> "Plan":
         plan = copy(self)
         key = step_key(image_id, asked.task.fingerprint(), _tokens(asked))
-        plan.planned = [Planned(asked, runner, image_id, key)]
+        plan.planned, plan.is_part = [Planned(asked, runner, image_id, key)], True
         # Another dataset may have a part that is the same; each is waited for by itself.
         plan._chain = [[key, False], ["part of", self.made_of]]
         plan._logs = self._logs / f"part-{number}"

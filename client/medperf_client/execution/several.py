@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from medperf_cache import CacheError, Storage
 from medperf_client.errors import ContainerFailed, InvalidContainer, MedPerfError
@@ -31,6 +31,7 @@ class Turn(Generic[Made]):
     Both find what steps took, as far as it was measured, once a `Perform` did them. `earlier` was
     made before, and counts. Where an element of a queue is to do the steps, `sent` is told its name
     before it is sent, and `over` once it is forgotten; `left` has the names of those between.
+    `whole` is the plan without parts, for one that was sent before there were to be some.
     """
 
     plan: "Callable[[], Plan]"
@@ -40,6 +41,7 @@ class Turn(Generic[Made]):
     sent: Callable[[str], None] = lambda element: None
     over: Callable[[str], None] = lambda element: None
     left: Callable[[], Collection[str]] = tuple
+    whole: "Callable[[], Plan] | None" = None
 
     def taken(
         self,
@@ -141,7 +143,7 @@ class _InQueue(Generic[Made]):
         try:
             if turn.earlier is None:
                 with self._storage.in_use():
-                    for plan in _next_of(going):
+                    for plan in self._next_of(going):
                         self._executor.prepare(plan)
                         turn.sent(plan.name)
                         going.plans[plan.name] = plan
@@ -220,16 +222,17 @@ class _InQueue(Generic[Made]):
             going.turn.over(one)
         going.ended.difference_update(names)
 
+    def _next_of(self, going: _Going[Made]) -> "list[Plan]":
+        """What of a turn is to be done next, which is nothing if all is remembered."""
+        # Imported late: what runs on this machine plans nothing.
+        from medperf_client.execution.plan import PartsFirst
 
-def _next_of(going: _Going[Any]) -> "list[Plan]":
-    """What of a turn is to be done next, which is nothing if all is remembered."""
-    # Imported late: what runs on this machine plans nothing.
-    from medperf_client.execution.plan import PartsFirst
-
-    try:
-        plan = going.turn.plan()
-    except PartsFirst as first:
-        going.in_parts = True
-        return list(first.plans)
-    going.in_parts = False
-    return [plan] if plan.planned else []
+        try:
+            plan, going.in_parts = going.turn.plan(), False
+        except PartsFirst as first:
+            whole = going.turn.whole() if going.turn.whole else None
+            if whole is None or not self._executor.is_under_way(whole.name):
+                going.in_parts = True
+                return list(first.plans)
+            plan, going.in_parts = whole, False
+        return [plan] if plan.planned else []

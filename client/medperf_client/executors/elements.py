@@ -41,7 +41,10 @@ MORE = ("seconds", "memory_bytes", "node_folder")
 
 @dataclass(frozen=True)
 class Element:
-    """What one job does: steps in order, by their keys. `ticket` tells this making of it apart."""
+    """What one job does: steps in order, by their keys. `ticket` tells this making of it apart.
+
+    Parts of one model have the same `part_of`, and others none.
+    """
 
     name: str
     ticket: str
@@ -49,6 +52,7 @@ class Element:
     made_of: str
     gpus: int
     steps: tuple[str, ...]
+    part_of: str = ""
 
     def write(self, folder: Path) -> None:
         """Have a folder say what it is."""

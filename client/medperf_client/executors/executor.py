@@ -211,10 +211,20 @@ class Executor(ABC):
             if all(map(elements.is_done, others)):
                 return
         if found is not None:
-            self.cancel([plan.name])
+            try:
+                self.cancel([plan.name])
+            except Away:
+                # It does more than is needed.
+                return
         made_of = plan.made_of or plan.name
         element = Element(
-            plan.name, secrets.token_hex(16), plan.label, made_of, self._gpus(plan), keys
+            plan.name,
+            secrets.token_hex(16),
+            plan.label,
+            made_of,
+            self._gpus(plan),
+            keys,
+            made_of if plan.is_part else "",
         )
         with self._naming_content(), scratch(self.folder / "incoming") as area:
             works = plan.works(folder, self._at_hand)
@@ -359,6 +369,13 @@ class Executor(ABC):
         """Whether nothing of an element is left to do."""
         found = self.element(name)
         return found is not None and elements.is_over(f"{self.folder}/elements/{name}", found)
+
+    def is_under_way(self, name: str) -> bool:
+        """Whether an element is there, and none of its steps has failed."""
+        found = self.element(name)
+        return found is not None and not any(
+            elements.is_failed(self.place(name) / key) for key in found.steps
+        )
 
     def all(self) -> list[Element]:
         """The elements that were prepared, and not forgotten."""
