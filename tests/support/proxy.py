@@ -157,9 +157,10 @@ class Proxy:
         if not (cut and fault.reset and left == 0):
             client.sendall(_joined(_dated(head, fault.clock_days), fault.hidden))
         while left > 0 and (chunk := chunk or server.recv(BLOCK_BYTES)):
-            client.sendall(chunk[:left])
+            # Counted first: who has all of it may ask at once.
             with self._counting:
                 self.moved += min(left, len(chunk))
+            client.sendall(chunk[:left])
             left, chunk = left - len(chunk), b""
             time.sleep(fault.gap)
         if cut and fault.reset:

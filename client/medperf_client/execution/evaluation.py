@@ -175,7 +175,7 @@ class Evaluations:
                 sent=partial(sent, model),
                 over=partial(over, model),
                 left=partial(left, model),
-                whole=partial(self._plan, asked, model, None),
+                in_one=partial(self._plan, asked, model, None),
             )
             for model, turn in zip(models, self._turns(asked, models, cases), strict=True)
         ]

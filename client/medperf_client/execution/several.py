@@ -31,7 +31,7 @@ class Turn(Generic[Made]):
     Both find what steps took, as far as it was measured, once a `Perform` did them. `earlier` was
     made before, and counts. Where an element of a queue is to do the steps, `sent` is told its name
     before it is sent, and `over` once it is forgotten; `left` has the names of those between.
-    `whole` is the plan without parts, for one that was sent before there were to be some.
+    `in_one` is the plan without parts, for one that was sent before there were to be some.
     """
 
     plan: "Callable[[], Plan]"
@@ -41,7 +41,7 @@ class Turn(Generic[Made]):
     sent: Callable[[str], None] = lambda element: None
     over: Callable[[str], None] = lambda element: None
     left: Callable[[], Collection[str]] = tuple
-    whole: "Callable[[], Plan] | None" = None
+    in_one: "Callable[[], Plan] | None" = None
 
     def taken(
         self,
@@ -230,7 +230,7 @@ class _InQueue(Generic[Made]):
         try:
             plan, going.in_parts = going.turn.plan(), False
         except PartsFirst as first:
-            whole = going.turn.whole() if going.turn.whole else None
+            whole = going.turn.in_one() if going.turn.in_one else None
             if whole is None or not self._executor.is_under_way(whole.name):
                 going.in_parts = True
                 return list(first.plans)

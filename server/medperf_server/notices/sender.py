@@ -10,12 +10,12 @@ for the same. SMTP has no better (RFC 1047). Nothing is lost, and nothing else i
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import NullPool, create_engine, delete, func, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from medperf_server.base import db, utc_now
 from medperf_server.notices.letters import composed, gather
@@ -180,3 +180,6 @@ def _lock_of_connection() -> Iterator[Callable[[], None]]:
         if not own.scalar(select(func.pg_try_advisory_lock(LOCK))):
             raise Busy(BUSY)
         yield lambda: own.execute(select(1)).close()
+        # Who closes lets go too, but only once the database has seen it.
+        with suppress(DBAPIError):
+            own.scalar(select(func.pg_advisory_unlock(LOCK)))
