@@ -196,9 +196,9 @@ class Executor(ABC):
     # The five verbs.
 
     def prepare(self, plan: Plan) -> None:
-        """Have a folder for what is planned, and all that it reads; one that is there is kept.
+        """Have a folder for what is planned, and all that it reads.
 
-        Unless it has other steps to do first, which somebody else has done by now.
+        One that is there is kept, unless it has more to do than that: somebody else has done it.
         Raises `MedPerfError` if others may enter the shared folder, `WrongHash` for what is not
         what its digest says, and what `Steps.take` does.
         """
