@@ -1,38 +1,25 @@
-"""Runs in a queue that are killed at any moment, or lack room: each ends right, nothing twice.
-
-MEDPERF_TEST_KILLS says how many, MEDPERF_TEST_SEED which. Of each five one is of each kind.
-"""
+"""Runs in a queue that are killed at any moment, or lack room: each ends right, nothing twice."""
 
 import json
-import os
-import random
 import shutil
-import subprocess
 import time
-from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from medperf_client.containers.library import Input
 from medperf_client.executors.content import Content
 from tests.support.cluster import Site, site
 from tests.support.consortium import Consortium
-from tests.support.disks import crowded, full, small_disk
+from tests.support.disks import full, small_disk
 from tests.support.hospital import with_another_model
-from tests.support.slurm import NODES, eventually, slurm
+from tests.support.slurm import eventually, slurm
+from tests.support.trouble import CUT_OFF, KILLS, NO_ROOM, Trouble
 
 __all__ = ["site", "slurm", "small_disk"]
 
-KILLS = int(os.environ.get("MEDPERF_TEST_KILLS", "5"))
-SEED = int(os.environ.get("MEDPERF_TEST_SEED", "24"))
-# Longer than a client waits for a record, and than any pause between two tries.
-FULL_SECONDS = 60 if KILLS >= 50 else 15
-NO_ROOM = "No space left on device"
 # A model that notes each time that it begins, and whether there was a record of it already.
 WITNESSED = """
 import glob, os, runpy, sys
@@ -88,18 +75,11 @@ class Witness:
         return self.file.read_text().split() if self.file.exists() else []
 
 
-# How often a model that was begun may begin anew: what is cut off was not done.
-CUT_OFF = {"client": 0, "job": 1, "node": 1, "controller": 1, "room": 3}
-
-
 @dataclass
-class Trouble:
-    """What may happen to a run at any moment, and what is to be so after it, whatever happened."""
+class Runs(Trouble):
+    """All models of a benchmark, run again and again; each notes that it begins."""
 
-    site: Site
-    disk: Path
     witnesses: list[Witness]
-    chance: random.Random
 
     def __post_init__(self) -> None:
         started = time.monotonic()
@@ -113,65 +93,24 @@ class Trouble:
         return {one["model"]: one["results"] for one in outcomes}
 
     def strikes(self, kind: str) -> bool:
-        """Run all models once, with one trouble; whether it came before the end."""
+        """See `Trouble`."""
         kept = next(self.site.hospital.member.home.glob("registries/*/results"))
         shutil.rmtree(kept)
         began = [len(witness.began) for witness in self.witnesses]
-        earlier = set(self.site.slurm.jobs("all"))
-        with self.site.running("--no-cache") as running:
-            is_over = ended_within(running, self.chance.uniform(0, self.longest))
-            is_hit = not is_over and getattr(self, kind)(running)
-            said, told = running.communicate(timeout=600)
-        outcomes = json.loads(said) if is_over or kind != "client" else []
-        for one in outcomes:
-            is_told = kind == "room" and NO_ROOM in (one["error"] or "")
-            assert is_told or one["results"] == self.first[one["model"]], f"{one['error']}\n{told}"
-        found = {json.loads(path.read_text())["model"] for path in kept.glob("*.json")}
-        is_again = self.results(outcomes) != self.first
-        if is_again:
-            assert self.results(self.site.run("--no-cache")) == self.first
+        with self.during(kind, "--no-cache") as (is_hit, outcomes, told):
+            for one in outcomes:
+                is_told = kind == "room" and NO_ROOM in (one["error"] or "")
+                assert is_told or one["results"] == self.first[one["model"]], (one["error"], told)
+            found = {json.loads(path.read_text())["model"] for path in kept.glob("*.json")}
+            is_again = self.results(outcomes) != self.first
+            if is_again:
+                assert self.results(self.site.run("--no-cache")) == self.first
         for witness, before in zip(self.witnesses, began, strict=True):
             # What has its result runs anew, for that was asked for.
             most = 1 + CUT_OFF[kind] + (is_again and witness.model in found)
             assert set(witness.began[before:]) == {"began"}, told
             assert len(witness.began[before:]) <= most, told
-        for name in ("elements", "runs", "incoming"):
-            assert list((self.site.shared / name).iterdir()) == [], name
-        eventually(lambda: not set(self.site.slurm.jobs()) - earlier, "none of its jobs is left")
         return is_hit
-
-    def client(self, running: "subprocess.Popen[str]") -> bool:
-        """The command itself is killed."""
-        running.kill()
-        return True
-
-    def job(self, running: "subprocess.Popen[str]") -> bool:
-        """What does a step is killed, or what watches over that for Slurm; if there is any."""
-        found = self.site.slurm.processes("slurmstepd", "--element")
-        if found:
-            with suppress(psutil.Error):
-                self.chance.choice(found).kill()
-        return bool(found)
-
-    def node(self, running: "subprocess.Popen[str]") -> bool:
-        """A node's daemon is killed, and started again."""
-        return self._restarted("slurmd", "-D", "-N", self.chance.choice(NODES))
-
-    def controller(self, running: "subprocess.Popen[str]") -> bool:
-        """The controller is killed, and started again."""
-        return self._restarted("slurmctld", "-D")
-
-    def room(self, running: "subprocess.Popen[str]") -> bool:
-        """For a while, the shared folder has no room for a byte more, or for a file more."""
-        with self.chance.choice((full, crowded))(self.disk):
-            time.sleep(FULL_SECONDS)
-        return True
-
-    def _restarted(self, *words: str) -> bool:
-        self.site.slurm.kill(*words)
-        time.sleep(self.chance.uniform(0, 4))
-        self.site.slurm.start()
-        return True
 
 
 def test_whatever_is_killed_or_full_each_run_ends_right_and_does_nothing_twice(
@@ -183,25 +122,14 @@ def test_whatever_is_killed_or_full_each_run_ends_right_and_does_nothing_twice(
     text = WITNESSED.format(shared=str(site.shared))
     witnesses = [model_of(own_consortium, tmp_path / f"model-{n}.py", text) for n in range(3)]
     site.hospital.member.does("sync")
-    chance = random.Random(SEED)
-    trouble = Trouble(site, small_disk, witnesses, chance)
-    tried, hit, started = Counter[str](), Counter[str](), time.monotonic()
-    kinds = list(CUT_OFF)
-    for number in range(KILLS):
-        if number % len(kinds) == 0:
-            chance.shuffle(kinds)
-        kind = kinds[number % len(kinds)]
-        print(f"{number}: {kind}", flush=True)
-        tried[kind] += 1
-        hit[kind] += trouble.strikes(kind)
-    print(f"tried {dict(tried)}, hit {dict(hit)}, in {time.monotonic() - started:.0f} s")
-    assert sum(hit.values()) > 0
+    runs = Runs(site, small_disk, witnesses)
+    runs.come(KILLS)
     # A controller that was killed has jobs back that ended after it had last noted what is so. It
     # finds that out, sends them again, and they find nothing to do. One whose number a node knows
     # it holds, until somebody sends the next run.
     eventually(lambda: site.slurm.jobs() == site.slurm.held(), "no other is left", seconds=180)
     # Who comes next to a node takes away what those left that were killed there.
-    assert trouble.results(site.run("--no-cache")) == trouble.first
+    assert runs.results(site.run("--no-cache")) == runs.first
     assert list(node_disk.glob("*/*")) == []
     eventually(lambda: not site.slurm.jobs(), "the queue is empty", seconds=180)
 
@@ -251,12 +179,3 @@ def model_of(consortium: Consortium, script: Path, text: str) -> Witness:
     script.write_text(text)
     model = with_another_model(consortium, script.stem, str(script))
     return Witness(model, script.with_name(f"{script.name}.began"))
-
-
-def ended_within(running: "subprocess.Popen[str]", seconds: float) -> bool:
-    """Whether a command ends within so many seconds, which are waited for."""
-    try:
-        running.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
