@@ -15,15 +15,12 @@ from tests.support import slurm
 from tests.support.services import require
 from tests.support.slurm import PATH, Slurm, eventually
 
-PROGRAMS = ("mariadbd", "mariadb-install-db", "slurmdbd", "sacctmgr", "sacct")
+PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults", "slurmdbd", "sacctmgr", "sacct")
 CONF = """
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
 AccountingStoragePass={folder}/munge.socket
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=1
-JobAcctGatherParams=OverMemoryKill
 """
 DAEMON_CONF = """
 DbdHost=localhost
@@ -49,11 +46,8 @@ class Accounted(Slurm):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._port, self._database = own_port(), own_port()
-        conf = (folder / "slurm.conf").read_text().replace("CPUs=2", "CPUs=2 RealMemory=2000")
-        # Else nobody is held to the memory that was asked for.
-        conf = conf.replace("=CR_CPU", "=CR_CPU_Memory")
-        conf += CONF.format(port=self._port, folder=folder)
-        (folder / "slurm.conf").write_text(conf)
+        with (folder / "slurm.conf").open("a") as conf:
+            conf.write(CONF.format(port=self._port, folder=folder))
         self._user = pwd.getpwuid(os.geteuid()).pw_name
         text = DAEMON_CONF.format(
             port=self._port, database=self._database, folder=folder, user=self._user
