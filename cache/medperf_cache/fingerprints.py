@@ -5,14 +5,14 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from medperf_cache.digests import described, entries, file_digest, listing
+from medperf_cache.digests import Entry, described, entries, file_digest, listing
 from medperf_cache.disk import Store
 from medperf_cache.errors import CacheError, NotWritable
 
@@ -68,12 +68,7 @@ class Fingerprints:
         status = path.stat()
         with _Look(self._store, f"hashing {path}", progress, again) as look:
             if stat.S_ISDIR(status.st_mode):
-                lines = [
-                    (line, look.at_entry(entry, follow=False) if entry else None)
-                    for line, entry in listing(path, entries(path))
-                ]
-                look.finish()
-                return described(line + (file.digest if file else "") for line, file in lines)
+                return described(look.at_folder(path, entries(path)))
             if not stat.S_ISREG(status.st_mode):
                 raise CacheError(f"{path} is neither a file nor a folder")
             file = look.at(str(path), "", status)
@@ -89,20 +84,18 @@ class Fingerprints:
         `digest` does.
         """
         folder = folder.resolve()
-        of_entry: dict[str, list[tuple[str, _File | None]]] = {}
+        of_entry: dict[str, list[str]] = {}
         with _Look(self._store, f"hashing {folder}", progress) as look:
             found = list(entries(folder))
-            for (path, _), (line, entry) in zip(found, listing(folder, found), strict=True):
-                file = look.at_entry(entry, follow=False) if entry else None
-                of_entry.setdefault(path.partition("/")[0], []).append((line, file))
-            look.finish()
+            for (path, _), line in zip(found, look.at_folder(folder, found), strict=True):
+                of_entry.setdefault(path.partition("/")[0], []).append(line)
         # In the order of the whole, whatever that of a group is.
         order = {name: number for number, name in enumerate(of_entry)}
         return [
             described(
-                line + (file.digest if file else "")
+                line
                 for name in sorted(set(group) & order.keys(), key=order.__getitem__)
-                for line, file in of_entry[name]
+                for line in of_entry[name]
             )
             for group in groups
         ]
@@ -197,6 +190,15 @@ class _Look:
         for helper in self._helpers:
             helper.close()
         self._remember()
+
+    def at_folder(self, folder: Path, found: Iterable[Entry]) -> Iterator[str]:
+        """The lines of a folder's description that are of these entries, once all is read."""
+        looked = [
+            (line, self.at_entry(entry, follow=False) if entry else None)
+            for line, entry in listing(folder, found)
+        ]
+        self.finish()
+        return (line + (file.digest if file else "") for line, file in looked)
 
     def at_entry(self, entry: os.DirEntry[str], follow: bool = True) -> _File:
         """A file in a folder; `follow` says whether it may be a link to one."""

@@ -95,9 +95,8 @@ def status(as_json: bool) -> None:
     shared_folder of the profile's executor.
     """
     from medperf_cache.names import IMAGE
-    from medperf_client.cli.evaluating import queue_of
 
-    storage, queue = site().storage, queue_of()
+    storage, of_jobs = site().storage, _of_jobs()
     shared = storage.shared.summaries()
     free = _free(storage.root)
     counts = {
@@ -107,11 +106,6 @@ def status(as_json: bool) -> None:
     }
     if as_json:
         own = {"folder": str(storage.root), "writable": storage.is_writable, "free_bytes": free}
-        of_jobs = queue and {
-            "folder": str(queue.executor.folder),
-            **queue.executor.content(),
-            "free_bytes": _free(queue.executor.folder),
-        }
         summaries = [_summary(one) for one in shared]
         print_json({**own, **counts, "shared": summaries, "executor": of_jobs})
         return
@@ -120,11 +114,10 @@ def status(as_json: bool) -> None:
     rows += [
         (one.folder, "shared", *(_counts(one).values()), one.trouble or "ok") for one in shared
     ]
-    if queue:
-        folder, kept = queue.executor.folder, queue.executor.content()
-        rows.append(
-            (folder, "for jobs", *kept.values(), "-", f"{human_size(_free(folder))} are free")
-        )
+    if of_jobs:
+        files, folders, free = of_jobs["blobs"], of_jobs["trees"], of_jobs["free_bytes"]
+        state = f"{human_size(free)} are free"
+        rows.append((of_jobs["folder"], "for jobs", files, folders, "-", state))
     print_table(("CACHE", "WHOSE", "FILES", "FOLDERS", "IMAGES", "STATE"), rows)
 
 
@@ -150,6 +143,17 @@ def share(as_json: bool) -> None:
     if done.closed:
         said = f"Not everybody can get there: {done.closed} is closed to others. Open it with: "
         click.echo(plain(f"{said}chmod o+x {done.closed}"), err=True)
+
+
+def _of_jobs() -> dict[str, Any] | None:
+    """What the nodes have a copy of, if models run in a queue."""
+    from medperf_client.cli.evaluating import queue_of
+
+    queue = queue_of()
+    if queue is None:
+        return None
+    folder = queue.executor.folder
+    return {"folder": str(folder), **queue.executor.content(), "free_bytes": _free(folder)}
 
 
 def _free(folder: Path) -> int:
