@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # Its help needs none of it.
 
 # Of an element's name, what people are shown, and may type.
 SHORT = 12
-# Between two looks of who waits: four a minute, as who waits for one run has it.
-WAIT_SECONDS = 15
 SHOWN = ("model", "benchmark", "dataset", "state", "job", "node", "reason", "tries")
 
 
@@ -69,10 +67,12 @@ def wait(as_json: bool) -> None:
 
     This may be stopped: the jobs go on. Exit code 1 says that a model failed.
     """
-    queue = _executor()
+    from medperf_client.executors.following import looking
+
+    queue, pauses = _executor(), looking()
     outcomes, troubles = _collected()
     while queue and site().awaited.all() and not troubles:
-        time.sleep(WAIT_SECONDS)
+        time.sleep(next(pauses))
         more, troubles = _collected()
         outcomes += more
     _finish(outcomes, troubles, as_json)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, repeat
 from pathlib import Path
 
 from medperf_client.containers.job import called
@@ -10,8 +11,8 @@ from medperf_client.errors import MedPerfError
 from medperf_client.execution.steps import Moment, Watch
 from medperf_client.executors.executor import Away, Executor, Refused, Seen, State
 
-# Seconds between two looks at the folder, and at the queue: often at first, then four a minute.
-FILES_SECONDS, QUEUE_SECONDS = 0.5, (1, 1, 2, 4, 8, 15)
+# Seconds between two looks at the folder.
+FILES_SECONDS = 0.5
 FILES_AT_ONCE = 100
 # A record may be seen only some time after its job ended: a shared file system has caches.
 RECORD_SECONDS = 10
@@ -27,6 +28,11 @@ HINTS = {
     State.NO_MEMORY: "Give it more with executor.memory in the profile.",
     State.CANCELLED: "Run it again to send it again.",
 }
+
+
+def looking() -> Iterator[int]:
+    """The seconds between looks at a queue: often at first, then four a minute."""
+    return chain((1, 1, 2, 4, 8), repeat(15))
 
 
 class Following:
@@ -59,8 +65,7 @@ class Following:
         away. Between two of them more may be added.
         """
         self._labels, self._watch, self._left = dict(labels), watch, dict.fromkeys(labels)
-        pauses = iter(QUEUE_SECONDS)
-        pause, self._due = 0.0, 0.0
+        pauses, self._due = looking(), 0.0
         try:
             while self._left:
                 for name in [one for one in self._left if self.executor.is_over(one)]:
@@ -68,8 +73,7 @@ class Following:
                 if self._left and time.monotonic() >= self._due:
                     for name, error in self._looked(wait):
                         yield from self._over(name, error)
-                    pause = next(pauses, pause)
-                    self._due = time.monotonic() + pause
+                    self._due = time.monotonic() + next(pauses)
                     if not wait and not self._in_doubt & self._left.keys():
                         break
                 if self._left:
