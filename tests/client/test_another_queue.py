@@ -1,6 +1,7 @@
 """A queue that nobody foresaw: one module, and a line in the list of kinds."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,25 @@ def test_no_other_job_is_cancelled_than_the_one_that_is_named(
     assert [one["element"] for one in member.json("jobs", "ls")] == [second["element"]]
     gate.open()
     assert [one["model"] for one in member.json("jobs", "wait")] == [gate.model]
+
+
+def test_what_is_run_anew_is_left_to_the_queue_as_all_else(
+    own_consortium: Consortium, site: Pooled
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    gate.open()
+    first = {one["model"]: one["result"] for one in site.run()}
+    gate.path.unlink()
+    with site.running("--no-cache") as client:
+        gate.is_reached(2)
+        client.send_signal(signal.SIGINT)
+    # Each of these finds the result of before, and leaves the job alone.
+    site.run("--no-cache", "--no-wait")
+    assert all(one["model"] != gate.model for one in member.json("jobs", "collect"))
+    assert {one["model"]: one["result"] for one in site.run()}[gate.model] == first[gate.model]
+    assert len(list(pool.running(site.shared))) == len(member.json("jobs", "ls")) == 1
+    gate.open()
+    (outcome,) = member.json("jobs", "wait")
+    assert (outcome["model"], outcome["from_cache"]) == (gate.model, False)
+    assert outcome["result"] != first[gate.model] and gate.times == 2
+    assert site.elements() == member.json("jobs", "ls") == []

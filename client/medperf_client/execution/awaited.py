@@ -64,6 +64,10 @@ class AwaitedModels:
         found = self._read(f"*-{_ending(like)}")
         return [note.element for _, note in found if replace(note, element=like.element) == like]
 
+    def anew(self) -> set[str]:
+        """The elements that evaluate a model anew, whatever result it has."""
+        return {note.element for note in self.all() if not note.use_memo}
+
     def bind(self) -> None:
         """Write down the UIDs that the registry has given by now, before the queue forgets them.
 

@@ -155,7 +155,7 @@ class Evaluations:
         """
         executor = following.executor
         if asked.use_memo:
-            executor.sweep(self._done(asked))
+            executor.sweep(self._done(asked), awaited.anew())
 
         def sent(model: Entity, element: str) -> None:
             awaited.add(asked.awaited(model, element))
@@ -186,7 +186,7 @@ class Evaluations:
             self._tell(stopped[0].hint or str(stopped[0]))
             return
         # Also what was sent by whoever was killed, and was answered from memory by now.
-        executor.sweep(self._done(asked))
+        executor.sweep(self._done(asked), awaited.anew())
 
     def _turns(
         self, asked: Asked, models: Sequence[Entity], cases: Cases | None = None

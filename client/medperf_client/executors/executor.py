@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -397,9 +397,10 @@ class Executor(ABC):
         remove_tree(self.place(name))
         self._read.pop(name, None)
 
-    def sweep(self, done: Iterable[str]) -> None:
+    def sweep(self, done: Iterable[str], but: Collection[str] = ()) -> None:
         """Forget elements whose results, told by what they are made of, are kept by now.
 
+        Those that `but` names stay: they are for another result of the same.
         What jobs wrote into the folders of elements that were forgotten before goes, too; so do
         runs of which no element is left, whose jobs are ended, and content that was not used for
         a while.
@@ -408,7 +409,8 @@ class Executor(ABC):
             if is_digest(folder.name) and not (folder / elements.ELEMENT).exists():
                 remove_tree(folder)
         results = set(done)
-        names = [one.name for one in self.all() if one.made_of in results] if results else []
+        every = self.all() if results else ()
+        names = [one.name for one in every if one.made_of in results and one.name not in but]
         # What cannot be ended now is left for another time.
         with suppress(MedPerfError):
             if names:
