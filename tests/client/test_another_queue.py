@@ -1,6 +1,7 @@
 """A queue that nobody foresaw: one module, and a line in the list of kinds."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -123,3 +124,45 @@ def test_what_is_run_anew_is_left_to_the_queue_as_all_else(
     assert (outcome["model"], outcome["from_cache"]) == (gate.model, False)
     assert outcome["result"] != first[gate.model] and gate.times == 2
     assert site.elements() == member.json("jobs", "ls") == []
+
+
+def test_what_was_left_in_another_folder_is_told_and_kept(
+    own_consortium: Consortium, site: Pooled, tmp_path: Path
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    site.run("--no-wait")
+    gate.is_reached()
+    first, site.shared = site.shared, tmp_path / "other"
+    (site.shared / "elements").mkdir(parents=True, mode=0o700)
+    site.shared.chmod(0o700)
+    site.setting()
+    for command in ("collect", "wait"):
+        done = member.run("jobs", command, "--json")
+        assert done.returncode == 1 and json.loads(done.stdout) == []
+        assert f"it is left to the queue in {first}, which" in done.stderr
+    gate.open()
+    done = member.run(*site.words, "--executor", "local")
+    assert f"container {gate.model} is left to the queue in {first}, too" in done.stderr
+    eventually(lambda: not list(pool.running(first)), "the job ended, too")
+    site.shared = first
+    site.setting()
+    (outcome,) = member.json("jobs", "wait")
+    assert outcome["model"] == gate.model and outcome["results"] and gate.times == 2
+    assert site.elements() == member.json("jobs", "ls") == []
+
+
+def test_what_somebody_deleted_is_told_and_its_job_ended(
+    own_consortium: Consortium, site: Pooled
+) -> None:
+    gate, member = site.gated(own_consortium), site.hospital.member
+    site.run("--no-wait")
+    gate.is_reached()
+    (element,) = site.elements()
+    shutil.rmtree(element)
+    done = member.run("jobs", "collect", "--json")
+    assert json.loads(done.stdout) == []
+    assert f"had of container {gate.model} is gone from {site.shared}" in done.stderr
+    eventually(lambda: not list(pool.running(site.shared)), "its job ended")
+    assert "gone" not in member.run("jobs", "collect").stderr
+    gate.open()
+    assert {one["error"] for one in site.run()} == {None} and gate.times == 2

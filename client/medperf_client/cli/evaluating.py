@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medperf_client.execution.awaited import Awaited
     from medperf_client.execution.evaluation import Asked, Outcome
     from medperf_client.execution.steps import Moment
+    from medperf_client.executors.executor import Executor
     from medperf_client.executors.following import Following
     from medperf_client.executors.local import Local
 
@@ -183,6 +184,8 @@ def running(
             # What a model gives on a member's own data is for the home to keep, nowhere else.
             if not asked.use_memo or evaluations.missing(asked, models):
                 here.home.require_writable()
+            if is_shown:
+                _tell_elsewhere(asked, evaluations.missing(asked, models), queue)
             outcomes = (
                 evaluations.run(asked, models, local_of(min(jobs or 1, len(models))))
                 if queue is None
@@ -193,6 +196,22 @@ def running(
                     made = outcome.result.uid if outcome.result else None
                     table.ended(outcome.called, made, outcome.is_cached)
                 yield outcome
+
+
+def _tell_elsewhere(
+    asked: "Asked", models: Sequence[dict[str, Any]], queue: "Following | None"
+) -> None:
+    """Tell of models to be run that were left to a queue, and not to this one, before."""
+    here, uids = site(), {one["id"] for one in models}
+    for note in here.awaited.all():
+        is_of_it = (note.benchmark, note.dataset) == (asked.benchmark, asked.dataset)
+        is_here = queue is not None and not note.is_elsewhere(queue.executor.folder)
+        if is_of_it and note.model in uids and not is_here:
+            place = f" in {note.folder}" if note.folder else ""
+            here.tell(
+                f"container {note.model} is left to the queue{place}, too: medperf jobs wait has "
+                "what it gives there"
+            )
 
 
 def queue_of(executor: str | None = None, jobs: int | None = None) -> "Following | None":
@@ -230,12 +249,25 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
     here.awaited.bind()
     notes, queue = here.awaited.all(), left_to()
     together: dict[Awaited, list[Awaited]] = {}
+    elsewhere: dict[str, Awaited] = {}
+    gone: list[Awaited] = []
     for note in notes if queue else ():
-        if queue and queue.executor.has(note.element):
-            together.setdefault(replace(note, element="", model=""), []).append(note)
+        if queue and note.is_elsewhere(queue.executor.folder):
+            elsewhere.setdefault(note.folder, note)
+        elif queue and queue.executor.has(note.element):
+            together.setdefault(replace(note, element="", model="", folder=""), []).append(note)
         else:
-            # It was taken back, or collected by somebody who was killed before this was noted.
-            here.awaited.drop(note)
+            gone.append(note)
+    if queue and gone:
+        _forget(gone, queue.executor)
+    for folder, note in elsewhere.items():
+        yield (
+            note,
+            MedPerfError(
+                f"it is left to the queue in {folder}, which executor.shared_folder does not name "
+                "any more: name it again, to have what it gave"
+            ),
+        )
     for notes in together.values():
         by_model = {note.model: note for note in notes}
         try:
@@ -245,6 +277,23 @@ def collected() -> "Iterator[tuple[Awaited, Outcome | Exception]]":
             continue
         except TROUBLE as error:
             yield notes[0], error
+
+
+def _forget(gone: "list[Awaited]", executor: "Executor") -> None:
+    """Forget what is not in the queue's folder any more, with its jobs; tell what has no result.
+
+    What has was collected by somebody who was killed before this was noted.
+    """
+    here = site()
+    done = {(one.benchmark, one.dataset, one.model) for one in here.results.all()}
+    for note in gone:
+        here.awaited.drop(note)
+        if (note.benchmark, note.dataset, note.model) not in done:
+            here.tell(
+                f"{note.called}: what the queue had of container {note.model} is gone from "
+                f"{executor.folder}; medperf benchmark run has it run again"
+            )
+    executor.sweep(())
 
 
 def left_to() -> "Following | None":

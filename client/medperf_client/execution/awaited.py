@@ -13,7 +13,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Awaited:
-    """That an element of a queue, named so, evaluates a model. The rest is as in `Asked`."""
+    """That an element of a queue, named so, evaluates a model. The rest is as in `Asked`.
+
+    `folder` is the one in which the element is, if it was noted.
+    """
 
     element: str
     benchmark: int | str
@@ -22,6 +25,11 @@ class Awaited:
     use_memo: bool = True
     may_fail: bool = False
     ordered: bool = False
+    folder: str = ""
+
+    def is_elsewhere(self, folder: Path) -> bool:
+        """Whether it was noted that the element is in another folder than this."""
+        return self.folder not in ("", str(folder))
 
     @property
     def called(self) -> str:
@@ -44,7 +52,7 @@ class AwaitedModels:
 
     def count(self) -> int:
         """How many models, of which one that is done in parts has several notes."""
-        return len({replace(note, element="") for note in self.all()})
+        return len({replace(note, element="", folder="") for note in self.all()})
 
     def add(self, note: Awaited) -> None:
         """Remember one, or in other words than before."""
@@ -61,8 +69,10 @@ class AwaitedModels:
 
     def elements(self, like: Awaited) -> list[str]:
         """Those of which all that a note says holds, but for the element."""
-        found = self._read(f"*-{_ending(like)}")
-        return [note.element for _, note in found if replace(note, element=like.element) == like]
+        found = [note for _, note in self._read(f"*-{_ending(like)}")]
+        here = [note for note in found if not note.is_elsewhere(Path(like.folder))]
+        wanted = replace(like, element="", folder="")
+        return [note.element for note in here if replace(note, element="", folder="") == wanted]
 
     def anew(self) -> set[str]:
         """The elements that evaluate a model anew, whatever result it has."""

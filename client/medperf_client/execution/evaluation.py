@@ -98,10 +98,10 @@ class Asked:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def awaited(self, model: Entity, element: str) -> Awaited:
-        """What is noted of a model that an element of a queue evaluates."""
+    def awaited(self, model: Entity, element: str, folder: Path) -> Awaited:
+        """What is noted of a model that an element of a queue evaluates, which is in a folder."""
         options = (self.use_memo, self.may_fail, self.ordered)
-        return Awaited(element, self.benchmark, self.dataset, model["id"], *options)
+        return Awaited(element, self.benchmark, self.dataset, model["id"], *options, str(folder))
 
 
 class Evaluations:
@@ -158,13 +158,13 @@ class Evaluations:
             executor.sweep(self._done(asked), awaited.anew())
 
         def sent(model: Entity, element: str) -> None:
-            awaited.add(asked.awaited(model, element))
+            awaited.add(asked.awaited(model, element, executor.folder))
 
         def over(model: Entity, element: str) -> None:
-            awaited.drop(asked.awaited(model, element))
+            awaited.drop(asked.awaited(model, element, executor.folder))
 
         def left(model: Entity) -> list[str]:
-            return awaited.elements(asked.awaited(model, ""))
+            return awaited.elements(asked.awaited(model, "", executor.folder))
 
         awaited.bind()
         most = executor.cases_per_job
