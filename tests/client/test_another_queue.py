@@ -166,3 +166,20 @@ def test_what_somebody_deleted_is_told_and_its_job_ended(
     assert "gone" not in member.run("jobs", "collect").stderr
     gate.open()
     assert {one["error"] for one in site.run()} == {None} and gate.times == 2
+
+
+def test_folders_that_cannot_be_used_are_named_with_the_setting(
+    own_consortium: Consortium, site: Pooled, tmp_path: Path
+) -> None:
+    gate = site.gated(own_consortium)
+    gate.open()
+    site.shared = tmp_path / "file"
+    site.shared.touch()
+    cases = {"file": "file is no folder", "missing/shared": "missing", "/proc/none": "cannot make"}
+    for name, said in cases.items():
+        site.shared = tmp_path / name
+        site.setting()
+        (failed,) = [one for one in site.run() if one["error"]]
+        assert "executor.shared_folder of the profile" in failed["error"]
+        assert said in failed["error"]
+    assert gate.times == 0

@@ -146,8 +146,11 @@ def test_a_job_that_is_killed_is_sent_again_and_not_for_ever(
             worker.kill()
         said, told = client.communicate(timeout=120)
     (outcome,) = [one for one in json.loads(said) if one["model"] == gate.model]
-    assert "was killed, the last of 3 tries" in outcome["error"] and "began" in outcome["error"]
-    assert told.count("was killed, and is sent again") == 2
+    assert (
+        "ended before it was done, the last of 3 tries" in outcome["error"]
+        and "began" in outcome["error"]
+    )
+    assert told.count("ended before it was done, and is sent again") == 2
     assert site.elements() == [] and site.slurm.jobs() == [] and gate.times == 3
     # It costs nothing but another command.
     gate.open()

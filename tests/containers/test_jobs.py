@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -390,6 +391,21 @@ def test_an_element_ends_where_a_step_fails(site: Path) -> None:
     assert not (folder / second.key / "outputs").exists()
     found = Element.read(folder)
     assert found is not None and is_over(folder, found)
+
+
+def test_what_somebody_deleted_of_the_content_is_named(site: Path) -> None:
+    run, _ = element(site, *chained(site))
+    shutil.rmtree(site / "data")
+    done = step("--element", run, "0")
+    assert done.returncode == 1
+    assert f"{site / 'data'}, which this reads, is gone\nRun it again" in done.stderr
+
+
+def test_an_element_that_cannot_be_read_is_named_with_what_mends_it(site: Path) -> None:
+    run, folder = element(site, *chained(site))
+    (folder / "element.json").write_text("{")
+    done = step("--element", run, "0")
+    assert done.returncode == 1 and f"Delete {folder}: " in done.stderr
 
 
 def test_a_job_does_nothing_to_what_took_the_place_of_its_element(site: Path) -> None:

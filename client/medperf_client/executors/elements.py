@@ -70,7 +70,7 @@ class Element:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise _unreadable(folder / ELEMENT, error) from error
+            raise _unreadable(folder / ELEMENT, error, folder) from error
         return found
 
 
@@ -124,15 +124,17 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise _unreadable(folder / RUN, error) from error
+            raise _unreadable(folder / RUN, error, folder) from error
         if found.name != folder.name or len(found.tries) != len(elements):
             raise MedPerfError(f"{folder / RUN} is not the run that its name says")
         return found
 
 
-def _unreadable(file: Path, error: Exception) -> MedPerfError:
-    said = error.strerror if isinstance(error, OSError) else repr(error)
-    return MedPerfError(f"{file} cannot be read: {said}")
+def _unreadable(file: Path, error: Exception, folder: Path) -> MedPerfError:
+    if isinstance(error, OSError):
+        return MedPerfError(f"{file} cannot be read: {error.strerror}")
+    hint = f"Delete {folder}: what was to be done there is sent again by who runs it again."
+    return MedPerfError(f"{file} cannot be read: {error!r}", hint)
 
 
 def place_of(run: Path, name: str) -> Path:
@@ -232,7 +234,7 @@ def _record(place: Path) -> dict[str, Any]:
     try:
         return read_versioned(records.FORMAT, place / records.RECORD)
     except (OSError, ValueError) as error:
-        raise _unreadable(place / records.RECORD, error) from error
+        raise _unreadable(place / records.RECORD, error, place.parent) from error
 
 
 @contextmanager

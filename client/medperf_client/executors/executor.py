@@ -61,7 +61,7 @@ class State(Enum):
     RUNS = "runs"
     HELD = "is held, for it could not be started"
     DONE = "ended"
-    FAILED = "was killed"
+    FAILED = "ended before it was done"
     PREEMPTED = "had to make room for others"
     NODE_FAILED = "lost its node"
     GONE = "is not known to the queue any more"
@@ -344,9 +344,10 @@ class Executor(ABC):
         except OSError as error:
             is_right, why = False, f"{self.folder} cannot be looked at: {error.strerror}"
         if not is_right:
+            other = "" if os.path.lexists(self.folder.parent) else f", make {self.folder.parent}"
             raise MedPerfError(
                 f"executor.shared_folder of the profile is not there: {why}",
-                f"Mount its disk, make {self.folder.parent}, or name another folder.",
+                f"Mount its disk{other}, or name another folder.",
             )
 
     def element(self, name: str) -> Element | None:
@@ -510,11 +511,17 @@ class Executor(ABC):
 
     def _open(self) -> None:
         self.require_folder()
-        self.folder.mkdir(exist_ok=True, mode=0o700)
-        require_own(self.folder)
-        for name in ("elements", "runs", "incoming", elements.CONTENT):
-            (self.folder / name).mkdir(exist_ok=True, mode=0o700)
-            require_own(self.folder / name)
+        inner = ("elements", "runs", "incoming", elements.CONTENT)
+        for folder in (self.folder, *(self.folder / name for name in inner)):
+            try:
+                folder.mkdir(exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise MedPerfError(
+                    f"cannot make {folder}, for executor.shared_folder of the profile: "
+                    f"{error.strerror}",
+                    "Name a folder that you may write to, here and on each node.",
+                ) from error
+            require_own(folder)
         sweep(self.folder / "incoming")
 
     def _naming_content(self, alone: bool = False) -> AbstractContextManager[None]:

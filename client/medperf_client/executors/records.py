@@ -82,6 +82,11 @@ def tried(
     outcome = dict[str, Any](key=work.key)
     meter = meter or Meter(work.job.platform)
     try:
+        for path in work.reads:
+            if not path.exists():
+                raise MedPerfError(
+                    f"{path}, which this reads, is gone", "Run it again: it is copied anew."
+                )
         outcome["record"] = by(work)
     except (MedPerfError, CacheError, OSError) as error:
         hint = getattr(error, "hint", "")
