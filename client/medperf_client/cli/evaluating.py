@@ -203,15 +203,20 @@ def _tell_elsewhere(
 ) -> None:
     """Tell of models to be run that were left to a queue, and not to this one, before."""
     here, uids = site(), {one["id"] for one in models}
-    for note in here.awaited.all():
-        is_of_it = (note.benchmark, note.dataset) == (asked.benchmark, asked.dataset)
-        is_here = queue is not None and not note.is_elsewhere(queue.executor.folder)
-        if is_of_it and note.model in uids and not is_here:
-            place = f" in {note.folder}" if note.folder else ""
-            here.tell(
-                f"container {note.model} is left to the queue{place}, too: medperf jobs wait has "
-                "what it gives there"
-            )
+    # Of one that is done in parts there is a note for each.
+    places = {
+        (note.model, note.folder)
+        for note in here.awaited.all()
+        if (note.benchmark, note.dataset) == (asked.benchmark, asked.dataset)
+        and note.model in uids
+        and (queue is None or note.is_elsewhere(queue.executor.folder))
+    }
+    for model, folder in sorted(places, key=str):
+        place = f" in {folder}" if folder else ""
+        here.tell(
+            f"container {model} is left to the queue{place}, too: medperf jobs wait has what it "
+            "gives there"
+        )
 
 
 def queue_of(executor: str | None = None, jobs: int | None = None) -> "Following | None":

@@ -1,5 +1,6 @@
 """What models were left to a queue: whoever comes later knows what for, and collects it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ class Awaited:
 
     def is_elsewhere(self, folder: Path) -> bool:
         """Whether it was noted that the element is in another folder than this."""
-        return self.folder not in ("", str(folder))
+        return bool(self.folder) and os.path.realpath(self.folder) != os.path.realpath(folder)
 
     @property
     def called(self) -> str:
