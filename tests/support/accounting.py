@@ -21,6 +21,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
 AccountingStoragePass={folder}/munge.socket
+FirstJobId=1
 """
 DAEMON_CONF = """
 DbdHost=localhost
@@ -45,7 +46,7 @@ class Accounted(Slurm):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._port, self._database = own_port(), own_port()
+        self._port, self._database, self._first_job = own_port(), own_port(), 1
         with (folder / "slurm.conf").open("a") as conf:
             conf.write(CONF.format(port=self._port, folder=folder))
         self._user = pwd.getpwuid(os.geteuid()).pw_name
@@ -83,6 +84,10 @@ class Accounted(Slurm):
         self.kill("slurmctld", "-D")
         shutil.rmtree(self.folder / "state")
         (self.folder / "state").mkdir()
+        # Numbers that are given out again are for another test: nodes refuse those they know.
+        conf, first = self.folder / "slurm.conf", f"FirstJobId={self._first_job}"
+        self._first_job += 1000
+        conf.write_text(conf.read_text().replace(first, f"FirstJobId={self._first_job}"))
         self.start()
 
 
