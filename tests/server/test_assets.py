@@ -496,6 +496,21 @@ def test_uploads_that_nobody_goes_on_with_are_cleared_away(
     assert uids[0] not in store.uploads() and uids[1] in store.uploads()
 
 
+def test_a_store_that_takes_longer_than_there_is_time_is_cleared_away_all_the_same(
+    ada: Member, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medperf_server.assets import receiving
+
+    monkeypatch.setattr(receiving, "SWEEP_SECONDS", -1)
+    monkeypatch.setattr(receiving, "store", lambda: store)
+    left = "0" * 32
+    store.write_piece(left, "f" * 32, memoryview(b"of no upload"))
+    assert left in store.uploads()
+    with ada.registry.app.app_context():
+        receiving._sweep()
+    assert left not in store.uploads()
+
+
 def test_what_a_crash_left_is_no_part_of_the_file(ada: Member, store: Store) -> None:
     data = content()
     path = begun(ada, data)

@@ -198,12 +198,13 @@ def _sweep() -> None:
     turns: Turns = current_app.extensions["sweeps"]
     if not turns.is_next():
         return
-    ends = time.monotonic() + SWEEP_SECONDS
     here = store().uploads()
+    # Begun after that, and one each time at least: a slow store is cleared away, too.
+    ends = time.monotonic() + SWEEP_SECONDS
     for upload_id in sorted(here.difference(db.session.scalars(select(Upload.id)))):
+        store().discard(upload_id)
         if time.monotonic() > ends:
             break
-        store().discard(upload_id)
     old = select(Upload.id).where(Upload.modified_at < utc_now() - EXPIRES_AFTER)
     some = old.limit(EXPIRED_AT_ONCE).with_for_update(skip_locked=True)
     # Their pieces belong to none then, which is for the next time.
