@@ -182,10 +182,11 @@ def running(
             watch = shown if is_shown else _in_silence
             evaluations = here.evaluations(watch, not asked.use_memo)
             # What a model gives on a member's own data is for the home to keep, nowhere else.
-            if not asked.use_memo or evaluations.missing(asked, models):
+            missing = evaluations.missing(asked, models)
+            if not asked.use_memo or missing:
                 here.home.require_writable()
             if is_shown:
-                _tell_elsewhere(asked, evaluations.missing(asked, models), queue)
+                _tell_elsewhere(asked, missing, queue)
             outcomes = (
                 evaluations.run(asked, models, local_of(min(jobs or 1, len(models))))
                 if queue is None
