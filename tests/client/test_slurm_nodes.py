@@ -13,6 +13,7 @@ from tests.support.cluster import Site, site
 from tests.support.consortium import Consortium
 from tests.support.disks import small_disk
 from tests.support.hospital import direct, with_another_model
+from tests.support.processes import command_of
 from tests.support.slurm import NODES, slurm
 
 __all__ = ["site", "slurm", "small_disk"]
@@ -101,7 +102,7 @@ def test_jobs_read_copies_on_their_node_that_were_made_once(
             process
             for worker in site.slurm.processes("--element")
             for process in worker.children(recursive=True)
-            if "main.py" in " ".join(process.cmdline())
+            if "main.py" in " ".join(command_of(process))
         ]
         mounts = [Path(f"/proc/{one.pid}/mountinfo").read_text() for one in tasks]
         read = [{copy for copy in made if _on_its_disk(copy) in text} for text in mounts]

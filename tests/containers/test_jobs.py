@@ -30,6 +30,7 @@ from medperf_client.executors.elements import Element, Run, is_over
 from medperf_client.executors.local import Local
 from medperf_client.executors.records import describe, recorded, used
 from tests.support.forks import IMPORT_ROOTS
+from tests.support.processes import command_of, ended, ends
 
 TASK = Task(
     "infer",
@@ -218,11 +219,11 @@ def test_a_process_does_one_step_after_the_other_and_leaves_nothing_to_the_next(
         record = executor.perform(work(site, "good"))
         assert record["outputs"] == expected["outputs"] and _child() == first
         psutil.Process(first).kill()
-        _gone(first)
+        assert ends(first)
         assert executor.perform(work(site, "better"))["outputs"] == expected["outputs"]
         second = _child()
         assert second != first
-    assert not psutil.pid_exists(second)
+    assert ended(second)
 
 
 def test_what_a_step_took_is_not_counted_for_the_next(site: Path) -> None:
@@ -247,7 +248,7 @@ def test_a_process_that_is_killed_is_told(site: Path) -> None:
     def killed() -> None:
         (task,) = map(int, os.listdir(_awaited(place)))
         psutil.Process(_child()).kill()
-        _gone(task)
+        assert ends(task)
 
     with Local(1) as executor:
         jobs = [lambda: executor.perform(work(site, "out")), killed]
@@ -261,7 +262,7 @@ def _child() -> int:
     (found,) = [
         one.pid
         for one in psutil.Process().children()
-        if "medperf_client.executors.worker" in one.cmdline()
+        if "medperf_client.executors.worker" in command_of(one)
     ]
     return found
 
@@ -273,16 +274,6 @@ def _awaited(place: Path, most: int = 1) -> Path:
         assert time.monotonic() < patience
         time.sleep(0.01)
     return place
-
-
-def _gone(process: int) -> None:
-    """Wait for a process to end."""
-    patience = time.monotonic() + 30
-    while psutil.pid_exists(process):
-        if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
-            return
-        assert time.monotonic() < patience
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -314,7 +305,7 @@ with Local(2) as executor:
         process.send_signal(how)
         process.wait(60)
     for task in tasks:
-        _gone(task)
+        assert ends(task)
     patience = time.monotonic() + 30
     while [one for number in range(2) for one in (site / f"out{number}").glob("medperf-*")]:
         assert time.monotonic() < patience, "what its platform kept is still there"

@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from medperf_client.containers import launch
@@ -24,6 +22,7 @@ from medperf_client.errors import ContainerFailed, Unsupported, WrongHash
 from medperf_client.execution.work import Work
 from tests.cache.processes import NOBODY
 from tests.support.forks import IMPORT_ROOTS
+from tests.support.processes import ended, ends
 
 SPEC = ContainerSpec(PROCESS, "project", {}, "model/container_config.yaml")
 DIGEST = "ab" * 32
@@ -274,22 +273,6 @@ def test_a_client_that_is_killed_leaves_no_process(code: Path, tmp_path: Path) -
     with client_in_a_long_task(code, tmp_path) as (client, task):
         client.kill()
     assert ends(task)
-
-
-def ends(process: int) -> bool:
-    """Whether a process ends soon: when one that was killed is gone is for the system to say."""
-    patience = time.monotonic() + 30
-    while not ended(process) and time.monotonic() < patience:
-        time.sleep(0.01)
-    return ended(process)
-
-
-def ended(process: int) -> bool:
-    """Whether a process has ended (a killed orphan may wait to be reaped)."""
-    try:
-        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_a_program_that_is_not_there_is_named(code: Path, tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ def test_killed_workers_lose_nothing_that_was_acknowledged(workers: Workers) -> 
             serving.clear()
             # While its successor is on its way there is none.
             for worker in [] if done.is_set() else psutil.Process(workers.process.pid).children():
-                worker.kill()
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
 
     killing = threading.Thread(target=kill)
     killing.start()
