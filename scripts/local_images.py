@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+from importlib.util import cache_from_source
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -86,7 +87,15 @@ def _add_python(tar: tarfile.TarFile) -> None:
     library = Path(sysconfig.get_path("stdlib"))
     interpreter = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     target = f"usr/local/lib/{library.name}"
-    tar.add(library, target, filter=_needed_source)
+    for path in sorted(library.rglob("*")):
+        name = f"{target}/{path.relative_to(library)}"
+        if path.suffix == ".so" or _LEFT_OUT.search(name.removeprefix(target)):
+            continue
+        # Else each process in a container compiles anew what it imports, for longer than it runs.
+        compiled = Path(cache_from_source(path)) if path.suffix == ".py" else path
+        is_at_hand = compiled != path and compiled.exists()
+        source, name = (compiled, f"{name}c") if is_at_hand else (path, name)
+        tar.add(source, name, recursive=False, filter=_as_root)
     modules = (library / "lib-dynload").glob("*.so")
     needed = [module for module in modules if not _LEFT_OUT.search(module.name)]
     binaries = {
@@ -105,11 +114,6 @@ def _stripped(binary: Path, folder: Path) -> Path:
     command = ["strip", "--strip-unneeded", "--preserve-dates", "-o", str(copy), str(binary)]
     is_done = shutil.which("strip") and subprocess.run(command).returncode == 0  # nosec B603
     return copy if is_done else binary
-
-
-def _needed_source(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    is_needed = not _LEFT_OUT.search(member.name) and not member.name.endswith(".so")
-    return _as_root(member) if is_needed else None
 
 
 def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
