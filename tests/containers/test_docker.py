@@ -22,6 +22,7 @@ from medperf_cache import Storage
 from medperf_client.containers import owner
 from medperf_client.containers.archive import archive_image_id
 from medperf_client.containers.docker import DockerRunner
+from medperf_client.containers.engine import api_version, socket_path
 from medperf_client.containers.job import Job
 from medperf_client.containers.spec import DOCKER_ARCHIVE, DOCKER_IMAGE, ContainerSpec
 from medperf_client.errors import (
@@ -200,6 +201,15 @@ def test_without_the_image_registry_a_missing_image_is_a_matter_of_being_offline
     with pytest.raises(Offline, match="connection refused"):
         DockerRunner().provide(image(f"{image_registry.address}/site/model:1"))
     image_registry.start()
+
+
+def test_the_version_of_its_api_is_that_which_it_tells_at_length(
+    any_engine: "DockerClient",
+) -> None:
+    path = socket_path()
+    assert path is not None
+    assert api_version(path) == any_engine.version()["ApiVersion"]
+    assert api_version(f"{path}.no") is None
 
 
 def test_an_unknown_image_is_the_fault_of_the_configuration(

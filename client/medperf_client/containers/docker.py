@@ -357,9 +357,12 @@ class DockerRunner(Runner):
         import docker
         import requests
 
+        socket = self._socket()
         try:
             api = docker.from_env(
-                timeout=ENGINE_TIMEOUT_SECONDS, environment=self._environment()
+                version=engine.api_version(socket) if socket is not None else None,
+                timeout=ENGINE_TIMEOUT_SECONDS,
+                environment=self._environment(),
             ).api
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise Unsupported(

@@ -1,4 +1,4 @@
-"""Ask the local Docker engine what it knows of an image, at the price of one socket.
+"""Ask the local Docker engine what it is and has, at the price of one socket.
 
 The Docker SDK takes 0.2 s to import, `http.client` 0.02 s. A test that is answered from the cache
 asks nothing but this, so it speaks to the engine's socket itself: HTTP/1.0, where the answer ends
@@ -72,20 +72,37 @@ def image(path: str, reference: str) -> dict[str, Any] | None:
 
     Of what it says, `plain_id`, `is_configuration` and `repository_digests` make sense.
     """
-    request = f"GET /images/{quote(reference, safe='/:@')}/json HTTP/1.0\r\nHost: docker\r\n\r\n"
+    _, body = _answer(path, f"/images/{quote(reference, safe='/:@')}/json")
+    found = dict(json.loads(body)) if body else {}
+    return found if is_image(found) else None
+
+
+def api_version(path: str) -> str | None:
+    """The version of its API that an engine speaks, such as `1.41`; None if it does not say so.
+
+    An engine that is asked for its version, as the SDK does, looks up those of all its parts:
+    Podman takes 0.3 s for that.
+    """
+    head, _ = _answer(path, "/_ping")
+    fields = (line.partition(b":") for line in head.splitlines())
+    found = next((value for name, _, value in fields if name.lower() == b"api-version"), b"")
+    return found.strip().decode("latin-1") or None
+
+
+def _answer(path: str, target: str) -> tuple[bytes, bytes]:
+    """The head and the body of a good answer; two times nothing for any other, and for none."""
     import socket
 
     try:
         with socket.socket(socket.AF_UNIX) as engine:
             engine.settimeout(TIMEOUT_SECONDS)
             engine.connect(path)
-            engine.sendall(request.encode())
+            engine.sendall(f"GET {target} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
             answer = b"".join(iter(lambda: engine.recv(1 << 16), b""))
     except OSError:
-        return None
+        return b"", b""
     head, _, body = answer.partition(b"\r\n\r\n")
-    found = dict(json.loads(body)) if head.split(b" ", 2)[1:2] == [b"200"] else {}
-    return found if is_image(found) else None
+    return (head, body) if head.split(b" ", 2)[1:2] == [b"200"] else (b"", b"")
 
 
 def is_image(found: Mapping[str, Any]) -> bool:
