@@ -7,9 +7,8 @@ sensitivity are undefined without a malignant patient, AUROC and specificity wit
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import groupby
 from statistics import fmean
 
 Labels = Sequence[int]
@@ -21,16 +20,20 @@ def auroc(labels: Labels, probabilities: Probabilities) -> float:
 
     This is the Mann-Whitney statistic (Hanley and McNeil, Radiology 143, 1982).
     """
-    wins = 0.0
-    benign_below = 0
-    ranked = sorted(zip(probabilities, labels))
-    for _, group in groupby(ranked, key=lambda pair: pair[0]):
-        tied = [label for _, label in group]
-        malignant = sum(tied)
-        benign = len(tied) - malignant
-        wins += malignant * (benign_below + benign / 2)
-        benign_below += benign
-    return wins / (benign_below * (len(labels) - benign_below))
+    return _share_of_wins(*_apart(labels, probabilities))
+
+
+def _apart(labels: Labels, probabilities: Probabilities) -> tuple[list[float], list[float]]:
+    pairs = list(zip(labels, probabilities))
+    malignant = [probability for label, probability in pairs if label == 1]
+    return malignant, [probability for label, probability in pairs if label == 0]
+
+
+def _share_of_wins(malignant: Probabilities, benign: Probabilities) -> float:
+    ranked = sorted(benign)
+    # A benign patient who is ranked below counts twice, and one who ties once.
+    wins = sum(bisect_left(ranked, each) + bisect_right(ranked, each) for each in malignant)
+    return wins / 2 / (len(benign) * len(malignant))
 
 
 def auroc_interval(
@@ -40,16 +43,12 @@ def auroc_interval(
 
     Malignant and benign patients are drawn apart, so that each resample has as many of both.
     """
-    pairs = list(zip(labels, probabilities))
-    malignant = [probability for label, probability in pairs if label == 1]
-    benign = [probability for label, probability in pairs if label == 0]
-    drawn_labels = [1] * len(malignant) + [0] * len(benign)
+    malignant, benign = _apart(labels, probabilities)
     generator = random.Random(seed)
     values = sorted(
-        auroc(
-            drawn_labels,
-            generator.choices(malignant, k=len(malignant))
-            + generator.choices(benign, k=len(benign)),
+        _share_of_wins(
+            generator.choices(malignant, k=len(malignant)),
+            generator.choices(benign, k=len(benign)),
         )
         for _ in range(resamples)
     )
