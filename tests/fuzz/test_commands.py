@@ -39,7 +39,9 @@ from tests.support.hostile import (
     KNOWN_WORDS,
     KNOWN_YAML,
     SECONDS,
+    SHOWN,
     mappings,
+    several,
     values,
     words,
     yamls,
@@ -88,8 +90,6 @@ OWN = {
     *("benchmark submit", "container submit", "dataset submit", "jobs ls", "jobs cancel"),
     *("jobs logs", "jobs collect", "jobs wait"),
 }
-# How many commands show each case.
-SHOWN = 4
 OTHERS = ("association", "dataset", "dataset_association", "result", "signing_key")
 # What may be anything in an entity, where that is not the same in all.
 MORE = {
@@ -301,11 +301,6 @@ def check(arguments: list[str]) -> None:
         assert out.isascii()
         json.loads(out)
     assert time.monotonic() - began < SECONDS
-
-
-def several(commands: list[str]) -> st.SearchStrategy[list[str]]:
-    """Commands, one after the other, on what the one before left."""
-    return st.lists(st.sampled_from(commands), min_size=SHOWN, max_size=SHOWN, unique=True)
 
 
 @pytest.mark.parametrize("part", range(5))

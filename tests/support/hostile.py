@@ -67,8 +67,9 @@ KNOWN_YAML = [
     "12:30:45: 190:20:30",
 ]
 
-
 SECONDS = 60
+# How many commands or pages show each case.
+SHOWN = 4
 HASTE = settings(database=None, suppress_health_check=list(HealthCheck))
 
 
@@ -119,3 +120,8 @@ def yamls() -> st.SearchStrategy[str]:
     """YAML, or nearly."""
     written = st.one_of(mappings(), values()).map(lambda value: json.dumps(value))
     return st.one_of(st.sampled_from(KNOWN_YAML), written, words())
+
+
+def several(shows: list[str]) -> st.SearchStrategy[list[str]]:
+    """What shows a case, one after the other, on what the one before left."""
+    return st.lists(st.sampled_from(shows), min_size=SHOWN, max_size=SHOWN, unique=True)
