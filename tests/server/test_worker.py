@@ -98,7 +98,7 @@ def test_who_is_answered_before_the_body_is_here_is_not_waited_for(
         started = time.monotonic()
         answer = ended(connection)
         assert answer.startswith(b"HTTP/1.1 401") and answer.count(b"HTTP/1.1 ") == 1
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < HEAD_SECONDS
 
 
 def test_a_refused_body_that_is_here_costs_no_connection(served: Registry) -> None:
@@ -116,7 +116,7 @@ def test_who_keeps_a_closed_connection_holds_nothing(served: Registry, token: st
         started = time.monotonic()
         check_answered(served.url, token)
         # One after the other they would keep the worker for two seconds each.
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < FLOOD / 2
 
 
 def test_who_does_not_get_on_with_a_head_is_left(served: Registry) -> None:
@@ -142,7 +142,7 @@ def test_of_a_member_a_body_is_read_until_a_certain_time() -> None:
         with pytest.raises(ConnectionResetError):
             while True:
                 timed.recv(1)
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 30
         stop.set()
         dripping.join()
 
