@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import pytest
-
 from medperf_client.containers import sif
 from medperf_client.containers.docker import DockerRunner
 from tests.support.apptainer import on_path, path_with_apptainer
@@ -110,17 +108,6 @@ def _client(host: str) -> "DockerClient":
     import docker
 
     return docker.DockerClient(base_url=host)
-
-
-@pytest.fixture(scope="module", params=["DockerImage", "DockerArchive"])
-def shared(
-    request: pytest.FixtureRequest,
-    engine: "DockerClient",
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Shared]:
-    """The consortium, of images in a registry, then of images that are files at URLs."""
-    with sharing(engine, tmp_path_factory.mktemp("engines"), request.param) as made:
-        yield made
 
 
 @contextmanager

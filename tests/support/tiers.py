@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 # A machine has one engine: tests on it run one after the other.
-ON_AN_ENGINE = re.compile("tests/(containers/|client/test_(apptainer|docker|many_models))")
+ON_AN_ENGINE = re.compile("tests/(containers/|client/test_(apptainer|docker|engines|many_models))")
 # Each of these takes long, and no fixture of theirs does.
 BY_THEMSELVES = "tests/fuzz/"
 # Where several processes share the work, what takes long is begun first, so that none of them is
@@ -81,8 +81,8 @@ WITH_ALL = (
     r"tests/containers/.*\[(podman|containerd|apptainer)",
     "tests/containers/test_apptainer.py",
     "tests/client/test_apptainer.py",
-    "tests/client/test_docker_engines.py",
     "tests/client/test_docker_images.py",
+    "tests/client/test_engines.py",
     # A whole cluster, whose nodes are lost and whose clocks run out.
     "tests/client/test_slurm",
     "tests/client/test_many_models.py",
