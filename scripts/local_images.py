@@ -92,10 +92,10 @@ def _add_python(tar: tarfile.TarFile) -> None:
         if path.suffix == ".so" or _LEFT_OUT.search(name.removeprefix(target)):
             continue
         # Else each process in a container compiles anew what it imports, for longer than it runs.
-        compiled = Path(cache_from_source(path)) if path.suffix == ".py" else path
-        is_at_hand = compiled != path and compiled.exists()
-        source, name = (compiled, f"{name}c") if is_at_hand else (path, name)
-        tar.add(source, name, recursive=False, filter=_as_root)
+        compiled = Path(cache_from_source(path))
+        if path.suffix == ".py" and compiled.exists():
+            path, name = compiled, f"{name}c"
+        tar.add(path, name, recursive=False, filter=_as_root)
     modules = (library / "lib-dynload").glob("*.so")
     needed = [module for module in modules if not _LEFT_OUT.search(module.name)]
     binaries = {
